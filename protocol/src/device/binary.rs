@@ -1,0 +1,147 @@
+//! `trough.v1`: one message of the protocol in one binary WebSocket message.
+//!
+//! The first byte is the type, integers are little-endian. Fields may be appended to hello and welcome by later
+//! releases, so what follows the known fields of these two is ignored.
+//!
+//! ```text
+//! device                                         feeder
+//! 1 hello   u64 epoch, oldest, next, ack         129 welcome  u64 epoch, resume, time;
+//! 2 frames  u64 first seq, then frames                        u32 window, frame max, message max; 16 session
+//! 3 skip    u64 first, last; u8 reason           130 ack      u64 seq
+//! 4 rewind  u64 seq                              131 rewind   u64 seq
+//! ```
+
+use super::{ClientMessage, Hello, ServerMessage, Skip, SkipReason, Welcome};
+use crate::wire::{Reader, WireError};
+use crate::words::{Epoch, Seq};
+
+const HELLO: u8 = 1;
+const FRAMES: u8 = 2;
+const SKIP: u8 = 3;
+const REWIND: u8 = 4;
+const WELCOME: u8 = 129;
+const ACK: u8 = 130;
+const SERVER_REWIND: u8 = 131;
+
+/// Bytes of a frames message before its first frame.
+pub const FRAMES_HEADER_BYTES: usize = 9;
+
+/// Reads a message of a device. Borrows the frames; allocates nothing.
+///
+/// # Errors
+/// Malformed.
+pub fn decode_client(bytes: &[u8]) -> Result<ClientMessage<'_>, WireError> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8("message type")? {
+        HELLO => {
+            let hello = Hello {
+                epoch: Epoch(reader.int("hello.epoch", 0)?),
+                oldest: Seq(reader.int("hello.oldest", 1)?),
+                next: Seq(reader.int("hello.next", 1)?),
+                acked: Seq(reader.int("hello.ack", 0)?),
+            };
+            hello.check().map(ClientMessage::Hello)
+        }
+        FRAMES => {
+            let first = Seq(reader.int("first seq", 1)?);
+            Ok(ClientMessage::Frames { first, data: reader.rest() })
+        }
+        SKIP => {
+            let first = Seq(reader.int("skip.first", 1)?);
+            let last = Seq(reader.int("skip.last", first.0)?);
+            let reason = SkipReason(reader.u8("skip.reason")?);
+            reader.end("skip")?;
+            Ok(ClientMessage::Skip(Skip { first, last, reason }))
+        }
+        REWIND => {
+            let seq = Seq(reader.int("rewind.seq", 1)?);
+            reader.end("rewind")?;
+            Ok(ClientMessage::Rewind(seq))
+        }
+        other => Err(WireError::Unsupported {
+            what: "message type",
+            value: other.into(),
+            known: "1 (hello), 2 (frames), 3 (skip) and 4 (rewind)",
+        }),
+    }
+}
+
+/// Appends a device's message to `out`.
+pub fn encode_client(message: &ClientMessage<'_>, out: &mut Vec<u8>) {
+    match message {
+        ClientMessage::Hello(hello) => {
+            out.push(HELLO);
+            for field in [hello.epoch.0, hello.oldest.0, hello.next.0, hello.acked.0] {
+                out.extend_from_slice(&field.to_le_bytes());
+            }
+        }
+        ClientMessage::Frames { first, data } => {
+            out.push(FRAMES);
+            out.extend_from_slice(&first.0.to_le_bytes());
+            out.extend_from_slice(data);
+        }
+        ClientMessage::Skip(skip) => {
+            out.push(SKIP);
+            out.extend_from_slice(&skip.first.0.to_le_bytes());
+            out.extend_from_slice(&skip.last.0.to_le_bytes());
+            out.push(skip.reason.0);
+        }
+        ClientMessage::Rewind(seq) => {
+            out.push(REWIND);
+            out.extend_from_slice(&seq.0.to_le_bytes());
+        }
+    }
+}
+
+/// Reads a message of a feeder.
+///
+/// # Errors
+/// Malformed.
+pub fn decode_server(bytes: &[u8]) -> Result<ServerMessage, WireError> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8("message type")? {
+        WELCOME => Ok(ServerMessage::Welcome(Welcome {
+            epoch: Epoch(reader.int("welcome.epoch", 1)?),
+            resume: Seq(reader.int("welcome.resume", 1)?),
+            time: reader.int("welcome.time", 1)?,
+            window_bytes: reader.u32("welcome.window_bytes")?,
+            frame_bytes_max: reader.u32("welcome.frame_bytes_max")?,
+            message_bytes_max: reader.u32("welcome.message_bytes_max")?,
+            session: reader.array("welcome.session")?,
+        })),
+        kind @ (ACK | SERVER_REWIND) => {
+            let seq = Seq(reader.int("seq", 0)?);
+            reader.end("ack or rewind")?;
+            Ok(if kind == ACK { ServerMessage::Ack(seq) } else { ServerMessage::Rewind(seq) })
+        }
+        other => Err(WireError::Unsupported {
+            what: "message type",
+            value: other.into(),
+            known: "129 (welcome), 130 (ack) and 131 (rewind)",
+        }),
+    }
+}
+
+/// Appends a feeder's message to `out`.
+pub fn encode_server(message: &ServerMessage, out: &mut Vec<u8>) {
+    match message {
+        ServerMessage::Welcome(welcome) => {
+            out.push(WELCOME);
+            for field in [welcome.epoch.0, welcome.resume.0, welcome.time] {
+                out.extend_from_slice(&field.to_le_bytes());
+            }
+            for field in [welcome.window_bytes, welcome.frame_bytes_max, welcome.message_bytes_max] {
+                out.extend_from_slice(&field.to_le_bytes());
+            }
+            out.extend_from_slice(&welcome.session);
+        }
+        ServerMessage::Ack(seq) => {
+            out.push(ACK);
+            out.extend_from_slice(&seq.0.to_le_bytes());
+        }
+        ServerMessage::Rewind(seq) => {
+            out.push(SERVER_REWIND);
+            out.extend_from_slice(&seq.0.to_le_bytes());
+        }
+    }
+}
