@@ -1,1 +1,29 @@
-//! x
+//! What the services remember besides frames: who may connect ([`Registry`]) and what the journal holds
+//! ([`Catalog`]). Both are traits with several implementations, which all pass one conformance suite; the one
+//! here is SQLite, for a deployment of one machine.
+
+use std::future::Future;
+use std::pin::Pin;
+
+pub mod catalog;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+pub mod error;
+pub mod names;
+pub mod registry;
+pub mod sqlite;
+pub mod token;
+
+pub use catalog::{Catalog, ChannelLast, DeviceState, DeviceSummary, SealedFile};
+pub use error::{AuthError, CatalogError, RegistryError};
+pub use names::{Group, ReaderName};
+pub use registry::{
+    DeviceFilter, DeviceGrant, DeviceRecord, GroupAccess, NewDevice, NewReader, ReaderGrant, ReaderRecord,
+    Registry, Scope,
+};
+pub use token::{Token, TokenId, TokenKind};
+
+/// What the methods of [`Registry`] and [`Catalog`] return: a future in a box, so that services hold an
+/// `Arc<dyn Registry>` and do not care which it is. One allocation a call; none of them is on the path of a
+/// frame.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

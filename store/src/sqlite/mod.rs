@@ -1,0 +1,1 @@
+//! Registry and catalog in SQLite files, for a deployment of one machine.
