@@ -1,1 +1,23 @@
 //! Registry and catalog in SQLite files, for a deployment of one machine.
+//!
+//! Each file has one writer thread, which puts everything that waits into one transaction, and a few
+//! connections that read (write-ahead log: readers and the writer do not wait for one another). Several
+//! processes may have a file open: a running server and the command line.
+
+mod catalog;
+mod changes;
+mod database;
+mod devices;
+mod failure;
+mod pool;
+mod readers;
+mod registry;
+mod tokens;
+mod writer;
+
+pub use catalog::SqliteCatalog;
+pub use database::OpenError;
+pub use registry::SqliteRegistry;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! Noticing what anybody changed in the registry: this process, the command line in another, or time.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::watch;
+use trough_protocol::Micros;
+use trough_runtime::clock::Clock;
+
+/// How often the file is looked at. A look at an unchanged file reads one word of shared memory.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Watches the registry from a thread of its own, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Changes {
+    seen: watch::Receiver<u64>,
+    wake: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Changes {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn start(connection: Connection, clock: Clock) -> io::Result<Self> {
+        let (sender, seen) = watch::channel(0);
+        // One place: a second wake-up while one waits would tell nothing new.
+        let (wake, woken) = sync_channel(1);
+        let mut watcher = Watcher::new(connection, clock);
+        // Where things stand is learnt before anybody can rely on it: a change right after must be seen. If this
+        // fails, the first look that succeeds counts as a change.
+        let _ = watcher.look();
+        let thread = std::thread::Builder::new()
+            .name("registry-changes".into())
+            .spawn(move || watcher.watch(&woken, &sender))?;
+        Ok(Self { seen, wake: Some(wake), thread: Some(thread) })
+    }
+
+    /// The number that rises.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.seen.clone()
+    }
+
+    /// Makes the thread look now: this process has changed something.
+    pub fn look_now(&self) {
+        if let Some(wake) = &self.wake {
+            // Full means that it will look anyway.
+            let _ = wake.try_send(());
+        }
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has already been reported where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Watcher {
+    connection: Connection,
+    clock: Clock,
+    /// SQLite's count of commits by others, as this connection sees it.
+    data_version: Option<i64>,
+    /// The registry's own count of changes that matter here (epoch grants do not).
+    generation: Option<i64>,
+    /// Tokens that ended up to this time were announced.
+    expired_until: Micros,
+    next_expiry: Option<Micros>,
+    failing: bool,
+}
+
+impl Watcher {
+    fn new(connection: Connection, clock: Clock) -> Self {
+        let expired_until = clock.now();
+        let (data_version, generation, next_expiry) = (None, None, None);
+        Self { connection, clock, data_version, generation, expired_until, next_expiry, failing: false }
+    }
+
+    fn watch(&mut self, woken: &Receiver<()>, sender: &watch::Sender<u64>) {
+        loop {
+            match self.look() {
+                Ok(moved) => {
+                    self.failing = false;
+                    if moved {
+                        sender.send_modify(|seen| *seen += 1);
+                    }
+                }
+                Err(error) => {
+                    if !self.failing {
+                        tracing::warn!(%error, "cannot see whether the registry changed, trying again");
+                    }
+                    self.failing = true;
+                }
+            }
+            if woken.recv_timeout(POLL) == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+        }
+    }
+
+    fn look(&mut self) -> rusqlite::Result<bool> {
+        let now = self.clock.now();
+        let data_version = self.number("PRAGMA data_version")?;
+        let expired = self.next_expiry.is_some_and(|at| at <= now);
+        if !expired && Some(data_version) == self.data_version {
+            return Ok(false);
+        }
+        let generation = self.number("SELECT generation FROM meta")?;
+        let changed = self.generation != Some(generation);
+        if expired {
+            self.expired_until = now;
+        }
+        self.next_expiry = self.expiry_after(self.expired_until)?;
+        self.generation = Some(generation);
+        self.data_version = Some(data_version);
+        Ok(changed || expired)
+    }
+
+    fn number(&self, sql: &str) -> rusqlite::Result<i64> {
+        self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+    }
+
+    fn expiry_after(&self, time: Micros) -> rusqlite::Result<Option<Micros>> {
+        let sql = "SELECT expires_at FROM tokens WHERE revoked_at IS NULL AND expires_at > ?1 \
+                   ORDER BY expires_at LIMIT 1";
+        self.connection.prepare_cached(sql)?.query_row([time], |row| row.get(0)).optional()
+    }
+}

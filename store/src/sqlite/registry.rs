@@ -1,0 +1,192 @@
+//! The registry in an SQLite file.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::watch;
+use trough_protocol::{DeviceId, Epoch, Micros};
+use trough_runtime::clock::Clock;
+
+use super::changes::Changes;
+use super::database::{Database, OpenError, Schema};
+use super::pool::Pool;
+use super::writer::Writer;
+use super::{devices, readers, tokens};
+use crate::BoxFuture;
+use crate::error::{AuthError, RegistryError};
+use crate::names::{Group, ReaderName};
+use crate::registry::{
+    DeviceFilter, DeviceGrant, DeviceRecord, NewDevice, NewReader, ReaderGrant, ReaderRecord, Registry,
+};
+use crate::token::{PresentedToken, Token, TokenId, TokenKind};
+
+static SCHEMA: Schema = Schema {
+    name: "registry",
+    application_id: 0x5472_5265, // "TrRe"
+    synchronous: "FULL",
+    migrations: &[include_str!("registry-1.sql")],
+};
+
+/// Connections that read: enough for a fleet that reconnects, on the few cores of one machine.
+const READERS: usize = 4;
+
+/// A registry in one file. Dropping it finishes what was begun; that blocks for one commit at most.
+#[derive(Debug)]
+pub struct SqliteRegistry {
+    // Fields are dropped in this order: the watcher and the readers before the writer, whose connection, being
+    // the last, folds the write-ahead log into the file.
+    changes: Changes,
+    pool: Pool,
+    writer: Writer,
+    clock: Clock,
+}
+
+impl SqliteRegistry {
+    /// Opens the file, or makes it (mode 0600) in a directory that exists. Blocking, for a few milliseconds.
+    ///
+    /// # Errors
+    /// [`OpenError`]: no access, a newer schema, another kind of file.
+    pub fn open(path: &Path, clock: Clock) -> Result<Self, OpenError> {
+        let database = Database::open(path, &SCHEMA)?;
+        let no_thread = |source| OpenError::Io { name: SCHEMA.name, path: path.to_owned(), source };
+        Ok(Self {
+            changes: Changes::start(database.connect()?, clock.clone()).map_err(no_thread)?,
+            pool: Pool::open(&database, READERS)?,
+            writer: Writer::start(database.connect()?, SCHEMA.name).map_err(no_thread)?,
+            clock,
+        })
+    }
+
+    /// Changes who may do what: counted, and announced.
+    async fn change<F, T>(&self, work: F) -> Result<T, RegistryError>
+    where
+        F: FnOnce(&Connection, Micros) -> Result<T, RegistryError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let now = self.clock.now();
+        let counted = move |connection: &Connection| {
+            let done = work(connection, now)?;
+            connection.prepare_cached("UPDATE meta SET generation = generation + 1")?.execute([])?;
+            Ok(done)
+        };
+        let done = self.writer.run(counted).await;
+        self.changes.look_now();
+        done
+    }
+
+    async fn recognise<F, T>(&self, kind: TokenKind, token: &str, find: F) -> Result<T, AuthError>
+    where
+        F: FnOnce(&Connection, &PresentedToken, Micros) -> Result<T, AuthError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let token = PresentedToken::parse(kind, token).ok_or(AuthError::Unknown)?;
+        let now = self.clock.now();
+        self.pool.run(move |connection| find(connection, &token, now)).await
+    }
+}
+
+impl Registry for SqliteRegistry {
+    fn add_device(&self, device: NewDevice) -> BoxFuture<'_, Result<Token, RegistryError>> {
+        Box::pin(async move {
+            let added = self.import_devices(vec![device]).await?;
+            let (_, token) = added.into_iter().next().expect("one device was added, so there is one token");
+            Ok(token)
+        })
+    }
+
+    fn import_devices(
+        &self,
+        devices: Vec<NewDevice>,
+    ) -> BoxFuture<'_, Result<Vec<(DeviceId, Token)>, RegistryError>> {
+        Box::pin(async move {
+            devices::check_new(&devices)?;
+            self.change(move |connection, now| devices::add(connection, devices, now)).await
+        })
+    }
+
+    fn list_devices(&self, filter: DeviceFilter) -> BoxFuture<'_, Result<Vec<DeviceRecord>, RegistryError>> {
+        Box::pin(self.pool.run(move |connection| devices::list(connection, &filter)))
+    }
+
+    fn get_device<'a>(&'a self, id: &'a DeviceId) -> BoxFuture<'a, Result<DeviceRecord, RegistryError>> {
+        let id = id.clone();
+        Box::pin(self.pool.run(move |connection| devices::get(connection, &id)))
+    }
+
+    fn rotate_device<'a>(
+        &'a self,
+        id: &'a DeviceId,
+        keep_old: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Token, RegistryError>> {
+        let id = id.clone();
+        Box::pin(self.change(move |connection, now| devices::rotate(connection, &id, keep_old, now)))
+    }
+
+    fn revoke_device<'a>(&'a self, id: &'a DeviceId) -> BoxFuture<'a, Result<(), RegistryError>> {
+        let id = id.clone();
+        Box::pin(self.change(move |connection, now| devices::revoke(connection, &id, now)))
+    }
+
+    fn set_groups<'a>(
+        &'a self,
+        id: &'a DeviceId,
+        groups: BTreeSet<Group>,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
+        let id = id.clone();
+        Box::pin(async move {
+            devices::check_groups(&groups)?;
+            self.change(move |connection, _| devices::set_groups(connection, &id, &groups)).await
+        })
+    }
+
+    fn authenticate_device<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<DeviceGrant, AuthError>> {
+        Box::pin(self.recognise(TokenKind::Device, token, devices::authenticate))
+    }
+
+    fn tokens_revoked<'a>(
+        &'a self,
+        ids: &'a [TokenId],
+    ) -> BoxFuture<'a, Result<Vec<TokenId>, RegistryError>> {
+        Box::pin(async move {
+            tokens::check_count(ids)?;
+            let (ids, now) = (ids.to_vec(), self.clock.now());
+            self.pool.run(move |connection| tokens::ended(connection, &ids, now)).await
+        })
+    }
+
+    fn grant_epoch<'a>(&'a self, device: &'a DeviceId) -> BoxFuture<'a, Result<Epoch, RegistryError>> {
+        let device = device.clone();
+        Box::pin(self.writer.run(move |connection| devices::grant_epoch(connection, &device)))
+    }
+
+    fn current_epoch<'a>(&'a self, device: &'a DeviceId) -> BoxFuture<'a, Result<Epoch, RegistryError>> {
+        let device = device.clone();
+        Box::pin(self.pool.run(move |connection| devices::current_epoch(connection, &device)))
+    }
+
+    fn add_reader(&self, reader: NewReader) -> BoxFuture<'_, Result<Token, RegistryError>> {
+        Box::pin(async move {
+            readers::check_new(&reader)?;
+            self.change(move |connection, now| readers::add(connection, &reader, now)).await
+        })
+    }
+
+    fn list_readers(&self) -> BoxFuture<'_, Result<Vec<ReaderRecord>, RegistryError>> {
+        Box::pin(self.pool.run(readers::list))
+    }
+
+    fn revoke_reader<'a>(&'a self, name: &'a ReaderName) -> BoxFuture<'a, Result<(), RegistryError>> {
+        let name = name.clone();
+        Box::pin(self.change(move |connection, now| readers::revoke(connection, &name, now)))
+    }
+
+    fn authenticate_reader<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<ReaderGrant, AuthError>> {
+        Box::pin(self.recognise(TokenKind::Reader, token, readers::authenticate))
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
