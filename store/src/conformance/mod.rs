@@ -1,1 +1,90 @@
-//! The suite.
+//! What every [`Registry`](crate::Registry) and every [`Catalog`](crate::Catalog) must do, as tests that any
+//! implementation runs: `registry_suite!(fixture)` and `catalog_suite!(fixture)`, where `fixture` makes a
+//! [`Fixture`] on new, empty storage. Times are manual; real time passes only where another process is
+//! waited for, and then a predicate is polled against a deadline.
+
+#![allow(clippy::unwrap_used, reason = "these are tests, compiled into the library for other crates")]
+#![allow(missing_docs, reason = "the names of the tests say what they check")]
+
+pub mod catalog;
+pub mod registry;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use trough_protocol::Micros;
+use trough_runtime::clock::Clock;
+
+/// When the manual clock of a fixture starts, in µs since 1970.
+pub const START: Micros = 1_700_000_000_000_000;
+
+/// Storage that can be opened again and again, also several times at once: each is what another process would
+/// have.
+pub struct Fixture<T: ?Sized> {
+    /// What the storage takes for the time; at first [`START`].
+    pub clock: Clock,
+    /// Opens the storage.
+    pub open: Box<dyn Fn() -> Arc<T> + Send + Sync>,
+    /// Kept until the test is over: a directory, a server.
+    pub keep: Box<dyn Any + Send + Sync>,
+}
+
+/// Makes one test of each case of a suite.
+#[macro_export]
+macro_rules! suite_cases {
+    ($module:ident, $fixture:expr, $($case:ident),* $(,)?) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            $crate::conformance::$module::$case(&$fixture).await;
+        }
+    )*};
+}
+
+/// The tests of a registry.
+#[macro_export]
+macro_rules! registry_suite {
+    ($fixture:expr) => {
+        $crate::suite_cases!(
+            registry,
+            $fixture,
+            a_token_opens_its_own_device_only,
+            damaged_and_foreign_tokens_are_unknown,
+            devices_are_listed_in_order_by_page_and_group,
+            an_id_is_never_reused,
+            an_import_is_all_or_nothing,
+            limits_are_refused_by_name,
+            rotation_ends_old_tokens_at_once_or_in_time,
+            revocation_ends_every_token_for_good,
+            ended_tokens_are_told_apart_from_live_ones,
+            groups_are_replaced_whole,
+            epochs_rise_and_never_repeat,
+            epochs_of_many_devices_at_once,
+            two_processes_never_grant_the_same_epoch,
+            what_was_returned_survives_a_restart,
+            readers_have_scopes_and_groups,
+            a_revoked_reader_can_be_added_again,
+            changes_of_this_and_of_other_processes_are_noticed,
+            an_expiry_is_noticed_and_an_epoch_is_not,
+        );
+    };
+}
+
+/// The tests of a catalog.
+#[macro_export]
+macro_rules! catalog_suite {
+    ($fixture:expr) => {
+        $crate::suite_cases!(
+            catalog,
+            $fixture,
+            a_sealed_file_is_recorded_once,
+            other_figures_of_a_known_file_are_a_conflict,
+            files_merge_the_same_in_any_order,
+            devices_are_paged_with_all_their_heads,
+            the_first_copy_of_a_channels_last_frame_stays,
+            removed_files_leave_the_devices,
+            clearing_forgets_everything,
+            what_was_recorded_survives_a_restart,
+            a_value_that_does_not_fit_changes_nothing,
+        );
+    };
+}

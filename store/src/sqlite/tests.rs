@@ -1,1 +1,147 @@
+//! The conformance suites on SQLite, and what only a file can get wrong.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use trough_protocol::DeviceId;
+use trough_runtime::clock::Clock;
+
+use super::{OpenError, SqliteCatalog, SqliteRegistry};
+use crate::conformance::{Fixture, START};
+use crate::error::{AuthError, RegistryError};
+use crate::registry::{NewDevice, Registry};
+use crate::{Catalog, catalog_suite, registry_suite};
+
+fn registry_fixture() -> Fixture<dyn Registry> {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("registry.db"), Clock::manual(START));
+    let time = clock.clone();
+    let open = move || Arc::new(SqliteRegistry::open(&path, time.clone()).unwrap()) as Arc<dyn Registry>;
+    Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
+}
+
+fn catalog_fixture() -> Fixture<dyn Catalog> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("catalog.db");
+    let open = move || Arc::new(SqliteCatalog::open(&path).unwrap()) as Arc<dyn Catalog>;
+    Fixture { clock: Clock::manual(START), open: Box::new(open), keep: Box::new(directory) }
+}
+
+mod registry {
+    use super::*;
+    registry_suite!(registry_fixture());
+}
+
+mod catalog {
+    use super::*;
+    catalog_suite!(catalog_fixture());
+}
+
+fn open_registry(path: &Path) -> Result<SqliteRegistry, OpenError> {
+    SqliteRegistry::open(path, Clock::manual(START))
+}
+
+fn device(name: &str) -> NewDevice {
+    NewDevice::new(DeviceId::new(name).unwrap())
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_the_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let registry = open_registry(&path).unwrap();
+    registry.add_device(device("bus-1")).await.unwrap();
+    let entries = fs::read_dir(directory.path()).unwrap();
+    let modes: Vec<_> =
+        entries.map(|entry| entry.unwrap().metadata().unwrap().permissions().mode()).collect();
+    assert!(modes.len() >= 2 && modes.iter().all(|mode| mode & 0o777 == 0o600), "{modes:?}");
+}
+
+#[tokio::test]
+async fn no_token_is_in_the_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = open_registry(&directory.path().join("registry.db")).unwrap();
+    let token = registry.add_device(device("bus-1")).await.unwrap();
+    let secret = token.expose().as_bytes()[18..].to_vec();
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        let bytes = fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret));
+    }
+}
+
+#[test]
+fn a_newer_schema_is_refused_naming_both_versions() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    drop(open_registry(&path).unwrap());
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    let error = open_registry(&path).unwrap_err().to_string();
+    assert!(error.contains("schema version 7") && error.contains("versions up to 1"), "{error}");
+    assert!(error.contains("registry.db"), "{error}");
+}
+
+#[test]
+fn other_files_are_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("some.db");
+    drop(SqliteCatalog::open(&path).unwrap());
+    assert!(matches!(open_registry(&path), Err(OpenError::NotOurs { .. })));
+    let foreign = directory.path().join("foreign.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    assert!(matches!(open_registry(&foreign), Err(OpenError::NotOurs { .. })));
+    let text = directory.path().join("notes.txt");
+    fs::write(&text, "not a database, but long enough to be read as the head of one".repeat(20)).unwrap();
+    assert!(matches!(open_registry(&text), Err(OpenError::Refused { .. })));
+    assert!(fs::read_to_string(&text).unwrap().starts_with("not a database"));
+    let error = open_registry(&directory.path().join("missing/registry.db")).unwrap_err().to_string();
+    assert!(error.contains("missing/registry.db"), "{error}");
+}
+
+#[test]
+fn many_processes_may_make_the_file_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    std::thread::scope(|scope| {
+        let opened: Vec<_> = (0..8).map(|_| scope.spawn(|| open_registry(&path).map(drop))).collect();
+        for one in opened {
+            one.join().unwrap().unwrap();
+        }
+    });
+}
+
+/// What kill -9 leaves: the files as they are while everything is open and the log was never folded in.
+#[tokio::test]
+async fn what_was_returned_is_in_the_files_of_a_killed_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = open_registry(&directory.path().join("registry.db")).unwrap();
+    let token = registry.add_device(device("bus-1")).await.unwrap();
+    let granted = registry.grant_epoch(&DeviceId::new("bus-1").unwrap()).await.unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    // The -shm file is shared memory, which a machine that died would not have; the log is all that counts.
+    for name in ["registry.db", "registry.db-wal"] {
+        fs::copy(directory.path().join(name), copy.path().join(name)).unwrap();
+    }
+    let survivor = open_registry(&copy.path().join("registry.db")).unwrap();
+    let grant = survivor.authenticate_device(token.expose()).await.unwrap();
+    assert_eq!(survivor.current_epoch(&grant.device).await.unwrap(), granted);
+}
+
+#[tokio::test]
+async fn damage_is_told_and_refuses_nobody_as_unknown() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    let token = open_registry(&path).unwrap().add_device(device("bus-1")).await.unwrap();
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch(
+        "PRAGMA foreign_keys = OFF; UPDATE tokens SET device = 'not an id'; DROP TABLE devices",
+    )
+    .unwrap();
+    let registry = open_registry(&path).unwrap();
+    let refused = registry.authenticate_device(token.expose()).await;
+    assert!(matches!(refused, Err(AuthError::Registry(RegistryError::Corrupt(_)))), "{refused:?}");
+}
