@@ -134,3 +134,39 @@ impl Watcher {
         self.connection.prepare_cached(sql)?.query_row([time], |row| row.get(0)).optional()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sees_changes_and_expiries_once_and_epochs_never() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("registry.db");
+        let other = Connection::open(&path).unwrap();
+        other.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+        other.execute_batch(include_str!("registry-1.sql")).unwrap();
+        other.execute("INSERT INTO devices VALUES ('bus-1', 0, 0, NULL, 0)", []).unwrap();
+        let clock = Clock::manual(100);
+        let mut watcher = Watcher::new(Connection::open(&path).unwrap(), clock.clone());
+        let mut look = || watcher.look().unwrap();
+        assert!(look(), "what came before the first look counts");
+        assert!(!look());
+        other.execute("UPDATE devices SET epoch = 1", []).unwrap();
+        assert!(!look());
+        let token = "INSERT INTO tokens VALUES (?1, zeroblob(32), 'bus-1', NULL, 0, ?2, NULL)";
+        for (id, expires_at) in [("old", 90), ("soon", 110), ("later", 120)] {
+            other.execute(token, rusqlite::params![id, expires_at]).unwrap();
+        }
+        other.execute("UPDATE meta SET generation = generation + 1", []).unwrap();
+        assert!(look());
+        assert!(!look());
+        for _ in 0..2 {
+            clock.advance(Duration::from_micros(10));
+            assert!(look(), "a token ends at {}", clock.now());
+            assert!(!look());
+        }
+        clock.advance(Duration::from_secs(1));
+        assert!(!look());
+    }
+}
