@@ -9,12 +9,16 @@
 //! ```
 //! A frame carries no sequence number: frames stand in runs of consecutive numbers, and the run has the first.
 
-use crate::limits::{FRAME_BYTES_MAX, INT_MAX};
+use crate::limits::{CHANNEL_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, FRAME_BYTES_MAX, INT_MAX};
 use crate::wire::{Reader, WireError};
 use crate::words::{Channel, ContentType, Micros, WordError};
 
 /// Bytes of a frame before its channel: length, ts, two lengths.
 pub const FRAME_HEADER_BYTES: usize = 14;
+/// Bytes of the smallest frame: a channel of one byte and no payload.
+pub const FRAME_BYTES_MIN: usize = FRAME_HEADER_BYTES + 1;
+/// Most bytes of a frame besides its payload.
+pub const OVERHEAD_BYTES_MAX: usize = FRAME_HEADER_BYTES + CHANNEL_BYTES_MAX + CONTENT_TYPE_BYTES_MAX;
 const CODE_BYTES: u8 = 0;
 const CODE_JSON: u8 = 1;
 const CODE_TEXT: u8 = 2;
@@ -36,11 +40,8 @@ pub struct FrameRef<'a> {
 impl<'a> FrameRef<'a> {
     /// Bytes of the encoded frame.
     pub fn encoded_len(&self) -> usize {
-        let other = match self.content_type {
-            ContentType::Other(name) => name.len(),
-            _ => 0,
-        };
-        FRAME_HEADER_BYTES + self.channel.len() + other + self.payload.len()
+        let (_, other) = content_type_code(self.content_type);
+        FRAME_HEADER_BYTES + self.channel.len() + other.len() + self.payload.len()
     }
 
     /// Appends the encoded frame to `out`.
@@ -52,15 +53,10 @@ impl<'a> FrameRef<'a> {
         Channel::check(self.channel.as_bytes())?;
         check_ts(self.ts)?;
         check_payload_len(self.payload.len(), FRAME_BYTES_MAX)?;
-        let (code, other) = match self.content_type {
-            ContentType::Bytes => (CODE_BYTES, ""),
-            ContentType::Json => (CODE_JSON, ""),
-            ContentType::Text => (CODE_TEXT, ""),
-            ContentType::Other(name) => {
-                ContentType::parse(name)?;
-                (CODE_OTHER + u8::try_from(name.len()).expect("parse checked: at most 127"), name)
-            }
-        };
+        if let ContentType::Other(name) = self.content_type {
+            ContentType::parse(name)?;
+        }
+        let (code, other) = content_type_code(self.content_type);
         let len = u32::try_from(self.encoded_len() - 4).expect("a payload is at most 1 MiB");
         out.reserve(self.encoded_len());
         out.extend_from_slice(&len.to_le_bytes());
@@ -73,17 +69,18 @@ impl<'a> FrameRef<'a> {
         Ok(())
     }
 
-    /// Takes one frame from the front of `bytes`.
+    /// Takes one frame from the front of `bytes`. A coded content type that is written as a media type is taken
+    /// for the coded one.
     ///
     /// # Errors
-    /// Malformed, or a payload over `payload_max` bytes.
+    /// Malformed, or a payload over `payload_max` bytes; `bytes` is unchanged then.
     pub fn decode(bytes: &mut &'a [u8], payload_max: usize) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
         let len = reader.u32("frame length")? as usize;
-        // A length that no payload within the limit can have is refused before the bytes are looked for.
-        check_payload_len(len.saturating_sub(FRAME_HEADER_BYTES - 4 + 64 + 127), payload_max)?;
+        // A length that no payload within the limit can have is refused before the bytes are looked for, so
+        // that it reads as too large and not as truncated.
+        check_payload_len(len.saturating_sub(OVERHEAD_BYTES_MAX - 4), payload_max)?;
         let mut body = Reader::new(reader.bytes("frame", len)?);
-        *bytes = reader.rest();
         let ts = body.u64("frame ts")?;
         check_ts(ts)?;
         let channel_len = body.u8("channel length")?;
@@ -109,7 +106,25 @@ impl<'a> FrameRef<'a> {
         };
         let payload = body.rest();
         check_payload_len(payload.len(), payload_max)?;
+        *bytes = reader.rest();
         Ok(Self { ts, channel, content_type, payload })
+    }
+}
+
+/// The code and what stands after the channel. A media type that has a code is written as the code, so that there
+/// is one encoding of each frame. Names over 127 bytes do not come here: [`FrameRef::encode`] refuses them.
+fn content_type_code(content_type: ContentType<'_>) -> (u8, &str) {
+    let canonical = match content_type {
+        ContentType::Other(name) => ContentType::parse(name).unwrap_or(content_type),
+        coded => coded,
+    };
+    match canonical {
+        ContentType::Bytes => (CODE_BYTES, ""),
+        ContentType::Json => (CODE_JSON, ""),
+        ContentType::Text => (CODE_TEXT, ""),
+        ContentType::Other(name) => {
+            (CODE_OTHER.saturating_add(u8::try_from(name.len()).unwrap_or(u8::MAX)), name)
+        }
     }
 }
 

@@ -21,7 +21,11 @@ pub const BATCH_RUNS_MAX: usize = 16 * 1024;
 pub const LINK_MESSAGE_BYTES_MAX: usize = BATCH_BYTES_MAX + 64;
 /// Largest link message that is not a FEED, in bytes.
 pub const LINK_CONTROL_BYTES_MAX: usize = 1024;
-/// Longest human-readable text in a control message, in bytes; longer ones are cut by the sender.
-pub const TEXT_BYTES_MAX: usize = 256;
+/// Longest human-readable text in a control message, in bytes, as one byte holds its length; longer ones are cut
+/// by the sender.
+pub const TEXT_BYTES_MAX: usize = 255;
+/// Deepest nesting of a `json` payload of `trough.v1.json`, in levels of arrays and objects: readers get it inside
+/// another document, and common parsers give up at 128 levels.
+pub const JSON_DEPTH_MAX: usize = 100;
 /// Most bytes in the reason of a WebSocket close frame (RFC 6455, section 5.5).
 pub const CLOSE_REASON_BYTES_MAX: usize = 123;

@@ -187,16 +187,17 @@ impl<'a> Reader<'a> {
 
 /// Cuts `text` to what [`Reader::text`] can carry, at a character boundary.
 pub fn cut_text(text: &str, max: usize) -> &str {
-    let mut end = text.len().min(max).min(TEXT_BYTES_MAX - 1);
+    let mut end = text.len().min(max).min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     &text[..end]
 }
 
-/// Writes a text with a one-byte length before it, cut to 255 bytes.
+/// Writes a text with a one-byte length before it, cut to [`TEXT_BYTES_MAX`]: for what people read, never for
+/// names.
 pub fn put_text(out: &mut Vec<u8>, text: &str) {
-    let text = cut_text(text, TEXT_BYTES_MAX - 1);
+    let text = cut_text(text, TEXT_BYTES_MAX);
     out.push(u8::try_from(text.len()).expect("cut to 255 bytes"));
     out.extend_from_slice(text.as_bytes());
 }

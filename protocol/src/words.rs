@@ -15,7 +15,9 @@ pub enum WordError {
     #[error("channel {0:?} is not valid: use 1 to 64 of A–Z a–z 0–9 . _ - : ~ + @ = /")]
     Channel(String),
     /// Not a content type.
-    #[error("content type {0:?} is not valid: use 1 to 127 visible ASCII characters, such as text/csv")]
+    #[error(
+        "content type {0:?} is not valid: use 1 to 127 visible ASCII characters with spaces only between them, such as text/csv"
+    )]
     ContentType(String),
     /// An integer above 2^53 − 1, or zero where numbering starts at 1.
     #[error("{what} {value} is out of range: use {min} to 9007199254740991 (2^53 - 1)")]
@@ -149,7 +151,7 @@ pub enum ContentType<'a> {
     Json,
     /// `text/plain; charset=utf-8`
     Text,
-    /// Any other, 1 to 127 visible ASCII characters or spaces.
+    /// Any other: 1 to 127 visible ASCII characters, with spaces only between them.
     Other(&'a str),
 }
 
@@ -170,7 +172,8 @@ impl<'a> ContentType<'a> {
     /// [`WordError::ContentType`].
     pub fn parse(name: &'a str) -> Result<Self, WordError> {
         let fits = (1..=CONTENT_TYPE_BYTES_MAX).contains(&name.len())
-            && name.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+            && name.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+            && name.trim_ascii().len() == name.len();
         match name {
             _ if !fits => Err(WordError::ContentType(shorten(name.as_bytes()))),
             "application/octet-stream" => Ok(Self::Bytes),
@@ -218,6 +221,18 @@ impl Seq {
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+
+    /// The last of `count` consecutive numbers that begin with this one.
+    ///
+    /// # Errors
+    /// [`WordError::Integer`] if it is above 2^53 − 1: the epoch is used up, and the device must take a new one.
+    pub fn last_of(self, count: u64) -> Result<Self, WordError> {
+        let value = self.0.saturating_add(count.saturating_sub(1));
+        match Self::check(value) {
+            Ok(last) => Ok(last),
+            Err(_) => Err(WordError::Integer { what: "last seq", value, min: 1 }),
+        }
     }
 
     /// Checks the range 1 to 2^53 − 1.

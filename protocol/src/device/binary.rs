@@ -109,10 +109,15 @@ pub fn decode_server(bytes: &[u8]) -> Result<ServerMessage, WireError> {
             message_bytes_max: reader.u32("welcome.message_bytes_max")?,
             session: reader.array("welcome.session")?,
         })),
-        kind @ (ACK | SERVER_REWIND) => {
-            let seq = Seq(reader.int("seq", 0)?);
-            reader.end("ack or rewind")?;
-            Ok(if kind == ACK { ServerMessage::Ack(seq) } else { ServerMessage::Rewind(seq) })
+        ACK => {
+            let seq = Seq(reader.int("ack.seq", 0)?);
+            reader.end("ack")?;
+            Ok(ServerMessage::Ack(seq))
+        }
+        SERVER_REWIND => {
+            let seq = Seq(reader.int("rewind.seq", 1)?);
+            reader.end("rewind")?;
+            Ok(ServerMessage::Rewind(seq))
         }
         other => Err(WireError::Unsupported {
             what: "message type",

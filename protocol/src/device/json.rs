@@ -7,86 +7,139 @@
 //! {"type":"skip","first":3,"last":9,"reason":"overflow"}
 //! {"type":"rewind","seq":3}
 //! ```
-//! A frame has exactly one of `json` (kept byte for byte as sent), `text` and `b64` (RFC 4648, section 4, with
-//! padding), and for `b64` optionally `content_type`. Unknown members are ignored, so that later releases can
-//! add some.
+//! A frame has exactly one of `json` (kept byte for byte as sent; `null` is a value as any other), `text` and `b64`
+//! (RFC 4648, section 4, with padding), and for `b64` optionally `content_type`. Unknown members are ignored, so
+//! that later releases can add some; a known one that occurs twice is refused.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+
+use super::json_frame::FrameJson;
+pub use super::json_frame::frame_members;
 use super::{ClientMessage, Hello, ServerMessage, Skip, SkipReason, Welcome};
-use crate::frame::FrameRef;
-use crate::wire::WireError;
-use crate::words::{ContentType, Epoch, Micros, Seq};
+use crate::limits::TEXT_BYTES_MAX;
+use crate::wire::{WireError, cut_text};
+use crate::words::{Epoch, Seq};
 
-#[derive(Deserialize)]
+/// A `T` that is written as an object. What serde derives would also take an array of the members' values.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+/// An integer without sign, fraction and exponent; its range is checked where its meaning is known.
+#[derive(Clone, Copy)]
+pub(super) struct Int(pub(super) u64);
+
+impl<'de> Deserialize<'de> for Int {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IntVisitor;
+
+        impl Visitor<'_> for IntVisitor {
+            type Value = Int;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an integer from 0 to 9007199254740991 without fraction or exponent")
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Int, E> {
+                Ok(Int(value))
+            }
+        }
+
+        deserializer.deserialize_u64(IntVisitor)
+    }
+}
+
+impl Int {
+    /// Checks the range `min` to 2^53 − 1.
+    pub(super) fn check(self, what: &'static str, min: u64) -> Result<u64, WireError> {
+        crate::wire::Reader::new(&self.0.to_le_bytes()).int(what, min)
+    }
+
+    /// Checks the range 0 to 2^32 − 1.
+    fn check_u32(self, what: &'static str) -> Result<u32, WireError> {
+        let max = u32::MAX.into();
+        u32::try_from(self.0).map_err(|_| WireError::TooLarge { what, value: self.0, max })
+    }
+}
+
+#[derive(serde::Deserialize)]
 struct Kind<'a> {
     #[serde(rename = "type", borrow)]
-    kind: std::borrow::Cow<'a, str>,
+    kind: Cow<'a, str>,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(serde::Deserialize)]
 struct HelloJson {
-    epoch: u64,
-    oldest: u64,
-    next: u64,
-    ack: u64,
+    epoch: Int,
+    oldest: Int,
+    next: Int,
+    ack: Int,
 }
 
-#[derive(Deserialize)]
-struct FrameJson<'a> {
-    seq: u64,
-    ts: u64,
-    #[serde(borrow)]
-    channel: std::borrow::Cow<'a, str>,
-    #[serde(borrow)]
-    json: Option<&'a RawValue>,
-    #[serde(borrow)]
-    text: Option<std::borrow::Cow<'a, str>>,
-    #[serde(borrow)]
-    b64: Option<std::borrow::Cow<'a, str>>,
-    #[serde(borrow)]
-    content_type: Option<std::borrow::Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct FramesJson<'a> {
     #[serde(borrow)]
-    frames: Vec<FrameJson<'a>>,
+    frames: Vec<Object<FrameJson<'a>>>,
 }
 
-#[derive(Deserialize)]
-struct SkipJson {
-    first: u64,
-    last: u64,
-    #[serde(default)]
-    reason: Option<String>,
+#[derive(serde::Deserialize)]
+struct SkipJson<'a> {
+    first: Int,
+    last: Int,
+    #[serde(borrow, default = "unspecified")]
+    reason: Cow<'a, str>,
 }
 
-#[derive(Deserialize, Serialize)]
+fn unspecified() -> Cow<'static, str> {
+    SkipReason(0).name().into()
+}
+
+#[derive(serde::Deserialize)]
 struct SeqJson {
-    seq: u64,
+    seq: Int,
 }
 
-#[derive(Deserialize, Serialize)]
-struct WelcomeJson {
-    epoch: u64,
-    resume: u64,
-    time: u64,
-    window_bytes: u32,
-    frame_bytes_max: u32,
-    message_bytes_max: u32,
-    session: String,
+#[derive(serde::Deserialize)]
+struct WelcomeJson<'a> {
+    epoch: Int,
+    resume: Int,
+    time: Int,
+    window_bytes: Int,
+    frame_bytes_max: Int,
+    message_bytes_max: Int,
+    #[serde(borrow)]
+    session: Cow<'a, str>,
 }
 
+/// Parses one object. The parser's complaint may quote the input, so it is cut.
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, WireError> {
-    serde_json::from_str(text).map_err(|error| WireError::Json(error.to_string()))
-}
-
-fn int(what: &'static str, value: u64, min: u64) -> Result<u64, WireError> {
-    crate::wire::Reader::new(&value.to_le_bytes()).int(what, min)
+    match serde_json::from_str::<Object<T>>(text) {
+        Ok(object) => Ok(object.0),
+        Err(error) => Err(WireError::Json(cut_text(&error.to_string(), TEXT_BYTES_MAX).to_owned())),
+    }
 }
 
 /// Reads a message of a device. Frames are written to `scratch` in their binary form (it is cleared first).
@@ -103,107 +156,54 @@ pub fn decode_client<'s>(
         "hello" => {
             let hello: HelloJson = parse(text)?;
             let hello = Hello {
-                epoch: Epoch(int("hello.epoch", hello.epoch, 0)?),
-                oldest: Seq(int("hello.oldest", hello.oldest, 1)?),
-                next: Seq(int("hello.next", hello.next, 1)?),
-                acked: Seq(int("hello.ack", hello.ack, 0)?),
+                epoch: Epoch(hello.epoch.check("hello.epoch", 0)?),
+                oldest: Seq(hello.oldest.check("hello.oldest", 1)?),
+                next: Seq(hello.next.check("hello.next", 1)?),
+                acked: Seq(hello.ack.check("hello.ack", 0)?),
             };
             hello.check().map(ClientMessage::Hello)
         }
-        "frame" => encode_frames(&[parse(text)?], scratch, payload_max),
+        "frame" => encode_frames(&[Object(parse(text)?)], scratch, payload_max),
         "frames" => encode_frames(&parse::<FramesJson<'_>>(text)?.frames, scratch, payload_max),
         "skip" => {
-            let skip: SkipJson = parse(text)?;
-            let first = int("skip.first", skip.first, 1)?;
-            let name = skip.reason.as_deref().unwrap_or("unspecified");
-            let reason = SkipReason::parse(name).ok_or_else(|| {
+            let skip: SkipJson<'_> = parse(text)?;
+            let first = skip.first.check("skip.first", 1)?;
+            let reason = SkipReason::parse(&skip.reason).ok_or_else(|| {
                 let known = "unspecified, overflow, storage_lost or discarded";
-                WireError::Json(format!("skip.reason is {name:?}: use {known}"))
+                WireError::Json(format!("skip.reason is {:?}: use {known}", cut_text(&skip.reason, 40)))
             })?;
-            let last = Seq(int("skip.last", skip.last, first)?);
+            let last = Seq(skip.last.check("skip.last", first)?);
             Ok(ClientMessage::Skip(Skip { first: Seq(first), last, reason }))
         }
-        "rewind" => Ok(ClientMessage::Rewind(Seq(int("rewind.seq", parse::<SeqJson>(text)?.seq, 1)?))),
-        other => Err(WireError::Json(format!(
-            "type is {:?}: use hello, frame, frames, skip or rewind",
-            other.chars().take(40).collect::<String>()
-        ))),
+        "rewind" => Ok(ClientMessage::Rewind(Seq(parse::<SeqJson>(text)?.seq.check("rewind.seq", 1)?))),
+        other => Err(unknown_kind(other, "hello, frame, frames, skip or rewind")),
     }
 }
 
 fn encode_frames<'s>(
-    frames: &[FrameJson<'_>],
+    frames: &[Object<FrameJson<'_>>],
     scratch: &'s mut Vec<u8>,
     payload_max: usize,
 ) -> Result<ClientMessage<'s>, WireError> {
     scratch.clear();
-    let Some(first) = frames.first() else {
+    let Some(Object(first)) = frames.first() else {
         return Err(WireError::Json("frames is empty: send at least one".into()));
     };
-    let first = Seq(int("seq", first.seq, 1)?);
-    for (index, frame) in (0_u64..).zip(frames) {
-        if frame.seq != first.0 + index {
-            let expected = first.0 + index;
-            let found = frame.seq;
+    let first = Seq(first.seq.check("seq", 1)?);
+    for (due, Object(frame)) in (first.0..).zip(frames) {
+        let found = frame.seq.check("seq", 1)?;
+        if found != due {
             return Err(WireError::Json(format!(
-                "frames of one message must be consecutive: {expected} is due, seq is {found}"
+                "frames of one message must be consecutive: {due} is due, seq is {found}"
             )));
         }
-        encode_frame(frame, scratch, payload_max)?;
+        frame.encode(scratch, payload_max)?;
     }
     Ok(ClientMessage::Frames { first, data: scratch })
 }
 
-fn encode_frame(frame: &FrameJson<'_>, out: &mut Vec<u8>, payload_max: usize) -> Result<(), WireError> {
-    let decoded;
-    let (content_type, payload) = match (frame.json, &frame.text, &frame.b64) {
-        (Some(json), None, None) => (ContentType::Json, json.get().as_bytes()),
-        (None, Some(text), None) => (ContentType::Text, text.as_bytes()),
-        (None, None, Some(b64)) => {
-            decoded = BASE64.decode(&**b64).map_err(|error| {
-                WireError::Json(format!(
-                    "b64 of seq {}: {error}; use RFC 4648 base64 with padding",
-                    frame.seq
-                ))
-            })?;
-            let content_type = match &frame.content_type {
-                Some(name) => ContentType::parse(name)?,
-                None => ContentType::Bytes,
-            };
-            (content_type, &decoded[..])
-        }
-        _ => {
-            let seq = frame.seq;
-            return Err(WireError::Json(format!("seq {seq} must have exactly one of json, text and b64")));
-        }
-    };
-    if payload.len() > payload_max {
-        let (value, max) = (payload.len() as u64, payload_max as u64);
-        return Err(WireError::TooLarge { what: "frame payload", value, max });
-    }
-    FrameRef { ts: frame.ts, channel: &frame.channel, content_type, payload }.encode(out)
-}
-
-/// One frame as the JSON object that stands in a message (and in the reader API), without its braces:
-/// `"seq":1,"ts":2,"channel":"c","json":{}`. A payload marked JSON that is none is written as `b64`.
-pub fn frame_members(seq: Seq, frame: &FrameRef<'_>) -> String {
-    let channel = serde_json::to_string(frame.channel).expect("a string is always JSON");
-    let payload = match frame.content_type {
-        ContentType::Json => std::str::from_utf8(frame.payload)
-            .ok()
-            .and_then(|text| parse::<&RawValue>(text).ok())
-            .map(|raw| format!("\"json\":{}", raw.get())),
-        ContentType::Text => std::str::from_utf8(frame.payload).ok().map(|text| {
-            format!("\"text\":{}", serde_json::to_string(text).expect("a string is always JSON"))
-        }),
-        _ => None,
-    };
-    let payload = payload.unwrap_or_else(|| {
-        let content_type =
-            serde_json::to_string(frame.content_type.as_str()).expect("a string is always JSON");
-        format!("\"content_type\":{content_type},\"b64\":\"{}\"", BASE64.encode(frame.payload))
-    });
-    format!("\"seq\":{seq},\"ts\":{},\"channel\":{channel},{payload}", frame.ts)
+fn unknown_kind(kind: &str, known: &str) -> WireError {
+    WireError::Json(format!("type is {:?}: use {known}", cut_text(kind, 40)))
 }
 
 /// A device's message as text.
@@ -262,20 +262,20 @@ pub fn decode_server(text: &str) -> Result<ServerMessage, WireError> {
     let kind: Kind<'_> = parse(text)?;
     match &*kind.kind {
         "welcome" => {
-            let welcome: WelcomeJson = parse(text)?;
+            let welcome: WelcomeJson<'_> = parse(text)?;
             Ok(ServerMessage::Welcome(Welcome {
-                epoch: Epoch(int("welcome.epoch", welcome.epoch, 1)?),
-                resume: Seq(int("welcome.resume", welcome.resume, 1)?),
-                time: int("welcome.time", welcome.time, 1)? as Micros,
-                window_bytes: welcome.window_bytes,
-                frame_bytes_max: welcome.frame_bytes_max,
-                message_bytes_max: welcome.message_bytes_max,
+                epoch: Epoch(welcome.epoch.check("welcome.epoch", 1)?),
+                resume: Seq(welcome.resume.check("welcome.resume", 1)?),
+                time: welcome.time.check("welcome.time", 1)?,
+                window_bytes: welcome.window_bytes.check_u32("welcome.window_bytes")?,
+                frame_bytes_max: welcome.frame_bytes_max.check_u32("welcome.frame_bytes_max")?,
+                message_bytes_max: welcome.message_bytes_max.check_u32("welcome.message_bytes_max")?,
                 session: session_id(&welcome.session)?,
             }))
         }
-        "ack" => Ok(ServerMessage::Ack(Seq(int("ack.seq", parse::<SeqJson>(text)?.seq, 0)?))),
-        "rewind" => Ok(ServerMessage::Rewind(Seq(int("rewind.seq", parse::<SeqJson>(text)?.seq, 1)?))),
-        other => Err(WireError::Json(format!("type is {other:?}: use welcome, ack or rewind"))),
+        "ack" => Ok(ServerMessage::Ack(Seq(parse::<SeqJson>(text)?.seq.check("ack.seq", 0)?))),
+        "rewind" => Ok(ServerMessage::Rewind(Seq(parse::<SeqJson>(text)?.seq.check("rewind.seq", 1)?))),
+        other => Err(unknown_kind(other, "welcome, ack or rewind")),
     }
 }
 

@@ -5,6 +5,8 @@
 
 pub mod binary;
 pub mod json;
+mod json_frame;
+mod json_value;
 
 use crate::wire::WireError;
 use crate::words::{Epoch, Micros, Seq};
