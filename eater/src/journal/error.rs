@@ -1,0 +1,120 @@
+//! What can go wrong, by what the caller can do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use trough_protocol::{Epoch, Seq};
+use trough_store::CatalogError;
+
+/// A journal cannot be opened, repaired or closed cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A setting cannot work: change it.
+    #[error("{0}")]
+    Config(String),
+    /// Another process has the directory: stop it, or use another directory.
+    #[error(
+        "journal {} is in use by process {pid}: a journal has exactly one eater; stop that process or choose another data directory",
+        dir.display()
+    )]
+    InUse {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// What the lock file says; `unknown` if it says nothing.
+        pid: String,
+    },
+    /// Durable bytes are damaged: a person must decide. Nothing was changed.
+    #[error(
+        "journal file {} is damaged at offset {offset}: {found}; restore it from a copy, or set the damaged bytes aside with `trough journal repair --data-dir DIR`",
+        file.display()
+    )]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// Where, in bytes.
+        offset: u64,
+        /// What is there, and how it is known to be damage.
+        found: String,
+    },
+    /// Written by a later release: start that one.
+    #[error("journal file {} needs a later release: {found}; start the release that wrote it", file.display())]
+    TooNew {
+        /// The file.
+        file: PathBuf,
+        /// Which field has which value.
+        found: String,
+    },
+    /// The disk refused: look at it, then try again.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried, such as `read`.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The catalog refused. All in it can be rebuilt: remove it and start again.
+    #[error("the journal's catalog cannot be used: {0}")]
+    Catalog(#[from] CatalogError),
+    /// Closed before everything was durable. The batches were never acknowledged, so their devices hold them.
+    #[error(
+        "the journal closed with {batches} batches that could not be stored ({reason}); none was acknowledged"
+    )]
+    Unstored {
+        /// How many.
+        batches: usize,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The journal is closed and takes no more batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the journal is closed: the eater is stopping")]
+pub struct Closed;
+
+/// Frames cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The bytes of these frames are damaged and no copy is left. Other frames can be read: go on after
+    /// `last`.
+    #[error(
+        "frames {first} to {last} of epoch {epoch} are damaged in journal file {} at offset {offset}: restore the file from a copy, or stop the eater and run `trough journal repair --data-dir DIR`",
+        file.display()
+    )]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// Where the run's data begins, in bytes.
+        offset: u64,
+        /// The epoch.
+        epoch: Epoch,
+        /// The first frame that cannot be read.
+        first: Seq,
+        /// The last one.
+        last: Seq,
+    },
+    /// A sealed file's index is damaged. It holds nothing of its own.
+    #[error(
+        "journal index {} is damaged ({found}): remove it and start the eater again, it is rebuilt from the journal",
+        file.display()
+    )]
+    Index {
+        /// The index file.
+        file: PathBuf,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// The disk refused: try again.
+    #[error("cannot read journal file {}: {source}", file.display())]
+    Io {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The catalog does not answer: try again.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
