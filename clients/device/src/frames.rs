@@ -93,6 +93,10 @@ impl FrameBuf {
         debug_assert!(self.bytes() >= self.count as usize * FRAME_HEADER_BYTES);
         if self.count == 0 {
             self.clear();
+        } else if self.taken > self.bytes.len() / 2 {
+            // A caller that keeps adding behind a slow device must not pile up what was taken.
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
         }
     }
 }
