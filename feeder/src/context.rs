@@ -1,0 +1,42 @@
+//! What all shards of a feeder share.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use trough_runtime::clock::Clock;
+use trough_runtime::health::Health;
+use trough_runtime::shutdown::Shutdown;
+use trough_store::Registry;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::presence::Presence;
+use crate::tickets::Tickets;
+
+/// Shared by reference; nothing in it is touched per frame.
+pub struct Context {
+    /// Limits and timings.
+    pub config: Config,
+    /// Who may connect.
+    pub registry: Arc<dyn Registry>,
+    /// The time.
+    pub clock: Clock,
+    /// What `/readyz` says.
+    pub health: Health,
+    /// Counters.
+    pub metrics: Metrics,
+    /// When to stop.
+    pub shutdown: Shutdown,
+    /// Who has a session.
+    pub presence: Presence,
+    /// Unused tickets.
+    pub tickets: Tickets,
+    /// A permit for each session that may be open.
+    pub sessions: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("config", &self.config).finish_non_exhaustive()
+    }
+}

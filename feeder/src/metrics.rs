@@ -1,0 +1,106 @@
+//! What a feeder counts. Frames are counted once per batch, so counting costs nothing per frame.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use trough_protocol::close::CloseCode;
+
+use crate::uplink::Settled;
+
+/// The label set of things that end: sessions, links, refusals.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    reason: &'static str,
+}
+
+/// The metrics of one feeder. Cloning is cheap: clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    /// Open connections, sessions included.
+    pub connections: Gauge,
+    /// Open sessions.
+    pub sessions: Gauge,
+    /// Most sessions at once.
+    pub sessions_max: Gauge,
+    /// Links that are up.
+    pub links: Gauge,
+    /// Bytes of batches without an answer.
+    pub in_flight_bytes: Gauge,
+    /// Frames acknowledged as durable.
+    pub frames: Counter,
+    /// Batches acknowledged as durable.
+    pub batches: Counter,
+    /// Bytes of acknowledged batches.
+    pub bytes: Counter,
+    /// Batches that the eater refused.
+    pub batches_rejected: Counter,
+    /// Sessions told to send again because a link died.
+    pub rewinds: Counter,
+    /// Epochs granted.
+    pub epochs_granted: Counter,
+    sessions_ended: Family<Reason, Counter>,
+    links_ended: Family<Reason, Counter>,
+    refused: Family<Reason, Counter>,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let r = registry.sub_registry_with_prefix("trough_feeder");
+        let gauges = [
+            ("connections", "Open connections, sessions included", &metrics.connections),
+            ("sessions", "Open sessions", &metrics.sessions),
+            ("sessions_max", "Most sessions at once", &metrics.sessions_max),
+            ("links", "Links to eaters that are up", &metrics.links),
+            ("in_flight_bytes", "Bytes of batches sent and not answered", &metrics.in_flight_bytes),
+        ];
+        for (name, help, gauge) in gauges {
+            r.register(name, help, gauge.clone());
+        }
+        let counters = [
+            ("frames", "Frames acknowledged as durable", &metrics.frames),
+            ("batches", "Batches acknowledged as durable", &metrics.batches),
+            ("batch_bytes", "Bytes of batches acknowledged as durable", &metrics.bytes),
+            ("batches_rejected", "Batches refused by an eater", &metrics.batches_rejected),
+            ("rewinds", "Sessions told to send again after a link died", &metrics.rewinds),
+            ("epochs_granted", "Epochs granted to devices", &metrics.epochs_granted),
+        ];
+        for (name, help, counter) in counters {
+            r.register(name, help, counter.clone());
+        }
+        r.register("sessions_ended", "Sessions ended, by reason", metrics.sessions_ended.clone());
+        r.register("links_ended", "Links ended, by reason", metrics.links_ended.clone());
+        r.register("handshakes_refused", "Handshakes refused, by problem code", metrics.refused.clone());
+        metrics
+    }
+
+    /// A session ended with a close of ours, or for one of the device's reasons.
+    pub fn session_ended(&self, reason: &'static str) {
+        self.sessions_ended.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A link ended.
+    pub fn link_ended(&self, reason: &'static str) {
+        self.links_ended.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A handshake was refused.
+    pub fn handshake_refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// How many sessions ended with `code`, for tests and the canonical line.
+    pub fn ended_with(&self, code: CloseCode) -> u64 {
+        self.sessions_ended.get_or_create(&Reason { reason: code.name() }).get()
+    }
+
+    pub(crate) fn settled(&self, settled: &Settled) {
+        self.frames.inc_by(settled.frames);
+        self.batches.inc_by(settled.batches);
+        self.bytes.inc_by(settled.bytes as u64);
+        self.in_flight_bytes.dec_by(settled.bytes as i64);
+    }
+}

@@ -1,0 +1,77 @@
+//! The end of a session: the close frame, and what a device that said goodbye left behind.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use trough_protocol::close::reason;
+
+use super::Ended;
+use super::socket::Socket;
+use crate::flow::Flow;
+use crate::shard::Shard;
+
+/// How long the device may take to answer a close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long frames that a device left behind may take to become durable; in raw mode nobody else has them, so
+/// there is no limit but the feeder's own end.
+const LEFT_BEHIND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Closes the socket and sees off what is still on its way.
+pub async fn close<S>(shard: &Shard, ended: &Ended, flow: Option<&Flow>, socket: &mut Socket<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    match ended {
+        Ended::Ours(ending) => {
+            let delay = ending.retry_after.map(|delay| delay.as_millis() as u64);
+            let reason = reason(ending.code, delay, &ending.text);
+            if socket.close(ending.code.code(), reason).is_ok() {
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, read_to_end(socket)).await;
+            }
+        }
+        Ended::Theirs => {
+            // tungstenite has the answer ready; reading on sends it.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, read_to_end(socket)).await;
+        }
+        Ended::Lost(_) => {}
+    }
+    let Some(flow) = flow else { return };
+    tokio::select! {
+        () = left_behind(flow, matches!(ended, Ended::Theirs)) => {}
+        () = shard.context.shutdown.killed.cancelled() => {}
+    }
+    flow.abandon();
+}
+
+/// Reads and drops what still comes until the connection ends. Closing with unread bytes would reset it, and the
+/// device might never see the close frame.
+async fn read_to_end<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<S>) {
+    poll_fn(|cx| {
+        socket.set_waker(cx.waker());
+        if socket.flush().is_err() {
+            return Poll::Ready(());
+        }
+        loop {
+            match socket.read() {
+                Ok(Some(_)) => {}
+                Ok(None) => return Poll::Pending,
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+}
+
+async fn left_behind(flow: &Flow, said_goodbye: bool) {
+    let settled = poll_fn(|cx| {
+        flow.set_waker(cx.waker());
+        if flow.is_settled() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    if flow.keeps {
+        settled.await;
+    } else if said_goodbye {
+        let _ = tokio::time::timeout(LEFT_BEHIND_TIMEOUT, settled).await;
+    }
+}

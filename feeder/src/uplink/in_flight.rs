@@ -1,0 +1,104 @@
+//! The batches of one link that are sent and not yet answered.
+
+use std::collections::VecDeque;
+
+use crate::scheduler::Share;
+
+/// One of them.
+#[derive(Debug)]
+pub struct Sent {
+    /// Counts up from 1 on each link.
+    pub number: u64,
+    /// Bytes of the batch, which its credit was taken for.
+    pub bytes: usize,
+    /// Whose frames it holds.
+    pub shares: Vec<Share>,
+}
+
+/// All of them, in the order of their numbers.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    sent: VecDeque<Sent>,
+    bytes: usize,
+    last_number: u64,
+    /// Emptied lists, used again.
+    spare: Vec<Vec<Share>>,
+}
+
+/// An answer to a batch that was never sent: the eater and this feeder do not understand each other.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownBatch(pub u64);
+
+impl InFlight {
+    /// Bytes of all batches.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether every batch is answered.
+    pub fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// A list for the next batch.
+    pub fn new_shares(&mut self) -> Vec<Share> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Enters a batch and gives it its number.
+    pub fn enter(&mut self, bytes: usize, shares: Vec<Share>) -> u64 {
+        self.last_number += 1;
+        self.bytes += bytes;
+        self.sent.push_back(Sent { number: self.last_number, bytes, shares });
+        self.last_number
+    }
+
+    /// All batches up to `number` are durable: tells their sessions. Gives the batches, frames and bytes.
+    ///
+    /// # Errors
+    /// [`UnknownBatch`] if `number` was not sent yet.
+    pub fn ate(&mut self, number: u64) -> Result<Settled, UnknownBatch> {
+        if number > self.last_number {
+            return Err(UnknownBatch(number));
+        }
+        let mut settled = Settled::default();
+        while self.sent.front().is_some_and(|sent| sent.number <= number) {
+            let mut sent = self.sent.pop_front().expect("just seen");
+            self.bytes -= sent.bytes;
+            settled.batches += 1;
+            settled.bytes += sent.bytes;
+            for share in sent.shares.drain(..) {
+                settled.frames += share.frames;
+                share.flow.settled(share.last, share.bytes);
+            }
+            if self.spare.len() < 8 {
+                self.spare.push(sent.shares);
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Removes one refused batch.
+    pub fn reject(&mut self, number: u64) -> Option<Sent> {
+        let index = self.sent.iter().position(|sent| sent.number == number)?;
+        let sent = self.sent.remove(index)?;
+        self.bytes -= sent.bytes;
+        Some(sent)
+    }
+
+    /// Everything that was in flight, when the link is dead.
+    pub fn into_shares(self) -> impl Iterator<Item = Share> {
+        self.sent.into_iter().flat_map(|sent| sent.shares)
+    }
+}
+
+/// What an ATE settled.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Batches.
+    pub batches: u64,
+    /// Frames.
+    pub frames: u64,
+    /// Bytes of the batches.
+    pub bytes: usize,
+}
