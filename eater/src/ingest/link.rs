@@ -1,0 +1,355 @@
+//! One link: batches in, acknowledgements out.
+//!
+//! One task does both, and never waits for storage: the journal is told of a batch and answers through the
+//! [`LinkSink`], so a ping is answered while a disk is stuck.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
+use trough_protocol::LinkId;
+use trough_protocol::batch::Batch;
+use trough_protocol::limits::BATCH_BYTES_MAX;
+use trough_protocol::link::{self, LinkCode, LinkMessage, Versions};
+use trough_protocol::wire::WireError;
+use trough_runtime::shutdown::Shutdown;
+
+use super::budget::{Budget, Grant};
+use super::sink::{LinkSink, Rejection};
+use crate::journal::{Closed, Journal, Submission};
+use crate::metrics::IngestMetrics;
+
+/// How long a feeder may take for its hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a feeder may leave what is sent to it unread.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A feeder that says nothing for this long is asked whether it lives, and given up after twice this long.
+const QUIET_MAX: Duration = Duration::from_secs(30);
+/// Read at once; batches up to this size are kept in shared blocks.
+const READ_BYTES: usize = 64 * 1024;
+/// When a feeder that was refused for want of credit may come back.
+const FULL_RETRY_MS: u32 = 2000;
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkEnd {
+    #[error("the feeder closed it")]
+    Closed,
+    #[error("connection failed: {0}")]
+    Io(#[from] io::Error),
+    #[error("no hello within {} s", HELLO_TIMEOUT.as_secs())]
+    NoHello,
+    #[error("nothing was heard for {} s", 2 * QUIET_MAX.as_secs())]
+    Silence,
+    #[error("the feeder does not read its acknowledgements")]
+    Unread,
+    #[error("{text}")]
+    Goodbye { code: LinkCode, retry_after_ms: u32, text: String },
+    #[error("batch {} was refused: {}", .0.number, .0.text)]
+    Rejected(Rejection),
+}
+
+impl From<WireError> for LinkEnd {
+    fn from(error: WireError) -> Self {
+        let code = match error {
+            WireError::Checksum { .. } => LinkCode::DAMAGED,
+            _ => LinkCode::PROTOCOL,
+        };
+        Self::Goodbye { code, retry_after_ms: 0, text: error.to_string() }
+    }
+}
+
+fn protocol(text: String) -> LinkEnd {
+    LinkEnd::Goodbye { code: LinkCode::PROTOCOL, retry_after_ms: 0, text }
+}
+
+/// What a link's task needs from around it.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// This eater.
+    pub eater: LinkId,
+    /// Where batches go.
+    pub journal: Journal,
+    /// Counters.
+    pub metrics: IngestMetrics,
+    /// When to stop.
+    pub shutdown: Shutdown,
+    /// What may be on its way, over all links.
+    pub budget: std::rc::Rc<Budget>,
+}
+
+struct Link<S> {
+    socket: S,
+    buffer: BytesMut,
+    /// Messages to be written.
+    out: Vec<u8>,
+    around: Surroundings,
+    sink: Arc<LinkSink>,
+    /// Batches submitted and not answered: number and bytes.
+    waiting: VecDeque<(u64, usize)>,
+    waiting_bytes: u64,
+    last_number: u64,
+    /// When a feeder that says nothing is asked, or given up.
+    look_again: Instant,
+    asked: bool,
+}
+
+/// Serves one link to its end, which it logs. Dropping it drops the connection; what was submitted is committed
+/// all the same.
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, peer: String, around: Surroundings) {
+    let began = Instant::now();
+    let shutdown = around.shutdown.clone();
+    let metrics = around.metrics.clone();
+    let mut link = Link {
+        socket,
+        buffer: BytesMut::with_capacity(READ_BYTES),
+        out: Vec::new(),
+        around,
+        sink: LinkSink::new(),
+        waiting: VecDeque::new(),
+        waiting_bytes: 0,
+        last_number: 0,
+        look_again: began + QUIET_MAX,
+        asked: false,
+    };
+    metrics.links.inc();
+    let ended = tokio::select! {
+        ended = link.run() => ended,
+        () = shutdown.killed.cancelled() => return,
+    };
+    metrics.links.dec();
+    metrics.waiting_bytes.dec_by(link.waiting_bytes as i64);
+    let Err(end) = ended;
+    link.say_goodbye(&end).await;
+    tracing::info!(
+        %peer,
+        batches = link.last_number,
+        duration_ms = began.elapsed().as_millis() as u64,
+        reason = %end,
+        "link ended"
+    );
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
+    async fn run(&mut self) -> Result<std::convert::Infallible, LinkEnd> {
+        let grant =
+            tokio::time::timeout(HELLO_TIMEOUT, self.shake_hands()).await.map_err(|_| LinkEnd::NoHello)??;
+        let draining = self.around.shutdown.draining.clone();
+        let mut said_goaway = false;
+        loop {
+            self.make_room()?;
+            let sink = self.sink.clone();
+            tokio::select! {
+                read = self.socket.read_buf(&mut self.buffer) => {
+                    if read? == 0 {
+                        return Err(LinkEnd::Closed);
+                    }
+                    self.look_again = Instant::now() + QUIET_MAX;
+                    self.asked = false;
+                    if let Err(end) = self.receive(&grant) {
+                        self.answer_waiting().await?;
+                        return Err(end);
+                    }
+                }
+                () = sink.news() => {}
+                () = draining.cancelled(), if !said_goaway => {
+                    said_goaway = true;
+                    let text = "this eater stops".to_owned();
+                    self.put(&LinkMessage::Goaway { code: LinkCode::DRAINING, retry_after_ms: 100, text });
+                }
+                () = tokio::time::sleep_until(self.look_again) => self.ask_if_alive()?,
+            }
+            self.put_answers()?;
+            self.write_out().await?;
+        }
+    }
+
+    async fn shake_hands(&mut self) -> Result<Grant, LinkEnd> {
+        let len = loop {
+            if let Some(len) = self.whole_message()? {
+                break len;
+            }
+            self.make_room()?;
+            if self.socket.read_buf(&mut self.buffer).await? == 0 {
+                return Err(LinkEnd::Closed);
+            }
+        };
+        let bytes = self.buffer.split_to(len);
+        let LinkMessage::Hello { versions, feeder, software } = link::decode(&bytes)? else {
+            return Err(protocol("HELLO was due".into()));
+        };
+        let version = Versions::OURS.negotiate(versions).map_err(|text| LinkEnd::Goodbye {
+            code: LinkCode::VERSION,
+            retry_after_ms: 10_000,
+            text,
+        })?;
+        let grant = self.around.budget.grant().ok_or_else(|| LinkEnd::Goodbye {
+            code: LinkCode::FULL,
+            retry_after_ms: FULL_RETRY_MS,
+            text: "this eater has no credit left to give: start another, or raise its budget".into(),
+        })?;
+        let software_here = concat!("trough ", env!("CARGO_PKG_VERSION")).to_owned();
+        let eater = self.around.eater;
+        self.put(&LinkMessage::Welcome { version, eater, credit: grant.bytes, software: software_here });
+        self.write_out().await?;
+        tracing::info!(%feeder, %software, version, credit = grant.bytes, "link up");
+        Ok(grant)
+    }
+
+    /// Makes room for what comes next: the rest of a large message, or another block.
+    fn make_room(&mut self) -> Result<(), LinkEnd> {
+        let missing = link::message_len(&self.buffer)?.unwrap_or(0).saturating_sub(self.buffer.len());
+        if self.buffer.capacity() - self.buffer.len() < missing.max(READ_BYTES / 4) {
+            self.buffer.reserve(missing.max(READ_BYTES));
+        }
+        Ok(())
+    }
+
+    fn whole_message(&self) -> Result<Option<usize>, WireError> {
+        Ok(link::message_len(&self.buffer)?.filter(|len| self.buffer.len() >= *len))
+    }
+
+    fn receive(&mut self, grant: &Grant) -> Result<(), LinkEnd> {
+        while let Some(len) = self.whole_message()? {
+            let bytes = self.buffer.split_to(len).freeze();
+            match link::decode(&bytes)? {
+                LinkMessage::Feed { number, batch } => self.feed(number, bytes.slice_ref(batch), grant)?,
+                LinkMessage::Ping { nonce } => self.put(&LinkMessage::Pong { nonce }),
+                LinkMessage::Locate { query, epoch, device } => {
+                    let seq = self.around.journal.head(device, epoch);
+                    self.put(&LinkMessage::Head { query, seq });
+                }
+                LinkMessage::Pong { .. } => {}
+                LinkMessage::Goaway { code, text, .. } => {
+                    tracing::info!(code = code.name(), %text, "the feeder says goodbye");
+                }
+                other => return Err(protocol(format!("it sent {other:?}, which only eaters send"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn feed(&mut self, number: u64, batch: Bytes, grant: &Grant) -> Result<(), LinkEnd> {
+        if number != self.last_number + 1 {
+            let due = self.last_number + 1;
+            return Err(protocol(format!("batch {number} came, {due} was due")));
+        }
+        let bytes = batch.len() as u64;
+        if self.waiting_bytes + bytes > grant.bytes {
+            let (waiting, credit) = (self.waiting_bytes, grant.bytes);
+            let text = format!("{waiting} bytes wait, {bytes} more came, and the credit is {credit}");
+            return Err(protocol(text));
+        }
+        if let Err(error) = Batch::check(&batch) {
+            self.around.metrics.batches_rejected.inc();
+            let single = batch.len() < BATCH_BYTES_MAX && is_single(&batch);
+            return Err(match error {
+                // Bytes that were damaged on the way are sent again; if the same device's are damaged when it
+                // travels alone, they were damaged before they left.
+                WireError::Checksum { .. } if !single => error.into(),
+                error => {
+                    LinkEnd::Rejected(Rejection { number, code: LinkCode::DAMAGED, text: error.to_string() })
+                }
+            });
+        }
+        self.last_number = number;
+        self.waiting.push_back((number, batch.len()));
+        self.waiting_bytes += bytes;
+        self.around.metrics.waiting_bytes.inc_by(bytes as i64);
+        let submission = Submission { batch, number, sink: self.sink.clone() };
+        self.around.journal.submit(submission).map_err(|Closed| LinkEnd::Goodbye {
+            code: LinkCode::DRAINING,
+            retry_after_ms: 100,
+            text: "this eater stops".into(),
+        })
+    }
+
+    /// Puts what the journal has answered into the output.
+    fn put_answers(&mut self) -> Result<(), LinkEnd> {
+        let number = self.sink.committed_number();
+        let before = self.waiting.len();
+        while let Some((waiting, bytes)) = self.waiting.front().copied()
+            && waiting <= number
+        {
+            self.waiting.pop_front();
+            self.waiting_bytes -= bytes as u64;
+            self.around.metrics.waiting_bytes.dec_by(bytes as i64);
+        }
+        if self.waiting.len() < before {
+            self.put(&LinkMessage::Ate { number });
+        }
+        match self.sink.take_rejection() {
+            Some(rejection) => Err(LinkEnd::Rejected(rejection)),
+            None => Ok(()),
+        }
+    }
+
+    /// What was received before a fault is still answered.
+    async fn answer_waiting(&mut self) -> Result<(), LinkEnd> {
+        let sink = self.sink.clone();
+        loop {
+            self.put_answers()?;
+            self.write_out().await?;
+            if self.waiting.is_empty() {
+                return Ok(());
+            }
+            sink.news().await;
+        }
+    }
+
+    /// Called when nothing was heard for a while: asks once, and gives up when that was in vain.
+    fn ask_if_alive(&mut self) -> Result<(), LinkEnd> {
+        if std::mem::replace(&mut self.asked, true) {
+            return Err(LinkEnd::Silence);
+        }
+        self.look_again = Instant::now() + QUIET_MAX;
+        self.put(&LinkMessage::Ping { nonce: 0 });
+        Ok(())
+    }
+
+    fn put(&mut self, message: &LinkMessage<'_>) {
+        link::encode(message, &mut self.out);
+    }
+
+    async fn write_out(&mut self) -> Result<(), LinkEnd> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let written = tokio::time::timeout(WRITE_TIMEOUT, self.socket.write_all(&self.out)).await;
+        self.out.clear();
+        self.out.shrink_to(READ_BYTES);
+        Ok(written.map_err(|_| LinkEnd::Unread)??)
+    }
+
+    async fn say_goodbye(&mut self, end: &LinkEnd) {
+        match end {
+            LinkEnd::Goodbye { code, retry_after_ms, text } => {
+                let (code, retry_after_ms) = (*code, *retry_after_ms);
+                self.put(&LinkMessage::Goaway { code, retry_after_ms, text: text.clone() });
+            }
+            LinkEnd::Rejected(rejection) => {
+                let Rejection { number, code, text } = rejection.clone();
+                self.put(&LinkMessage::Reject { number, code, text });
+                let text = "a batch was refused".to_owned();
+                self.put(&LinkMessage::Goaway { code, retry_after_ms: 0, text });
+            }
+            _ => return,
+        }
+        if self.write_out().await.is_err() || self.socket.shutdown().await.is_err() {
+            return;
+        }
+        // Closing with unread bytes would reset the connection, and the goodbye might be lost.
+        let mut sink = [0; 4096];
+        let drain = async { while matches!(self.socket.read(&mut sink).await, Ok(n) if n > 0) {} };
+        let _ = tokio::time::timeout(Duration::from_secs(2), drain).await;
+    }
+}
+
+/// Whether the batch has a single run, by its header alone.
+fn is_single(batch: &[u8]) -> bool {
+    batch.get(8..12) == Some(&1_u32.to_le_bytes())
+}

@@ -1,0 +1,88 @@
+//! Ingest: accepts links and takes their batches, on one thread of its own.
+//!
+//! A link's work is a checksum and a hand-over per batch; one thread does that for gigabytes a second, and a
+//! wake-up of a thread that only does this costs less than one of a pool.
+
+mod budget;
+mod link;
+mod sink;
+
+use std::io;
+
+use tokio::net::TcpListener;
+use tokio::task::LocalSet;
+use tokio_util::task::TaskTracker;
+use trough_protocol::LinkId;
+use trough_runtime::accept::accept_loop;
+use trough_runtime::local;
+use trough_runtime::shutdown::Shutdown;
+
+use crate::journal::Journal;
+use crate::metrics::IngestMetrics;
+use budget::Budget;
+use link::Surroundings;
+
+/// Where links come from.
+#[derive(Debug)]
+pub enum LinkListener {
+    /// Other processes.
+    Tcp(std::net::TcpListener),
+    /// The feeder of this process.
+    Local(local::Listener),
+}
+
+/// Serves links until `shutdown` begins and the last feeder has gone, or it is killed. Blocks its thread.
+///
+/// # Errors
+/// If the system refuses an event loop or the listener.
+pub fn run(
+    listener: LinkListener,
+    eater: LinkId,
+    journal: Journal,
+    budget_bytes: u64,
+    metrics: IngestMetrics,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let budget = Budget::new(budget_bytes);
+    metrics.budget_bytes.set(budget_bytes as i64);
+    let around = Surroundings { eater, journal, metrics, shutdown, budget };
+    LocalSet::new().block_on(&runtime, serve(listener, around))
+}
+
+async fn serve(listener: LinkListener, around: Surroundings) -> io::Result<()> {
+    let shutdown = around.shutdown.clone();
+    let links = TaskTracker::new();
+    match listener {
+        LinkListener::Tcp(listener) => {
+            let listener = TcpListener::from_std(listener)?;
+            // No linger: a feeder that comes now would be told to go away.
+            accept_loop(listener, &shutdown, std::time::Duration::ZERO, |stream, peer| {
+                let link = link::serve(stream, peer.to_string(), around.clone());
+                tokio::task::spawn_local(links.track_future(link));
+            })
+            .await;
+        }
+        LinkListener::Local(mut listener) => loop {
+            let stream = tokio::select! {
+                () = shutdown.draining.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    Some(Ok(stream)) => stream,
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "cannot accept a link of this process");
+                        continue;
+                    }
+                    None => break,
+                },
+            };
+            let link = link::serve(stream, "this process".to_owned(), around.clone());
+            tokio::task::spawn_local(links.track_future(link));
+        },
+    }
+    links.close();
+    tokio::select! {
+        () = links.wait() => {}
+        () = shutdown.killed.cancelled() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! What the journal tells a link, from the committer's thread to the link's task.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+use trough_protocol::link::LinkCode;
+
+use crate::journal::CommitSink;
+
+/// A batch that cannot be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Its number.
+    pub number: u64,
+    /// Why.
+    pub code: LinkCode,
+    /// For people.
+    pub text: String,
+}
+
+/// The mailbox of one link. It holds the newest commit and the first rejection, so it cannot overflow.
+#[derive(Debug, Default)]
+pub struct LinkSink {
+    committed: AtomicU64,
+    rejected: Mutex<Option<Rejection>>,
+    news: Notify,
+}
+
+impl LinkSink {
+    /// An empty one.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Waits for news. Cancel-safe: what was not taken stays.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// The highest committed batch.
+    pub fn committed_number(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// The rejection, once.
+    pub fn take_rejection(&self) -> Option<Rejection> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl CommitSink for LinkSink {
+    fn committed(&self, number: u64) {
+        self.committed.fetch_max(number, Ordering::Release);
+        self.news.notify_one();
+    }
+
+    fn rejected(&self, number: u64, code: LinkCode, text: &str) {
+        let rejection = Rejection { number, code, text: text.to_owned() };
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(rejection);
+        self.news.notify_one();
+    }
+}
