@@ -1,4 +1,5 @@
 //! `trough.v1.json` at its edges: what is taken, byte for byte, and what is refused with which words.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use trough_protocol::device::ClientMessage;
 use trough_protocol::device::json::{decode_client, decode_server, frame_members};

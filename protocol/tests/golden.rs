@@ -7,6 +7,7 @@
 //! A line is `name TAB bytes TAB meaning`; bytes are hexadecimal digits or JSON. The value that belongs to a name
 //! is in `common::samples`; for a new one, add the value and take its lines from
 //! `cargo test -p trough-protocol --test golden -- --ignored --nocapture`.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

@@ -4,6 +4,7 @@
 //! 2. Device messages out of range.
 //! 3. Batches with a correct checksum whose directory does not hold together: a feeder's fault, not a damaged byte.
 //! 4. Link messages over their limits.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
 
