@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
-use trough_protocol::close::CloseCode;
 use trough_protocol::DeviceId;
+use trough_protocol::close::CloseCode;
 use trough_runtime::random::random_below;
 use trough_store::TokenId;
 
