@@ -9,6 +9,8 @@
 //! 6. Raw frames in flight at a link's death are sent again by the feeder, with the same numbers.
 //! 7. The feeder stops: what was received is acknowledged, then comes 1012 with a delay.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
