@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Fuzzes one target for some seconds with coverage feedback, on a stable toolchain and a C++ compiler:
+#
+#   fuzz/run.sh TARGET SECONDS [libFuzzer options]
+#   fuzz/run.sh all SECONDS
+#
+# cargo-fuzz would do the same with a nightly toolchain; what it adds is instrumentation, which LLVM does for the
+# stable compiler too. The seeds are the golden vectors. Finds are kept in fuzz/artifacts/TARGET, what covers
+# something new in fuzz/corpus/TARGET. It exits with 0 if nothing was found.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+targets=$(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' "$here/Cargo.toml")
+
+if [[ $# -lt 2 || ! $2 =~ ^[1-9][0-9]*$ ]] || [[ $1 != all ]] && ! grep -qx -- "${1:-}" <<<"$targets"; then
+    echo "usage: fuzz/run.sh TARGET SECONDS [libFuzzer options], where TARGET is all or one of:" $targets >&2
+    exit 2
+fi
+target=$1 seconds=$2
+shift 2
+if [[ $target == all ]]; then
+    for target in $targets; do "$0" "$target" "$seconds" "$@"; done
+    exit
+fi
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+build="${CARGO_TARGET_DIR:-$here/target}/fuzz"
+# --target keeps the instrumentation away from build scripts and macros.
+RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+-Cllvm-args=-sanitizer-coverage-trace-compares -Cforce-frame-pointers" \
+    cargo build --release --quiet --locked --manifest-path "$here/Cargo.toml" --target "$host" \
+    --target-dir "$build" --bin "$target"
+
+corpus="$here/corpus/$target" artifacts="$here/artifacts/$target"
+mkdir -p "$corpus" "$artifacts"
+
+# seed NAME HEX: one file of the corpus.
+seed() { printf "$(sed 's/../\\x&/g' <<<"$2")" >"$corpus/seed-${1//\//-}"; }
+# seeds FILE NAMES: the lines of a golden file whose name begins with NAMES.
+golden="$here/../protocol/tests/golden"
+seeds() {
+    while IFS=$'\t' read -r name bytes _; do
+        if [[ $name == $2* ]]; then
+            if [[ $1 == binary ]]; then seed "$name" "$bytes"; else printf '%s' "$bytes" >"$corpus/seed-$1-${name//\//-}"; fi
+        fi
+    done < <(grep -v '^#' "$golden/$1.txt")
+}
+options=()
+case $target in
+device_binary) seeds binary device/ && seeds binary server/ ;;
+device_json)
+    seeds json device/ && seeds json server/ && seeds json-also-read ""
+    options+=("-dict=$here/json.dict")
+    ;;
+frame) seeds binary frame/ ;;
+batch) seeds binary batch/ ;;
+link) seeds binary link/ ;;
+esac
+
+"$build/$host/release/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=16384 \
+    -artifact_prefix="$artifacts/" "${options[@]}" "$@" "$corpus"
