@@ -57,5 +57,5 @@ batch) seeds binary batch/ ;;
 link) seeds binary link/ ;;
 esac
 
-"$build/$host/release/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=16384 \
+"$build/$host/release/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=1024 \
     -artifact_prefix="$artifacts/" "${options[@]}" "$@" "$corpus"
