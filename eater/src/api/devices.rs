@@ -1,0 +1,165 @@
+//! `GET /v1/devices` and `GET /v1/devices/{id}`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::header::ACCEPT;
+use http::request::Parts;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use trough_protocol::DeviceId;
+use trough_protocol::frame::FrameRef;
+use trough_protocol::limits::FRAME_BYTES_MAX;
+use trough_store::{DeviceFilter, DeviceRecord, DeviceState, Group, GroupAccess, Scope};
+
+use super::answer::Head;
+use super::auth::Caller;
+use super::encode::{FrameEncoder, FrameFormat, time_text};
+use super::etag::Fingerprint;
+use super::fault::ReadFault;
+use super::media::{JSON_OFFERS, Offer, negotiate};
+use super::params::Params;
+use super::query::DevicesQuery;
+use super::reads::{Held, on_thread};
+use super::refusal::Refusal;
+use super::routes::DeviceName;
+use super::run::BadRun;
+use super::state::Api;
+use crate::journal::{Journal, Order};
+
+#[derive(Serialize)]
+struct DevicesJson {
+    devices: Vec<DeviceJson>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DeviceJson {
+    id: String,
+    groups: Vec<String>,
+    revoked: bool,
+    /// The newest epoch that has frames; 0 if none has.
+    epoch: u64,
+    /// The highest durable seq in it.
+    head: u64,
+    frames: u64,
+    last_seen: Option<String>,
+    last_ts: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channels: Option<Box<RawValue>>,
+}
+
+impl DeviceJson {
+    fn new(record: &DeviceRecord, state: Option<&DeviceState>, access: &GroupAccess) -> Self {
+        let head = state.and_then(|state| state.heads.last());
+        // Groups that the reader has no access to are none of its business.
+        let shown = |group: &&Group| match access {
+            GroupAccess::All => true,
+            GroupAccess::Only(mine) => mine.contains(*group),
+        };
+        Self {
+            id: record.id.to_string(),
+            groups: record.groups.iter().filter(shown).map(ToString::to_string).collect(),
+            revoked: record.revoked_at.is_some(),
+            epoch: head.map_or(0, |(epoch, _)| epoch.0),
+            head: head.map_or(0, |(_, seq)| seq.0),
+            frames: state.map_or(0, |state| state.frames),
+            last_seen: state.map(|state| time_text(state.last_received)),
+            last_ts: state.map(|state| state.last_ts),
+            channels: None,
+        }
+    }
+}
+
+fn json_offer(request: &Parts) -> Result<&'static Offer, Refusal> {
+    negotiate(&request.headers, JSON_OFFERS)
+        .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), JSON_OFFERS))
+}
+
+/// Answers a page of the devices that the reader may see.
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Parts,
+) -> Result<Response, Refusal> {
+    caller.require(Scope::DevicesRead)?;
+    let query = DevicesQuery::parse(request.uri.query())?;
+    let offer = json_offer(&request)?;
+    let access = caller.grant.groups.clone();
+    let mut records = match groups_to_list(&access, query.group.as_ref()) {
+        Some(groups) if groups.is_empty() => Vec::new(),
+        // One more than asked for tells whether there is a next page.
+        groups => {
+            let filter = DeviceFilter { groups, after: query.after.clone(), limit: query.limit + 1 };
+            api.auth.devices(filter).await?
+        }
+    };
+    let more = records.len() > query.limit;
+    records.truncate(query.limit);
+    let next_cursor = records.last().filter(|_| more).map(|last| query.cursor_after(last.id.clone()));
+    let journal = api.journal.clone();
+    let body = on_thread(move || {
+        let state = |record: &DeviceRecord| journal.device_state(record.id.as_str());
+        let json = |record| DeviceJson::new(record, state(record).as_ref(), &access);
+        let devices = records.iter().map(json).collect();
+        serde_json::to_string(&DevicesJson { devices, next_cursor }).expect("all of it always serialises")
+    });
+    let body = body.await?;
+    let head = Head { offer, tag: Fingerprint::default().text(&body).etag() };
+    Ok(head.unchanged(&request.headers).unwrap_or_else(|| head.with(body.into())))
+}
+
+/// The groups whose devices are listed; `None` for all devices. A group that the reader has no access to is as
+/// empty as one that does not exist.
+fn groups_to_list(access: &GroupAccess, chosen: Option<&Group>) -> Option<BTreeSet<Group>> {
+    match (access, chosen) {
+        (_, None) => access.as_filter(),
+        (GroupAccess::Only(mine), Some(group)) if !mine.contains(group) => Some(BTreeSet::new()),
+        (_, Some(group)) => Some(BTreeSet::from([group.clone()])),
+    }
+}
+
+/// Answers one device, with its channels' last frames if the reader may read frames.
+pub(super) async fn device(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    DeviceName(device): DeviceName,
+    request: Parts,
+) -> Result<Response, Refusal> {
+    caller.require(Scope::DevicesRead)?;
+    let record = api.auth.device(&caller, &device).await?;
+    Params::parse(request.uri.query(), &[])?;
+    let offer = json_offer(&request)?;
+    let with_frames = caller.require(Scope::FramesRead).is_ok();
+    let permit = api.pages.permit()?;
+    let journal = api.journal.clone();
+    let read = on_thread(move || {
+        let state = journal.device_state(record.id.as_str());
+        let mut json = DeviceJson::new(&record, state.as_ref(), &caller.grant.groups);
+        if with_frames {
+            let channels = last_frames(&journal, &record.id).inspect_err(|fault| fault.log(&record.id));
+            json.channels = Some(channels.map_err(|fault| fault.refusal(Order::Asc))?);
+        }
+        Ok::<_, Refusal>((serde_json::to_string(&json).expect("all of it always serialises"), permit))
+    });
+    let (body, permit) = read.await??;
+    let head = Head { offer, tag: Fingerprint::default().text(&body).etag() };
+    Ok(head.unchanged(&request.headers).unwrap_or_else(|| head.with(Held::body(body, permit))))
+}
+
+/// The last frame of each channel, as a JSON array by channel.
+fn last_frames(journal: &Journal, device: &DeviceId) -> Result<Box<RawValue>, ReadFault> {
+    let mut encoder = FrameEncoder::new(FrameFormat::Json, 4096);
+    encoder.push_raw(b"[");
+    for last in journal.last_per_channel(device.as_str())? {
+        let frame = FrameRef::decode(&mut &last.bytes[..], FRAME_BYTES_MAX)
+            .map_err(|error| BadRun::one(last.epoch, last.seq, error.to_string()))?;
+        encoder.begin_run(last.epoch, last.received_at);
+        encoder.push(last.seq, &frame);
+    }
+    encoder.push_raw(b"]");
+    let text = String::from_utf8(encoder.take()).expect("the encoder checks that payloads are UTF-8");
+    Ok(RawValue::from_string(text).expect("the encoder checks that payloads are JSON"))
+}

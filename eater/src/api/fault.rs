@@ -1,0 +1,52 @@
+//! Reading failed: what the log says, and what the client is told.
+
+use std::time::Duration;
+
+use trough_protocol::{DeviceId, Epoch, Seq};
+
+use super::refusal::Refusal;
+use super::run::BadRun;
+use crate::journal::{Order, ReadError};
+
+/// When to try again what the disk refused.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Frames cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadFault {
+    /// What the journal says; it names file and offset.
+    #[error(transparent)]
+    Journal(#[from] ReadError),
+    /// The journal's bytes are those that were written, but they are not frames.
+    #[error("frames that were stored cannot be decoded: {0}")]
+    Run(#[from] BadRun),
+}
+
+impl ReadFault {
+    /// Logs the fault, once: whoever passes it on to a client does not.
+    pub(super) fn log(&self, device: &DeviceId) {
+        tracing::error!(%device, error = %self, "frames cannot be read");
+    }
+
+    /// What the client is told. File names are not its business.
+    pub(super) fn refusal(&self, order: Order) -> Refusal {
+        match self {
+            Self::Journal(ReadError::Damaged { epoch, first, last, .. }) => {
+                damaged(*epoch, *first, *last, order)
+            }
+            Self::Journal(ReadError::Io { .. } | ReadError::Catalog(_)) => Refusal::Busy {
+                what: "the journal cannot be read just now".to_owned(),
+                retry_after: RETRY_AFTER,
+            },
+            Self::Journal(ReadError::Index { .. }) => {
+                Refusal::Broken("the journal's index is damaged; the server's log says what to do".to_owned())
+            }
+            Self::Run(bad) => damaged(bad.epoch, bad.first, bad.last, order),
+        }
+    }
+}
+
+fn damaged(epoch: Epoch, first: Seq, last: Seq, order: Order) -> Refusal {
+    let behind = if order == Order::Asc { last } else { first };
+    Refusal::Damaged { epoch, first, last, behind }
+}

@@ -1,0 +1,163 @@
+//! `GET /v1/devices/{id}/frames`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::header::{ACCEPT, LINK};
+use http::request::Parts;
+use http::{HeaderValue, Method};
+use tokio_util::sync::CancellationToken;
+use trough_protocol::{Epoch, Seq};
+use trough_store::Scope;
+
+use super::answer::Head;
+use super::auth::Caller;
+use super::encode::{FrameEncoder, FrameFormat, push_json_string};
+use super::media::{FRAME_OFFERS, negotiate};
+use super::page::{Page, PageBounds, read_page};
+use super::query::{FramesQuery, PAGE_DEFAULT};
+use super::reads::{Held, on_thread};
+use super::refusal::Refusal;
+use super::routes::DeviceName;
+use super::state::Api;
+use super::stream::{Ended, stream};
+use super::watch::watch_rights;
+use crate::journal::{Journal, Order, Scan};
+
+/// How long an answer waits for its first frames, to say with a status that they cannot be read.
+const BEGIN_WAIT: Duration = Duration::from_secs(2);
+
+/// Answers a page; or, in a format without an envelope and with no limit given, everything there is.
+pub(super) async fn frames(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    DeviceName(device): DeviceName,
+    request: Parts,
+) -> Result<Response, Refusal> {
+    caller.require(Scope::FramesRead)?;
+    let device = api.auth.device(&caller, &device).await?.id;
+    let query = FramesQuery::parse(device, request.uri.query())?;
+    let offer = negotiate(&request.headers, FRAME_OFFERS)
+        .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), FRAME_OFFERS))?;
+    // Asked before anything is read, so that the tag is never newer than the frames.
+    let generation = api.journal.generation(query.device.as_str());
+    let tag = query.identity().text(offer.content_type).number(generation).etag();
+    let head = Head { offer, tag };
+    if let Some(unchanged) = head.unchanged(&request.headers) {
+        return Ok(unchanged);
+    }
+    if query.limit.is_some() || offer.format == FrameFormat::Json {
+        paged(&api, query, &head, request.uri.query().unwrap_or_default()).await
+    } else if request.method == Method::HEAD {
+        Ok(head.with(Body::empty()))
+    } else {
+        streamed(&api, caller, query, &head).await
+    }
+}
+
+fn scan(journal: &Journal, query: &FramesQuery) -> std::iter::Flatten<std::option::IntoIter<Scan>> {
+    let range = query.scan_range();
+    range.map(|range| journal.scan(query.device.as_str(), range)).into_iter().flatten()
+}
+
+async fn paged(
+    api: &Arc<Api>,
+    query: FramesQuery,
+    head: &Head,
+    query_string: &str,
+) -> Result<Response, Refusal> {
+    let permit = api.pages.permit()?;
+    let bounds = PageBounds {
+        frames: query.limit.unwrap_or(PAGE_DEFAULT),
+        page_bytes: api.limits.page_bytes,
+        read_bytes: api.limits.page_read_bytes,
+        peek_bytes: api.limits.page_read_bytes / 64,
+    };
+    let (journal, format) = (api.journal.clone(), head.offer.format);
+    let read = move || {
+        let mut encoder = FrameEncoder::new(format, 4096);
+        begin_envelope(&mut encoder, &query, format);
+        let page = read_page(scan(&journal, &query), &query, &mut encoder, bounds);
+        let page = page.inspect_err(|fault| fault.log(&query.device)).map_err(|f| f.refusal(query.order))?;
+        end_envelope(&mut encoder, &page, &query, format);
+        Ok::<_, Refusal>((page, encoder.take(), query, permit))
+    };
+    let (page, bytes, query, permit) = on_thread(read).await??;
+    api.metrics.frames.inc_by(page.frames);
+    let mut response = head.with(Held::body(bytes, permit));
+    if let Some(next) = next_cursor(&page, &query) {
+        let link = link_to_next(&query, query_string, &next);
+        response.headers_mut().insert(LINK, link);
+    }
+    Ok(response)
+}
+
+/// `{"device":"bus-1","frames":[`
+fn begin_envelope(encoder: &mut FrameEncoder, query: &FramesQuery, format: FrameFormat) {
+    if format != FrameFormat::Json {
+        return;
+    }
+    let mut text = b"{\"device\":".to_vec();
+    push_json_string(&mut text, query.device.as_str());
+    text.extend_from_slice(b",\"frames\":[\n");
+    encoder.push_raw(&text);
+}
+
+/// `],"next_cursor":"…","resume_cursor":"…"}`
+fn end_envelope(encoder: &mut FrameEncoder, page: &Page, query: &FramesQuery, format: FrameFormat) {
+    if format != FrameFormat::Json {
+        return;
+    }
+    // Cursors are base64url: nothing to escape.
+    let quoted = |cursor: Option<String>| cursor.map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
+    let mut text = format!("\n],\"next_cursor\":{}", quoted(next_cursor(page, query)));
+    if query.order == Order::Asc {
+        let end = page.end.unwrap_or((Epoch::NONE, Seq::ZERO));
+        text.push_str(&format!(",\"resume_cursor\":\"{}\"", query.cursor_after(end)));
+    }
+    text.push_str("}\n");
+    encoder.push_raw(text.as_bytes());
+}
+
+fn next_cursor(page: &Page, query: &FramesQuery) -> Option<String> {
+    page.end.filter(|_| page.more).map(|end| query.cursor_after(end))
+}
+
+/// The same request with the next cursor (RFC 8288).
+fn link_to_next(query: &FramesQuery, query_string: &str, cursor: &str) -> HeaderValue {
+    let kept = query_string.split('&').filter(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        !matches!(name, "" | "cursor" | "after")
+    });
+    let kept: String = kept.flat_map(|pair| [pair, "&"]).collect();
+    let link = format!("</v1/devices/{}/frames?{kept}cursor={cursor}>; rel=\"next\"", query.device);
+    HeaderValue::try_from(link).expect("a query string that hyper accepted is visible ASCII")
+}
+
+async fn streamed(
+    api: &Arc<Api>,
+    caller: Caller,
+    query: FramesQuery,
+    head: &Head,
+) -> Result<Response, Refusal> {
+    let permit = api.streams.permit()?;
+    let (revoked, watch) = (CancellationToken::new(), CancellationToken::new());
+    let (writer, mut body) = stream(api.limits.chunk_bytes, revoked.clone(), watch.clone(), permit);
+    let watched = watch_rights(api.auth.clone(), caller, query.device.clone(), revoked);
+    tokio::spawn(async move { watch.run_until_cancelled(watched).await });
+    let (journal, metrics, format) = (api.journal.clone(), api.metrics.clone(), head.offer.format);
+    let chunk_bytes = api.limits.chunk_bytes;
+    tokio::task::spawn_blocking(move || {
+        // A little more than a chunk, so that the frame that completes it rarely makes the buffer grow.
+        let encoder = FrameEncoder::new(format, chunk_bytes + chunk_bytes / 8);
+        match writer.run(scan(&journal, &query), &query, encoder, &metrics.frames) {
+            Ok(Ended::Complete | Ended::ClientGone) => {}
+            Err(fault) => fault.log(&query.device),
+        }
+    });
+    body.begin(BEGIN_WAIT).await?;
+    Ok(head.with(Body::new(body)))
+}

@@ -1,0 +1,171 @@
+//! Every way in which the API says no, and the one place that maps them to HTTP.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{ALLOW, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use trough_protocol::{Epoch, Seq};
+use trough_runtime::problem::Problem;
+use trough_store::{AuthError, RegistryError, Scope};
+
+use super::cursor::BadCursor;
+use super::media::Offer;
+use super::params::BadParameter;
+
+/// Why a request is not answered.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// No token: send one.
+    #[error("send the token of a reader: Authorization: Bearer trdr_… (trough readers add makes one)")]
+    NoToken,
+    /// Not a token that is valid: get another.
+    #[error("{0}")]
+    BadToken(String),
+    /// The reader may not do this: have it given the scope.
+    #[error("reader {reader} does not have the scope {scope}: add a reader that has it")]
+    MissingScope {
+        /// Who.
+        reader: String,
+        /// What it lacks.
+        scope: Scope,
+    },
+    /// Mend the query.
+    #[error(transparent)]
+    BadParameter(#[from] BadParameter),
+    /// Start again, or repeat the query that the cursor belongs to.
+    #[error(transparent)]
+    BadCursor(#[from] BadCursor),
+    /// No such device, or none that this reader may see: nobody learns which.
+    #[error("there is no device {0:?} that you may see: GET /v1/devices lists those there are")]
+    NoSuchDevice(String),
+    /// Nothing is there.
+    #[error("there is nothing at {0}")]
+    NoSuchPath(String),
+    /// Only GET and HEAD.
+    #[error("{path} answers GET and HEAD, not {method}")]
+    MethodNotAllowed {
+        /// Where.
+        path: String,
+        /// What was tried.
+        method: String,
+    },
+    /// Accept something else.
+    #[error("nothing here can be had as {accept:?}: accept {offered}")]
+    NotAcceptable {
+        /// The header, shortened.
+        accept: String,
+        /// What there is.
+        offered: String,
+    },
+    /// Come back soon.
+    #[error("{what}: try again in {} s", retry_after.as_secs())]
+    Busy {
+        /// What there is too much of.
+        what: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// Go on behind them.
+    #[error(
+        "frames {first} to {last} of epoch {epoch} are damaged and cannot be read: go on behind them with \
+         after={epoch}:{behind} in place of a cursor"
+    )]
+    Damaged {
+        /// Of which numbering.
+        epoch: Epoch,
+        /// The first one.
+        first: Seq,
+        /// The last one.
+        last: Seq,
+        /// The one of both that comes last in the order of the query.
+        behind: Seq,
+    },
+    /// A fault of ours; the log has the cause.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl Refusal {
+    /// Accept something that is offered.
+    pub fn not_acceptable(accept: Option<&HeaderValue>, offers: &[Offer]) -> Self {
+        let accept = accept.map_or_else(String::new, |v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+        let offered: Vec<&str> = offers.iter().map(Offer::essence).collect();
+        Self::NotAcceptable { accept: accept.chars().take(80).collect(), offered: offered.join(", ") }
+    }
+
+    fn status_and_code(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NoToken => (StatusCode::UNAUTHORIZED, "token_missing"),
+            Self::BadToken(_) => (StatusCode::UNAUTHORIZED, "token_refused"),
+            Self::MissingScope { .. } => (StatusCode::FORBIDDEN, "scope_missing"),
+            Self::BadParameter(_) => (StatusCode::BAD_REQUEST, "bad_parameter"),
+            Self::BadCursor(BadCursor::OtherQuery) => (StatusCode::BAD_REQUEST, "cursor_of_other_query"),
+            Self::BadCursor(_) => (StatusCode::BAD_REQUEST, "bad_cursor"),
+            Self::NoSuchDevice(_) => (StatusCode::NOT_FOUND, "no_such_device"),
+            Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, "no_such_path"),
+            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::NotAcceptable { .. } => (StatusCode::NOT_ACCEPTABLE, "not_acceptable"),
+            Self::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "frames_damaged"),
+            Self::Broken(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+
+    /// What `WWW-Authenticate` says (RFC 6750, section 3).
+    fn challenge(&self) -> Option<String> {
+        match self {
+            Self::NoToken => Some("Bearer realm=\"trough\"".to_owned()),
+            Self::BadToken(_) => Some("Bearer realm=\"trough\", error=\"invalid_token\"".to_owned()),
+            Self::MissingScope { scope, .. } => {
+                Some(format!("Bearer realm=\"trough\", error=\"insufficient_scope\", scope=\"{scope}\""))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Unknown | AuthError::Revoked | AuthError::Expired => Self::BadToken(error.to_string()),
+            AuthError::Registry(error) => error.into(),
+        }
+    }
+}
+
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Self {
+        match error {
+            RegistryError::Unavailable { retry_after, reason } => {
+                tracing::warn!(%reason, "the registry does not answer");
+                Self::Busy { what: "the registry does not answer".to_owned(), retry_after }
+            }
+            RegistryError::NotFound { name, .. } => Self::NoSuchDevice(name),
+            other => {
+                tracing::error!(error = %other, "the registry cannot be used");
+                Self::Broken("the registry cannot be used; the server's log says why".to_owned())
+            }
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, code) = self.status_and_code();
+        let mut problem = Problem::new(status, code, self.to_string());
+        if let Self::Busy { retry_after, .. } = &self {
+            problem = problem.with_retry_after(*retry_after);
+        }
+        let mut response = problem.to_response().map(Body::new);
+        if let Some(challenge) = self.challenge() {
+            let value = HeaderValue::try_from(challenge).expect("scope names are visible ASCII");
+            response.headers_mut().insert(WWW_AUTHENTICATE, value);
+        }
+        if let Self::MethodNotAllowed { .. } = self {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        response
+    }
+}

@@ -1,0 +1,105 @@
+//! Paths and their handlers.
+
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::get;
+use http::request::Parts;
+use trough_runtime::request_id::RequestId;
+use trough_store::ReaderName;
+
+use super::auth::Caller;
+use super::devices::{device, list};
+use super::frames::frames;
+use super::gaps::gaps;
+use super::refusal::Refusal;
+use super::state::Api;
+use super::track::Tracker;
+
+const DEVICES: &str = "/v1/devices";
+const DEVICE: &str = "/v1/devices/{id}";
+const FRAMES: &str = "/v1/devices/{id}/frames";
+const GAPS: &str = "/v1/devices/{id}/gaps";
+/// The label of requests to any other path.
+const NO_ROUTE: &str = "none";
+
+/// The whole API as one service.
+pub(super) fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route(DEVICES, get(list))
+        .route(DEVICE, get(device))
+        .route(FRAMES, get(frames))
+        .route(GAPS, get(gaps))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(api.clone(), track))
+        .with_state(api)
+}
+
+async fn no_such_path(request: Request) -> Refusal {
+    Refusal::NoSuchPath(request.uri().path().chars().take(200).collect())
+}
+
+async fn method_not_allowed(request: Request) -> Refusal {
+    let path = request.uri().path().chars().take(200).collect();
+    Refusal::MethodNotAllowed { path, method: request.method().to_string() }
+}
+
+/// The reader's name, for the log line: put down by [`Caller`]'s extractor, which runs inside of [`track`].
+#[derive(Debug, Clone, Default)]
+struct ReaderSlot(Arc<OnceLock<ReaderName>>);
+
+async fn track(
+    State(api): State<Arc<Api>>,
+    matched: Option<MatchedPath>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if let Some(response) = api.health.answer(&request) {
+        return response.map(Body::new);
+    }
+    let route = matched.map_or(NO_ROUTE, |matched| label(matched.as_str()));
+    let id = RequestId::of(request.headers(), &api.clock);
+    let tracker = Tracker::begin(request.method().clone(), route, id.clone(), api.metrics.clone());
+    let slot = ReaderSlot::default();
+    request.extensions_mut().insert(slot.clone());
+    let mut response = next.run(request).await;
+    id.set_on(response.headers_mut());
+    tracker.answered(response, slot.0.get().cloned()).map(Body::new)
+}
+
+fn label(matched: &str) -> &'static str {
+    [DEVICES, DEVICE, FRAMES, GAPS].into_iter().find(|route| *route == matched).unwrap_or(NO_ROUTE)
+}
+
+impl FromRequestParts<Arc<Api>> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Refusal> {
+        let caller = api.auth.caller(&parts.headers).await?;
+        if let Some(slot) = parts.extensions.get::<ReaderSlot>() {
+            slot.0.get_or_init(|| caller.grant.name.clone());
+        }
+        Ok(caller)
+    }
+}
+
+/// The device in the path, decoded but not checked: what is no device id is no device either.
+#[derive(Debug)]
+pub(super) struct DeviceName(pub String);
+
+impl FromRequestParts<Arc<Api>> for DeviceName {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Infallible> {
+        let path: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, api).await;
+        // Bytes that are not UTF-8; the empty name is no device.
+        Ok(Self(path.map(|Path(name)| name).unwrap_or_default()))
+    }
+}

@@ -1,0 +1,98 @@
+//! What the API is given, and what it makes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use trough_runtime::accept::LINGER;
+use trough_runtime::clock::Clock;
+use trough_runtime::health::Health;
+use trough_store::Registry;
+
+use super::auth::Authenticator;
+use super::metrics::ApiMetrics;
+use super::reads::Reads;
+use crate::journal::Journal;
+
+/// What the API is given.
+pub struct ApiState {
+    /// Where frames are read from.
+    pub journal: Journal,
+    /// Who may read what.
+    pub registry: Arc<dyn Registry>,
+    /// For request ids.
+    pub clock: Clock,
+    /// Answers `/healthz` and `/readyz`.
+    pub health: Health,
+    /// Registered by the caller, with [`ApiMetrics::register`].
+    pub metrics: ApiMetrics,
+}
+
+/// What the API may cost. The default suits one machine.
+#[derive(Debug, Clone)]
+pub struct ApiLimits {
+    /// Connections at a time; further ones are closed at once. 1024.
+    pub connections_max: usize,
+    /// A request's head must be complete after this; also how long an idle connection is kept. 10 s.
+    pub head_timeout: Duration,
+    /// A client that reads nothing for this long is cut. 60 s.
+    pub write_timeout: Duration,
+    /// Answers that stream at a time, each with one thread and about four chunks. 32.
+    pub streams_max: usize,
+    /// Pages being read or sent at a time. 64.
+    pub pages_max: usize,
+    /// A stream is sent in chunks of this size, in bytes; a frame is never divided. 128 KiB.
+    pub chunk_bytes: usize,
+    /// A page that has become this large ends early, in bytes. 4 MiB.
+    pub page_bytes: usize,
+    /// A page for which so much was read ends early, in bytes of the journal. 256 MiB.
+    pub page_read_bytes: usize,
+    /// How long connections are still accepted when the process was told to stop. 5 s.
+    pub linger: Duration,
+    /// How long answers may still go on when the process was told to stop. 10 s.
+    pub drain: Duration,
+}
+
+impl Default for ApiLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(60),
+            streams_max: 32,
+            pages_max: 64,
+            chunk_bytes: 128 * 1024,
+            page_bytes: 4 * 1024 * 1024,
+            page_read_bytes: 256 * 1024 * 1024,
+            linger: LINGER,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What handlers share.
+pub(super) struct Api {
+    pub journal: Journal,
+    pub auth: Arc<Authenticator>,
+    pub clock: Clock,
+    pub health: Health,
+    pub metrics: ApiMetrics,
+    pub limits: ApiLimits,
+    pub streams: Reads,
+    pub pages: Reads,
+}
+
+impl Api {
+    pub(super) fn new(state: ApiState, limits: ApiLimits) -> Self {
+        let ApiState { journal, registry, clock, health, metrics } = state;
+        Self {
+            journal,
+            auth: Arc::new(Authenticator::new(registry)),
+            clock,
+            health,
+            streams: Reads::new("streams", limits.streams_max, metrics.clone()),
+            pages: Reads::new("pages", limits.pages_max, metrics.clone()),
+            metrics,
+            limits,
+        }
+    }
+}

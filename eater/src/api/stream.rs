@@ -1,0 +1,201 @@
+//! A long answer: a thread reads and encodes, a bounded channel carries the chunks, the connection sends them.
+//!
+//! Memory stays flat however much is read: [`QUEUED_CHUNKS`] chunks wait at most, and the thread waits for the
+//! connection. When the client goes away the receiver is dropped, and the thread ends at its next chunk.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::{Bytes, HttpBody};
+use hyper::body::Frame;
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+
+use super::encode::FrameEncoder;
+use super::fault::ReadFault;
+use super::query::FramesQuery;
+use super::reads::ReadPermit;
+use super::refusal::Refusal;
+use super::run::RunReader;
+use crate::journal::{Chunk, ReadError};
+
+/// Chunks that wait to be sent; one more is being filled and one is with the connection.
+const QUEUED_CHUNKS: usize = 2;
+
+/// What the thread says to the connection. A channel that ends without [`Piece::End`] means that the thread died:
+/// that must not look like the end of the data.
+#[derive(Debug)]
+enum Piece {
+    Data(Bytes),
+    Failed(Refusal),
+    End,
+}
+
+/// The thread's side.
+#[derive(Debug)]
+pub(super) struct StreamWriter {
+    pieces: mpsc::Sender<Piece>,
+    chunk_bytes: usize,
+}
+
+/// How a stream ended on the thread's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Everything was handed over.
+    Complete,
+    /// Nobody wants the rest.
+    ClientGone,
+}
+
+/// Why a body breaks off. The connection is then closed without the mark that ends a chunked body, so that the
+/// client cannot take what it has for the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BrokenOff {
+    /// The journal could not be read; the log says what and where.
+    #[error("the journal could not be read to the end")]
+    Unreadable,
+    /// The reader lost its rights.
+    #[error("the reader's rights were withdrawn")]
+    Revoked,
+}
+
+/// The connection's side.
+pub(super) struct StreamBody {
+    pieces: mpsc::Receiver<Piece>,
+    /// Taken out of the channel by [`StreamBody::begin`].
+    first: Option<Piece>,
+    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
+    done: bool,
+    /// Ends the task that watches the reader's rights.
+    _watch: DropGuard,
+    /// One of the reads that may go on at a time.
+    _permit: ReadPermit,
+}
+
+/// The two sides. `revoked` breaks the body off; `watch` is cancelled when the body is dropped.
+pub(super) fn stream(
+    chunk_bytes: usize,
+    revoked: CancellationToken,
+    watch: CancellationToken,
+    permit: ReadPermit,
+) -> (StreamWriter, StreamBody) {
+    let (sender, receiver) = mpsc::channel(QUEUED_CHUNKS);
+    let body = StreamBody {
+        pieces: receiver,
+        first: None,
+        revoked: Box::pin(revoked.cancelled_owned()),
+        done: false,
+        _watch: watch.drop_guard(),
+        _permit: permit,
+    };
+    (StreamWriter { pieces: sender, chunk_bytes }, body)
+}
+
+impl StreamWriter {
+    /// Sends what the query asks for of `scan`. Blocks while the client is slower than the journal.
+    ///
+    /// # Errors
+    /// The first fault of the journal; the body breaks off then.
+    pub(super) fn run(
+        self,
+        scan: impl Iterator<Item = Result<Chunk, ReadError>>,
+        query: &FramesQuery,
+        mut encoder: FrameEncoder,
+        frames: &Counter,
+    ) -> Result<Ended, ReadFault> {
+        let mut runs = RunReader::default();
+        for chunk in scan {
+            let before = encoder.frames();
+            let went = chunk.map_err(ReadFault::from).and_then(|chunk| {
+                encoder.begin_run(chunk.epoch, chunk.received_at);
+                Ok(runs.for_each(&chunk, query.order, |seq, frame| {
+                    if query.wants(frame) {
+                        encoder.push(seq, frame);
+                    }
+                    encoder.len() < self.chunk_bytes || self.send(&mut encoder)
+                })?)
+            });
+            frames.inc_by(encoder.frames() - before);
+            if let Err(fault) = went {
+                // What stands before the fault is good, and tells the client how far it came. Whether the client
+                // is still there does not matter any more.
+                if encoder.frames() > 0 {
+                    self.send(&mut encoder);
+                }
+                let _ = self.pieces.blocking_send(Piece::Failed(fault.refusal(query.order)));
+                return Err(fault);
+            }
+            // Also noticed where nothing matches, and so nothing is sent.
+            if self.pieces.is_closed() {
+                return Ok(Ended::ClientGone);
+            }
+        }
+        let sent = encoder.is_empty() || self.send(&mut encoder);
+        let ended = sent && self.pieces.blocking_send(Piece::End).is_ok();
+        Ok(if ended { Ended::Complete } else { Ended::ClientGone })
+    }
+
+    fn send(&self, encoder: &mut FrameEncoder) -> bool {
+        self.pieces.blocking_send(Piece::Data(encoder.take().into())).is_ok()
+    }
+}
+
+impl StreamBody {
+    /// Waits a little for the thread's first word, so that what cannot be read at all is refused with a status
+    /// and a reason. After `wait` the answer begins without it.
+    ///
+    /// # Errors
+    /// What the thread met before its first frame.
+    pub(super) async fn begin(&mut self, wait: Duration) -> Result<(), Refusal> {
+        match timeout(wait, self.pieces.recv()).await {
+            Ok(Some(Piece::Failed(refusal))) => Err(refusal),
+            Ok(None) => Err(Refusal::Broken("reading broke off; the server's log says why".to_owned())),
+            Ok(Some(piece)) => {
+                self.first = Some(piece);
+                Ok(())
+            }
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl HttpBody for StreamBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        if self.revoked.as_mut().poll(context).is_ready() {
+            self.done = true;
+            return Poll::Ready(Some(Err(BrokenOff::Revoked)));
+        }
+        let piece = match self.first.take() {
+            Some(first) => Some(first),
+            None => ready!(self.pieces.poll_recv(context)),
+        };
+        Poll::Ready(match piece {
+            Some(Piece::Data(bytes)) => Some(Ok(Frame::data(bytes))),
+            Some(Piece::End) => {
+                self.done = true;
+                None
+            }
+            Some(Piece::Failed(_)) | None => {
+                self.done = true;
+                Some(Err(BrokenOff::Unreadable))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done
+    }
+}

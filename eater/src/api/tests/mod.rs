@@ -1,0 +1,10 @@
+//! The API over loopback, on a real journal and a real registry.
+
+mod client;
+mod cursors;
+mod devices;
+mod frames;
+mod lifecycle;
+mod refusals;
+mod streams;
+mod support;

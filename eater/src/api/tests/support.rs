@@ -1,0 +1,229 @@
+//! A running API, and what fills it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use prometheus_client::registry::Registry as Metrics;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use trough_protocol::batch::{Batch, BatchBuilder};
+use trough_protocol::frame::{FrameRef, check_frames};
+use trough_protocol::limits::FRAME_BYTES_MAX;
+use trough_protocol::link::LinkCode;
+use trough_protocol::{ContentType, DeviceId, Epoch, Micros, Seq};
+use trough_runtime::clock::Clock;
+use trough_runtime::health::Health;
+use trough_runtime::shutdown::Shutdown;
+use trough_store::sqlite::{SqliteCatalog, SqliteRegistry};
+use trough_store::{Group, GroupAccess, NewDevice, NewReader, ReaderName, Registry, Scope};
+
+use super::client::Ask;
+use crate::api::{ApiLimits, ApiMetrics, ApiState, serve};
+use crate::journal::{CommitSink, Journal, JournalConfig, JournalMetrics, JournalParts, Submission};
+
+/// When the tests' clock starts: 2023-11-14T22:13:20Z.
+pub(super) const NOW: Micros = 1_700_000_000_000_000;
+/// The first frame's time stamp: 2017-03-21T05:00:02Z.
+pub(super) const TS: Micros = 1_490_072_402_000_000;
+/// However slow the machine is: longer than anything takes that works.
+pub(super) const SOON: Duration = Duration::from_secs(30);
+
+pub(super) struct Server {
+    pub address: SocketAddr,
+    pub journal: Journal,
+    pub registry: Arc<SqliteRegistry>,
+    pub clock: Clock,
+    pub health: Health,
+    pub metrics: ApiMetrics,
+    pub shutdown: Shutdown,
+    pub served: tokio::task::JoinHandle<()>,
+    commits: Commits,
+    dir: TempDir,
+}
+
+/// Tells how far the journal is.
+struct Commits {
+    sink: Arc<Sink>,
+    last: u64,
+}
+
+struct Sink(watch::Sender<u64>);
+
+impl CommitSink for Sink {
+    fn committed(&self, number: u64) {
+        self.0.send_replace(number);
+    }
+
+    fn rejected(&self, number: u64, code: LinkCode, text: &str) {
+        panic!("batch {number} was rejected with {code:?}: {text}");
+    }
+}
+
+pub(super) fn device(name: &str) -> DeviceId {
+    DeviceId::new(name).unwrap()
+}
+
+pub(super) fn groups(names: &[&str]) -> BTreeSet<Group> {
+    names.iter().map(|name| Group::new(name).unwrap()).collect()
+}
+
+impl Server {
+    pub(super) async fn start() -> Self {
+        Self::with(ApiLimits::default()).await
+    }
+
+    pub(super) async fn with(limits: ApiLimits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (clock, health) = (Clock::manual(NOW), Health::new());
+        let registry = SqliteRegistry::open(&dir.path().join("registry.sqlite"), clock.clone()).unwrap();
+        let registry = Arc::new(registry);
+        let mut all = Metrics::default();
+        let parts = JournalParts {
+            clock: clock.clone(),
+            catalog: Arc::new(SqliteCatalog::open(&dir.path().join("catalog.sqlite")).unwrap()),
+            health: health.clone(),
+            metrics: JournalMetrics::register(&mut all),
+        };
+        let config = JournalConfig::new(dir.path().join("journal"));
+        let opening = tokio::task::spawn_blocking(|| Journal::open(config, parts));
+        let (journal, _) = opening.await.unwrap().unwrap();
+        let metrics = ApiMetrics::register(&mut all);
+        let state = ApiState {
+            journal: journal.clone(),
+            registry: registry.clone(),
+            clock: clock.clone(),
+            health: health.clone(),
+            metrics: metrics.clone(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new(Duration::from_secs(20));
+        let stop = shutdown.clone();
+        let served = tokio::spawn(async move { serve(listener, state, limits, stop).await.unwrap() });
+        let commits = Commits { sink: Arc::new(Sink(watch::Sender::new(0))), last: 0 };
+        Self { address, journal, registry, clock, health, metrics, shutdown, served, commits, dir }
+    }
+
+    pub(super) fn journal_dir(&self) -> PathBuf {
+        self.dir.path().join("journal")
+    }
+
+    pub(super) async fn add_device(&self, name: &str, names: &[&str]) {
+        let mut new = NewDevice::new(device(name));
+        new.groups = groups(names);
+        self.registry.add_device(new).await.unwrap();
+    }
+
+    /// A reader's token. No group stands for all.
+    pub(super) async fn add_reader(&self, name: &str, scopes: &[Scope], names: &[&str]) -> String {
+        let access = if names.is_empty() { GroupAccess::All } else { GroupAccess::Only(groups(names)) };
+        let reader = NewReader {
+            name: ReaderName::new(name).unwrap(),
+            scopes: scopes.iter().copied().collect(),
+            groups: access,
+        };
+        self.registry.add_reader(reader).await.unwrap().expose().to_owned()
+    }
+
+    /// The token of a reader who may read everything.
+    pub(super) async fn reader(&self) -> String {
+        self.add_reader("all", &Scope::ALL, &[]).await
+    }
+
+    /// A device and a reader who sees it.
+    pub(super) async fn device_and_reader(&self, name: &str) -> String {
+        self.add_device(name, &[]).await;
+        self.reader().await
+    }
+
+    pub(super) fn get(&self, target: &str) -> Ask {
+        Ask::new(self.address, Method::GET, target)
+    }
+
+    pub(super) fn ask(&self, method: Method, target: &str) -> Ask {
+        Ask::new(self.address, method, target)
+    }
+
+    /// Stores frames, numbered from `first`, and waits until they are durable.
+    pub(super) async fn write(&mut self, name: &str, epoch: u64, first: u64, frames: &[FrameRef<'_>]) {
+        self.write_batch(|batch| {
+            let mut data = Vec::new();
+            frames.iter().for_each(|frame| frame.encode(&mut data).unwrap());
+            let summary = check_frames(&data, FRAME_BYTES_MAX).unwrap();
+            batch.push_frames(&device(name), Epoch(epoch), Seq(first), summary, &data);
+        })
+        .await;
+    }
+
+    pub(super) async fn skip(&mut self, name: &str, epoch: u64, first: u64, count: u64, reason: u8) {
+        self.write_batch(|batch| batch.push_skip(&device(name), Epoch(epoch), Seq(first), count, reason))
+            .await;
+    }
+
+    pub(super) async fn write_batch(&mut self, fill: impl FnOnce(&mut BatchBuilder)) {
+        let mut batch = BatchBuilder::new();
+        fill(&mut batch);
+        let (head, data) = batch.finish();
+        let bytes = [head, data].concat();
+        Batch::check(&bytes).unwrap();
+        self.commits.last += 1;
+        let number = self.commits.last;
+        let sink = self.commits.sink.clone();
+        self.journal.submit(Submission { batch: bytes.into(), number, sink }).unwrap();
+        let mut committed = self.commits.sink.0.subscribe();
+        let durable = committed.wait_for(|last| *last >= number);
+        tokio::time::timeout(SOON, durable).await.expect("a commit in time").unwrap();
+    }
+
+    /// Stores `count` text frames `n…` on channel `c`, one second apart; the first is number `first`.
+    pub(super) async fn write_texts(&mut self, name: &str, epoch: u64, first: u64, count: u64) {
+        let texts: Vec<String> = (first..first + count).map(|n| format!("n{n}")).collect();
+        let frames: Vec<FrameRef<'_>> =
+            (first..).zip(&texts).map(|(n, text)| text_frame(TS + (n - 1) * 1_000_000, "c", text)).collect();
+        self.write(name, epoch, first, &frames).await;
+    }
+}
+
+pub(super) fn text_frame<'a>(ts: Micros, channel: &'a str, text: &'a str) -> FrameRef<'a> {
+    FrameRef { ts, channel, content_type: ContentType::Text, payload: text.as_bytes() }
+}
+
+/// Waits until `done` says so.
+pub(super) async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !done() {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// The log lines of this test, as they are written, until the guards are dropped.
+pub(super) fn capture_logs()
+-> ((tracing::subscriber::DefaultGuard, tracing::Dispatch), mpsc::Receiver<String>) {
+    struct Lines(mpsc::Sender<String>);
+    impl std::io::Write for &Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.try_send(String::from_utf8_lossy(bytes).into_owned()).unwrap();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let (sender, lines) = mpsc::channel(10_000);
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(Arc::new(Lines(sender)))
+        .finish();
+    // With one subscriber alone, tracing asks that of the thread which comes to a log line first whether anybody
+    // wants it, once and for all; and that thread may be another test's, which has none.
+    let second = tracing::Dispatch::new(tracing_subscriber::registry());
+    ((tracing::subscriber::set_default(subscriber), second), lines)
+}
