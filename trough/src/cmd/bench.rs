@@ -1,0 +1,208 @@
+//! `trough bench`: figures of this machine, with the floor to compare them to.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use trough_bench::deployment::{Means, Subject};
+use trough_bench::load::{Arrivals, Load, Pace};
+use trough_bench::payload::PayloadKind;
+use trough_bench::read::Reading;
+use trough_bench::{Step, machine::Machine};
+
+use crate::cmd::Work;
+use crate::error::CliError;
+use crate::faults::Faults;
+use crate::progress::Stages;
+use crate::{http, opt, output, service, sockets};
+
+/// How long a stop of the bench itself may take.
+const GRACE: Duration = Duration::from_secs(5);
+/// Before anything counts.
+const WARMUP: Duration = Duration::from_secs(1);
+const READ_FRAMES: u64 = 1_000_000;
+
+/// What to measure.
+#[derive(Debug, Args)]
+#[command(after_help = NOTES)]
+pub struct BenchArgs {
+    /// Devices that are connected at a time
+    #[arg(long, env = opt::BENCH_SESSIONS.env, hide_env_values = true, value_name = "SESSIONS",
+          default_value = "200")]
+    sessions: String,
+    /// Payload of each frame, in bytes
+    #[arg(long, env = opt::BENCH_PAYLOAD.env, hide_env_values = true, value_name = "BYTES",
+          default_value = "256")]
+    payload: String,
+    /// Closed loop: frames of one session that wait for their ack at most
+    #[arg(long, env = opt::BENCH_WINDOW.env, hide_env_values = true, value_name = "FRAMES",
+          default_value = "64")]
+    window: String,
+    /// Closed loop: frames in one message
+    #[arg(long, env = opt::BENCH_FRAMES_PER_MESSAGE.env, hide_env_values = true, value_name = "FRAMES",
+          default_value = "1")]
+    frames_per_message: String,
+    /// How long is measured, in seconds, after one second of the same traffic that does not count
+    #[arg(long, env = opt::BENCH_DURATION.env, hide_env_values = true, value_name = "SECONDS",
+          default_value = "10")]
+    duration: String,
+    /// Open loop: frames a second over all sessions, whatever the acks do [default: none, a closed loop]
+    #[arg(long, env = opt::BENCH_RATE.env, hide_env_values = true, value_name = "FRAMES/S",
+          conflicts_with_all = ["window", "frames_per_message"])]
+    rate: Option<String>,
+    /// Open loop: poisson (random distances, random sessions) or even (equal distances, session after session)
+    #[arg(long, env = opt::BENCH_ARRIVALS.env, hide_env_values = true, value_name = "NAME",
+          default_value = "poisson", requires = "rate")]
+    arrivals: String,
+    /// Measure the memory of so many silent sessions instead [default: off]
+    #[arg(long, env = opt::BENCH_IDLE.env, hide_env_values = true, value_name = "SESSIONS",
+          conflicts_with = "rate")]
+    idle: Option<String>,
+    /// Measure reading a million frames back instead: of one device, and of --sessions devices mixed
+    /// [default: off]
+    #[arg(long, env = opt::BENCH_READ.env, hide_env_values = true, value_parser = BoolishValueParser::new(),
+          conflicts_with_all = ["rate", "idle", "floor", "embedded"])]
+    read: bool,
+    /// Measure everything that docs/performance.md records [default: off]
+    #[arg(long, env = opt::BENCH_SUITE.env, hide_env_values = true, value_parser = BoolishValueParser::new(),
+          conflicts_with_all = ["rate", "idle", "read", "floor", "embedded"])]
+    suite: bool,
+    /// Measure the floor too, and say how far Trough is from it [default: off]
+    #[arg(long, env = opt::BENCH_FLOOR.env, hide_env_values = true, value_parser = BoolishValueParser::new())]
+    floor: bool,
+    /// Measure `trough up` instead of a feeder and an eater in two processes [default: off]
+    #[arg(long, env = opt::BENCH_EMBEDDED.env, hide_env_values = true,
+          value_parser = BoolishValueParser::new())]
+    embedded: bool,
+    /// Threads of the load generator [default: a quarter of the cores, at least 1]
+    #[arg(long, env = opt::BENCH_THREADS.env, hide_env_values = true, value_name = "THREADS")]
+    threads: Option<String>,
+    /// Where the temporary data is made; a disk like the one in production
+    /// [default: the system's temporary directory]
+    #[arg(long, env = opt::BENCH_DIR.env, hide_env_values = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Print one JSON object with every figure [default: off, text]
+    #[arg(long, env = opt::JSON.env, hide_env_values = true, value_parser = BoolishValueParser::new())]
+    json: bool,
+}
+
+const NOTES: &str = "\
+The servers are processes of their own, started for each run and given their options by the environment; only
+their CPU time counts. After each run what is stored is read back and compared with what was acknowledged: a
+difference is exit code 1, a slow machine is not. The floor is a bare tokio-tungstenite server that appends what
+comes to one file and acknowledges after fdatasync, or stores nothing at all.";
+
+/// Checks the options.
+pub fn prepare(args: BenchArgs, mut faults: Faults) -> Result<Work, Faults> {
+    let threads = threads(&args, &mut faults);
+    let steps = threads.and_then(|threads| steps(&args, threads, &mut faults));
+    let (threads, steps) = faults.into_result(threads.zip(steps))?;
+    let dir = args.dir.unwrap_or_else(std::env::temp_dir);
+    Ok(Box::pin(run(steps, dir, threads, args.json)))
+}
+
+fn threads(args: &BenchArgs, faults: &mut Faults) -> Option<usize> {
+    match &args.threads {
+        Some(threads) => Some(faults.number(opt::BENCH_THREADS, threads, "threads", 1..=256)? as usize),
+        None => Some(std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 4).max(1))),
+    }
+}
+
+fn steps(args: &BenchArgs, threads: usize, faults: &mut Faults) -> Option<Vec<Step>> {
+    let sessions = faults.number(opt::BENCH_SESSIONS, &args.sessions, "sessions", 1..=20_000);
+    let payload = faults.number(opt::BENCH_PAYLOAD, &args.payload, "bytes", 2..=65_536);
+    let duration = faults.seconds(opt::BENCH_DURATION, &args.duration, 1..=86_400);
+    let pace = pace(args, faults);
+    let idle = args.idle.as_ref().map(|idle| faults.number(opt::BENCH_IDLE, idle, "sessions", 1..=20_000));
+    let frames = &args.frames_per_message;
+    let frames = faults.number(opt::BENCH_FRAMES_PER_MESSAGE, frames, "frames", 1..=1024);
+    let (sessions, payload_bytes) = (sessions? as usize, payload? as usize);
+    let frames_per_message = NonZero::new(u32::try_from(frames?).ok()?)?.get();
+    let (pace, duration) = (pace?, duration?);
+    if let Pace::Closed { window, .. } = pace
+        && window < frames_per_message.into()
+    {
+        let remedy = format!("use {frames_per_message} (frames of one message) or more");
+        faults.add(opt::BENCH_WINDOW, &args.window, "no message fits into it", remedy);
+        return None;
+    }
+    if args.suite {
+        return Some(trough_bench::suite(threads));
+    }
+    let read = |devices, payload| {
+        Step::Read(Reading { devices, frames: READ_FRAMES, payload_bytes, payload })
+    };
+    if args.read {
+        let (json, binary) = (PayloadKind::Json, PayloadKind::Binary);
+        return Some(vec![read(1, json), read(1, binary), read(sessions, json)]);
+    }
+    let subject = if args.embedded { Subject::Embedded } else { Subject::Trough };
+    if let Some(idle) = idle {
+        let floor = args.floor.then_some(Subject::FloorNothing);
+        let idle = idle? as usize;
+        return Some(floor.into_iter().chain([subject]).map(|subject| Step::Idle(subject, idle)).collect());
+    }
+    let floors = if args.floor { &[Subject::FloorNothing, Subject::FloorDurable][..] } else { &[] };
+    let load = Load {
+        payload_bytes,
+        payload: PayloadKind::Binary,
+        frames_per_message,
+        pace,
+        warmup: WARMUP,
+        duration,
+        threads,
+    };
+    let subjects = floors.iter().copied().chain([subject]);
+    Some(subjects.map(|subject| Step::Load(subject, sessions, load.clone())).collect())
+}
+
+fn pace(args: &BenchArgs, faults: &mut Faults) -> Option<Pace> {
+    let window = faults.number(opt::BENCH_WINDOW, &args.window, "frames", 1..=65_536);
+    let arrivals = match args.arrivals.as_str() {
+        "poisson" => Some(Arrivals::Poisson),
+        "even" => Some(Arrivals::Even),
+        other => {
+            faults.add(opt::BENCH_ARRIVALS, other, "it is not known", "use poisson or even");
+            None
+        }
+    };
+    match &args.rate {
+        None => Some(Pace::Closed { window: window?, frames: None }),
+        Some(rate) => {
+            let rate = faults.number(opt::BENCH_RATE, rate, "frames a second", 1..=10_000_000)?;
+            Some(Pace::Open { rate: rate as f64, arrivals: arrivals? })
+        }
+    }
+}
+
+async fn run(steps: Vec<Step>, dir: PathBuf, threads: usize, json: bool) -> Result<(), CliError> {
+    let program = std::env::current_exe().context("cannot find this program to start it as a server")?;
+    // The servers inherit it, and one idle session here is one socket here and one there.
+    sockets::raise_open_files();
+    if let Some(caveat) = Machine::look(&dir).caveat() {
+        output::note(format!("note: {caveat}"));
+    }
+    let means = Means { program, dir, http: http::client()? };
+    let shutdown = service::shutdown_on_signals(GRACE)?;
+    let stages = Stages::begin();
+    let say = |text: &str| stages.enter(text);
+    let report = tokio::select! {
+        report = trough_bench::run(&steps, &means, threads, &say) => report,
+        // Dropping the work kills the servers and removes their data.
+        () = shutdown.draining.cancelled() => Err(anyhow!("the bench was interrupted")),
+    };
+    stages.end();
+    let report = report?;
+    if json {
+        output::json(&report)?;
+    } else {
+        output::line(report.to_string().trim_end())?;
+    }
+    match report.faults() {
+        faults if faults.is_empty() => Ok(()),
+        faults => Err(anyhow!("what is stored is not what was acknowledged: {}", faults.join("; ")).into()),
+    }
+}

@@ -1,0 +1,91 @@
+//! `trough eater`: makes frames durable and serves them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use trough_eater::LinkListener;
+use trough_runtime::shutdown::Shutdown;
+
+use crate::cmd::Work;
+use crate::error::CliError;
+use crate::faults::{Faults, HostPort};
+use crate::service::{self, Chassis, ServiceArgs};
+use crate::{opt, registry, sockets};
+
+/// Where to serve.
+#[derive(Debug, Args)]
+pub struct EaterArgs {
+    /// Where feeders connect; for the inside of a network only
+    #[arg(long, env = opt::LINKS.env, hide_env_values = true, value_name = "HOST:PORT",
+          default_value = "0.0.0.0:8082")]
+    links: String,
+    /// Where readers fetch; probes are answered there too
+    #[arg(long, env = opt::API.env, hide_env_values = true, value_name = "HOST:PORT",
+          default_value = "0.0.0.0:8081")]
+    api: String,
+    /// Where metrics and probes are served, without authentication
+    #[arg(long, env = opt::ADMIN.env, hide_env_values = true, value_name = "HOST:PORT",
+          default_value = "0.0.0.0:9081")]
+    admin: String,
+    /// How long readers' connections are still accepted after SIGTERM, in seconds: as long as a load balancer in
+    /// front may need to notice
+    #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "5")]
+    linger: String,
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+struct Settings {
+    links: HostPort,
+    api: HostPort,
+    admin: HostPort,
+    linger: Duration,
+}
+
+/// Checks the options.
+pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
+    let links = faults.host_port(opt::LINKS, &args.links);
+    let api = faults.host_port(opt::API, &args.api);
+    let admin = faults.host_port(opt::ADMIN, &args.admin);
+    let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
+    let grace = args.service.check(&mut faults);
+    let settings =
+        (|| Some((Settings { links: links?, api: api?, admin: admin?, linger: linger? }, grace?)))();
+    let (settings, grace) = faults.into_result(settings)?;
+    let data_dir = args.service.data.data_dir;
+    Ok(Box::pin(async move { run(settings, &data_dir, service::shutdown_on_signals(grace)?).await }))
+}
+
+async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
+    let Settings { links, api, admin, linger } = settings;
+    let bound = sockets::bind([(opt::LINKS, &links), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
+    let [links, api, admin] = bound;
+    sockets::raise_open_files();
+    let mut chassis = Chassis::new(data_dir, shutdown.clone())?;
+    let catalog = Arc::new(registry::open_catalog(data_dir)?);
+    let metrics = trough_eater::Metrics::register(&mut chassis.metrics);
+    tracing::info!(
+        links = %links.local_addr()?,
+        api = %api.local_addr()?,
+        admin = %admin.local_addr()?,
+        data_dir = %data_dir.display(),
+        "eater starts"
+    );
+    chassis.serve_admin(admin);
+    let parts = trough_eater::Parts {
+        registry: chassis.registry,
+        catalog,
+        clock: chassis.clock,
+        health: chassis.health,
+        metrics,
+        shutdown: shutdown.clone(),
+    };
+    let mut config = trough_eater::Config::new(registry::journal_dir(data_dir));
+    config.api.linger = linger;
+    let eater = trough_eater::run(LinkListener::Tcp(links.into_std()?), api, parts, config);
+    let eater = shutdown.tasks.spawn(async move { eater.await.context("the eater cannot go on") });
+    Ok(service::run_to_end(vec![("eater", eater)], shutdown).await?)
+}

@@ -1,0 +1,1 @@
+//! `trough journal`: what can be done to a journal while its eater is stopped.

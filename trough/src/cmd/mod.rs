@@ -1,0 +1,41 @@
+//! One file per command. Each has its arguments, `prepare`, which checks all of them before anything is done,
+//! and the work itself.
+
+pub mod demo;
+pub mod devices;
+pub mod eater;
+pub mod feeder;
+pub mod health;
+//pub mod journal;
+pub mod readers;
+pub mod send;
+pub mod tail;
+pub mod up;
+
+use std::pin::Pin;
+
+use crate::cli::Command;
+use crate::error::CliError;
+use crate::faults::Faults;
+
+/// A command whose options are in order.
+pub type Work = Pin<Box<dyn Future<Output = Result<(), CliError>>>>;
+
+/// Checks a command's options, adding to the faults found so far.
+///
+/// # Errors
+/// All faults at once.
+pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
+    match command {
+        Command::Up(args) => up::prepare(args, faults),
+        Command::Feeder(args) => feeder::prepare(args, faults),
+        Command::Eater(args) => eater::prepare(args, faults),
+        Command::Devices(command) => devices::prepare(command, faults),
+        Command::Readers(command) => readers::prepare(command, faults),
+        Command::Send(args) => send::prepare(args, faults),
+        Command::Tail(args) => tail::prepare(args, faults),
+        Command::Demo(args) => demo::prepare(args, faults),
+        //Command::Journal(command) => journal::prepare(command, faults),
+        Command::Health(args) => health::prepare(args, faults),
+    }
+}

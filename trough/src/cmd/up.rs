@@ -1,0 +1,112 @@
+//! `trough up`: everything in one process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use clap::Args;
+
+use crate::cmd::Work;
+use crate::embedded::{self, Sockets};
+use crate::error::CliError;
+use crate::faults::{Faults, HostPort};
+use crate::service::{self, ServiceArgs, SessionArgs};
+use crate::sockets::{self, reachable};
+use crate::{cli, opt, output};
+
+/// Where to serve, and what is allowed.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Where devices connect
+    #[arg(long, env = opt::LISTEN.env, hide_env_values = true, value_name = "HOST:PORT",
+          default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// Where readers fetch
+    #[arg(long, env = opt::API.env, hide_env_values = true, value_name = "HOST:PORT",
+          default_value = "127.0.0.1:8081")]
+    api: String,
+    /// Where metrics and probes are served, without authentication
+    #[arg(long, env = opt::ADMIN.env, hide_env_values = true, value_name = "HOST:PORT",
+          default_value = "127.0.0.1:9090")]
+    admin: String,
+    /// How long new connections are still accepted after SIGTERM, in seconds: as long as a load balancer in
+    /// front may need to notice
+    #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "0")]
+    linger: String,
+    #[command(flatten)]
+    sessions: SessionArgs,
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+struct Settings {
+    listen: HostPort,
+    api: HostPort,
+    admin: HostPort,
+    config: trough_feeder::Config,
+}
+
+/// Checks the options.
+pub fn prepare(args: UpArgs, mut faults: Faults) -> Result<Work, Faults> {
+    let listen = faults.host_port(opt::LISTEN, &args.listen);
+    let api = faults.host_port(opt::API, &args.api);
+    let admin = faults.host_port(opt::ADMIN, &args.admin);
+    let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
+    let config = args.sessions.check(&mut faults);
+    let grace = args.service.check(&mut faults);
+    let settings = (|| {
+        let config = trough_feeder::Config { drain_linger: linger?, ..config? };
+        Some((Settings { listen: listen?, api: api?, admin: admin?, config }, grace?))
+    })();
+    let (settings, grace) = faults.into_result(settings)?;
+    let data_dir = args.service.data.data_dir;
+    Ok(Box::pin(async move { run(settings, &data_dir, service::shutdown_on_signals(grace)?).await }))
+}
+
+async fn run(
+    settings: Settings,
+    data_dir: &Path,
+    shutdown: trough_runtime::shutdown::Shutdown,
+) -> Result<(), CliError> {
+    let Settings { listen, api, admin, config } = settings;
+    service::prepare_open_files(&config);
+    let [devices, api, admin] =
+        sockets::bind([(opt::LISTEN, &listen), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
+    let addresses = [devices.local_addr()?, api.local_addr()?, admin.local_addr()?];
+    let deployment =
+        embedded::start(data_dir, Sockets { devices, api, admin }, config, shutdown.clone()).await?;
+    if !shutdown.is_draining() {
+        welcome(addresses.map(reachable), data_dir)?;
+    }
+    Ok(service::run_to_end(deployment.parts, shutdown).await?)
+}
+
+/// Says what runs where, and what to do next.
+fn welcome([devices, api, admin]: [SocketAddr; 3], data_dir: &Path) -> Result<(), CliError> {
+    let program = output::program();
+    // Options that differ from the defaults of the commands shown, so that they can be copied.
+    let data = match data_dir == Path::new(cli::DATA_DIR_DEFAULT) {
+        true => String::new(),
+        false => format!(" --data-dir {}", output::quoted(&data_dir.display().to_string())),
+    };
+    let url = if devices.port() == 8080 { String::new() } else { format!(" --url ws://{devices}") };
+    let base = if api.port() == 8081 { String::new() } else { format!(" --api http://{api}") };
+    output::line(format_args!(
+        "\
+Trough {version} is up. Its data is in {data_dir}, and Ctrl-C stops it.
+
+  devices stream to     ws://{devices}/v1/stream
+  readers fetch from    http://{api}/v1/devices
+  metrics and probes    http://{admin}/metrics   /healthz   /readyz
+
+Try, in another terminal:
+
+  T=$({program} devices add bus-1{data})             # a device; its token is shown once
+  R=$({program} readers add me{data})                # a reader; likewise
+  seq 1 1000 | {program} send --token $T{url}        # a thousand frames, durable when it ends
+  {program} tail bus-1 --from start --token $R{base}
+  curl -H \"Authorization: Bearer $R\" 'http://{api}/v1/devices/bus-1/frames?limit=3'
+",
+        version = env!("CARGO_PKG_VERSION"),
+        data_dir = data_dir.display(),
+    ))
+}

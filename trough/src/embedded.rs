@@ -1,0 +1,113 @@
+//! A whole deployment in this process: `trough up`, and the server of the demo.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use trough_eater::LinkListener;
+use trough_feeder::EaterAddress;
+use trough_runtime::health::State;
+use trough_runtime::local;
+use trough_runtime::shutdown::Shutdown;
+use trough_store::sqlite::SqliteRegistry;
+
+use crate::registry;
+use crate::service::{Chassis, Part};
+
+/// How often is looked whether the journal is open. Devices that come sooner wait in the listener's queue.
+const READY_POLL: Duration = Duration::from_millis(5);
+
+/// What is served where.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For devices.
+    pub devices: TcpListener,
+    /// For readers.
+    pub api: TcpListener,
+    /// For metrics and probes.
+    pub admin: TcpListener,
+}
+
+/// A deployment that runs.
+pub struct Embedded {
+    /// Who may do what.
+    pub registry: Arc<SqliteRegistry>,
+    /// What to wait for.
+    pub parts: Vec<Part>,
+}
+
+/// Starts one and returns when it is ready.
+///
+/// # Errors
+/// The stores cannot be opened, or the journal refuses to start.
+pub async fn start(
+    data_dir: &Path,
+    sockets: Sockets,
+    config: trough_feeder::Config,
+    shutdown: Shutdown,
+) -> Result<Embedded> {
+    let mut chassis = Chassis::new(data_dir, shutdown.clone())?;
+    let catalog = Arc::new(registry::open_catalog(data_dir)?);
+    let feeder_metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
+    let eater_metrics = trough_eater::Metrics::register(&mut chassis.metrics);
+    chassis.serve_admin(sockets.admin);
+    let (connector, links) = local::pair();
+
+    let after_feeder = follower(&shutdown);
+    let mut eater_config = trough_eater::Config::new(registry::journal_dir(data_dir));
+    eater_config.api.linger = config.drain_linger;
+    let eater = trough_eater::Parts {
+        registry: chassis.registry.clone(),
+        catalog,
+        clock: chassis.clock.clone(),
+        health: chassis.health.clone(),
+        metrics: eater_metrics,
+        shutdown: after_feeder.clone(),
+    };
+    let eater = trough_eater::run(LinkListener::Local(links), sockets.api, eater, eater_config);
+    let eater_shutdown = after_feeder.clone();
+    let mut eater = shutdown.tasks.spawn(async move {
+        let result = eater.await.context("the eater cannot go on");
+        eater_shutdown.finish().await;
+        result
+    });
+    while chassis.health.state() == State::Starting {
+        tokio::select! {
+            ended = &mut eater => {
+                // Whatever it was, it never became ready.
+                ended.context("the eater has panicked while it started")??;
+                break;
+            }
+            () = tokio::time::sleep(READY_POLL) => {}
+        }
+    }
+
+    let feeder = trough_feeder::Parts {
+        registry: chassis.registry.clone(),
+        clock: chassis.clock,
+        health: chassis.health,
+        metrics: feeder_metrics,
+        shutdown: shutdown.clone(),
+    };
+    let feeder = trough_feeder::run(sockets.devices, EaterAddress::Local(connector), feeder, config);
+    let feeder = shutdown.tasks.spawn(async move {
+        let result = feeder.await.context("the feeder cannot go on");
+        after_feeder.begin();
+        result
+    });
+    Ok(Embedded { registry: chassis.registry, parts: vec![("feeder", feeder), ("eater", eater)] })
+}
+
+/// The eater stops after the feeder: what devices have sent is still made durable and acknowledged.
+fn follower(shutdown: &Shutdown) -> Shutdown {
+    let follower = Shutdown::new(shutdown.grace);
+    let (killed, follow) = (shutdown.killed.clone(), follower.clone());
+    tokio::spawn(async move {
+        killed.cancelled().await;
+        follow.begin();
+        follow.killed.cancel();
+    });
+    follower
+}

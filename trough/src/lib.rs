@@ -1,0 +1,66 @@
+//! The one binary: services, everything in one process, administration, and the demo.
+//!
+//! Only this crate knows all the others. It parses the command line, binds the sockets, opens the stores, and
+//! hands them to the services, which own neither.
+
+mod api;
+mod cli;
+mod cmd;
+pub mod data;
+mod demo;
+mod embedded;
+mod error;
+mod faults;
+mod http;
+mod import;
+mod opt;
+mod output;
+mod progress;
+mod registry;
+mod send;
+mod service;
+mod sockets;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::error::CliError;
+use crate::faults::Faults;
+
+/// A blocking call that hangs (a dead disk) may hold the exit up this long.
+const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(500);
+
+/// Runs one command and says what the shell sees: 0 done, 1 failed, 2 wrong options.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are "errors" of code 0. If they cannot be printed, nobody is there to be told.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), CliError> {
+    let mut faults = Faults::default();
+    let filter = cli.log.log.as_deref().unwrap_or(cli.command.default_log_filter());
+    faults.start_logging(&cli.log.log_format, filter);
+    // What is wrong with the command's own options joins what is wrong with these.
+    let work = cmd::prepare(cli.command, faults)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| anyhow::Error::new(error).context("cannot start the runtime's threads"))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+    result
+}

@@ -1,0 +1,54 @@
+//! The names of the options, in one place: on the command line and in the environment.
+
+/// One option's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opt {
+    /// As typed: `--listen`, or a placeholder such as `DEVICE` for an argument without a name.
+    pub flag: &'static str,
+    /// The environment variable; empty if there is none.
+    pub env: &'static str,
+}
+
+macro_rules! options {
+    ($($name:ident = $flag:literal, $env:literal;)*) => {
+        $(#[allow(missing_docs, reason = "the names say it")]
+        pub const $name: Opt = Opt { flag: $flag, env: $env };)*
+        /// Every option.
+        #[cfg(test)]
+        pub const ALL: &[Opt] = &[$($name,)*];
+    };
+}
+
+options! {
+    LOG = "--log", "TROUGH_LOG";
+    LOG_FORMAT = "--log-format", "TROUGH_LOG_FORMAT";
+    DATA_DIR = "--data-dir", "TROUGH_DATA_DIR";
+    DEMO_DIR = "--data-dir", "TROUGH_DEMO_DIR";
+    LISTEN = "--listen", "TROUGH_LISTEN";
+    LINKS = "--links", "TROUGH_LINKS";
+    API = "--api", "TROUGH_API";
+    ADMIN = "--admin", "TROUGH_ADMIN";
+    EATER = "--eater", "TROUGH_EATER";
+    LINGER = "--linger", "TROUGH_LINGER";
+    GRACE = "--grace", "TROUGH_GRACE";
+    FRAME_BYTES_MAX = "--frame-bytes-max", "TROUGH_FRAME_BYTES_MAX";
+    SESSIONS_MAX = "--sessions-max", "TROUGH_SESSIONS_MAX";
+    // A reader's address book and a server's sockets are different things, so their variables differ too: an
+    // exported TROUGH_API_URL must not make `trough up` bind it.
+    API_URL = "--api", "TROUGH_API_URL";
+    URL = "--url", "TROUGH_URL";
+    HEALTH_URL = "--url", "TROUGH_HEALTH_URL";
+    DEVICE_TOKEN = "--token", "TROUGH_DEVICE_TOKEN";
+    READER_TOKEN = "--token", "TROUGH_READER_TOKEN";
+    GROUP = "--group", "TROUGH_GROUP";
+    SCOPE = "--scope", "TROUGH_SCOPE";
+    TOKEN_IN_URL = "--token-in-url", "TROUGH_TOKEN_IN_URL";
+    CHANNEL = "--channel", "TROUGH_CHANNEL";
+    CONTENT_TYPE = "--content-type", "TROUGH_CONTENT_TYPE";
+    STATE = "--state", "TROUGH_STATE";
+    FROM = "--from", "TROUGH_FROM";
+    JSON = "--json", "TROUGH_JSON";
+    EXIT = "--exit", "TROUGH_EXIT";
+    KEEP_OLD = "--keep-old", "TROUGH_KEEP_OLD";
+    TIMEOUT = "--timeout", "TROUGH_TIMEOUT";
+}

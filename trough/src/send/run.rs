@@ -1,0 +1,258 @@
+//! Sending lines until every one is durable.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::sync::broadcast;
+use trough_device::{Config, ContentType, Device, Event, Frame, FrameBuf, ResumeState};
+use trough_protocol::{Channel, Seq};
+use trough_runtime::clock::Clock;
+use trough_runtime::secret::Secret;
+use trough_runtime::shutdown::Shutdown;
+use trough_store::TokenKind;
+use trough_store::token::PresentedToken;
+
+use super::lines::{Block, read_blocks};
+use super::state::SendState;
+use crate::error::CliError;
+use crate::http;
+use crate::output::{grouped, note};
+use crate::progress::Progress;
+
+/// How long an interrupted run waits for what it has sent.
+const INTERRUPTED_FLUSH: Duration = Duration::from_secs(10);
+
+/// What to send and where.
+#[derive(Debug)]
+pub struct Settings {
+    /// The feeder.
+    pub url: String,
+    /// The device's token.
+    pub token: Secret<String>,
+    /// The frames' channel.
+    pub channel: Channel,
+    /// The frames' content type, checked.
+    pub content_type: String,
+    /// Where the state is kept.
+    pub state: Option<PathBuf>,
+}
+
+/// Sends standard input.
+///
+/// # Errors
+/// The device is refused, a line is too long, the state cannot be kept, or the run was interrupted.
+pub async fn run(settings: Settings) -> Result<(), CliError> {
+    http::install_crypto();
+    let shutdown = Shutdown::new(INTERRUPTED_FLUSH);
+    shutdown.watch_signals().context("cannot watch for signals")?;
+    let saved = match &settings.state {
+        Some(path) => SendState::open(path)?,
+        None => None,
+    };
+    let mut config = Config::new(&settings.url, settings.token.expose().as_str());
+    config.resume = saved.as_ref().map(|saved| ResumeState {
+        epoch: saved.epoch(),
+        acked: saved.acked(),
+        sent: saved.sent(),
+    });
+    let device = Arc::new(Device::start(config).context("cannot start sending")?);
+    let progress = Arc::new(Progress::new("sending", "lines durable", None));
+    let told = tokio::spawn(tell(device.events(), progress.clone()));
+    let counted = tokio::spawn(count(device.clone(), progress.clone()));
+    let known = saved.as_ref().map_or(Seq::ZERO, SendState::acked);
+    let mut sender = Sender { settings, device, saved, known, first: Seq::FIRST, lines: 0 };
+    let sent = sender.send(&shutdown).await;
+    let flushed = sender.flush(&sent, &shutdown).await;
+    told.abort();
+    counted.abort();
+    progress.set(sender.device.watch_acks().borrow().frames);
+    progress.clear();
+    note(sender.finish(sent?, flushed?)?);
+    Ok(())
+}
+
+/// How sending ended, when nothing failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// All lines were handed to the device.
+    Input,
+    /// A signal came.
+    Interrupted,
+}
+
+struct Sender {
+    settings: Settings,
+    device: Arc<Device>,
+    saved: Option<SendState>,
+    /// The lines up to here were durable when the state was last written; they are not given to the device.
+    known: Seq,
+    /// The first line that is not durable already.
+    first: Seq,
+    /// Lines read so far.
+    lines: u64,
+}
+
+impl Sender {
+    async fn send(&mut self, shutdown: &Shutdown) -> Result<Ended> {
+        tokio::select! {
+            connected = self.device.connected() => connected?,
+            () = shutdown.draining.cancelled() => return Ok(Ended::Interrupted),
+        }
+        self.begin()?;
+        let mut blocks = read_blocks(std::io::stdin()).context("cannot start reading standard input")?;
+        let mut frames = FrameBuf::new();
+        loop {
+            let block = tokio::select! {
+                block = blocks.recv() => block,
+                () = shutdown.draining.cancelled() => return Ok(Ended::Interrupted),
+            };
+            let Some(block) = block.transpose()? else { return Ok(Ended::Input) };
+            self.encode(&block, &mut frames)?;
+            if frames.is_empty() {
+                continue;
+            }
+            tokio::select! {
+                sent = self.device.send_all(&mut frames) => drop(sent?),
+                () = shutdown.draining.cancelled() => return Ok(Ended::Interrupted),
+            }
+        }
+    }
+
+    /// Learns what is durable already, and begins the state file if there is none.
+    fn begin(&mut self) -> Result<()> {
+        self.first = self.device.acked().next();
+        let id = PresentedToken::parse(TokenKind::Device, self.settings.token.expose())
+            .map_or_else(String::new, |token| token.id.to_string());
+        match (&mut self.saved, &self.settings.state) {
+            (Some(saved), _) => {
+                check_epoch(saved, &self.device)?;
+                if saved.token() != id {
+                    note(
+                        "note: the state file was begun with another token; if that is not an older one of the \
+                         same device, stop and use a file of its own",
+                    );
+                }
+                saved.acknowledge(self.device.acked());
+            }
+            (None, Some(path)) => self.saved = Some(SendState::create(path, self.device.epoch(), &id)?),
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Makes frames of the lines that are not durable, and reserves the numbers of those that are new.
+    fn encode(&mut self, block: &Block, frames: &mut FrameBuf) -> Result<()> {
+        let clock = Clock::system();
+        let now = clock.now();
+        let last = Seq(self.lines + block.len() as u64);
+        if let Some(saved) = &mut self.saved {
+            check_epoch(saved, &self.device)?;
+            saved.acknowledge(self.device.acked());
+            if last > saved.sent() {
+                tokio::task::block_in_place(|| saved.reserve(last, now))?;
+            }
+        }
+        let content_type = ContentType::parse(&self.settings.content_type)?;
+        for line in block.lines() {
+            self.lines += 1;
+            let seq = Seq(self.lines);
+            if seq <= self.known {
+                continue;
+            }
+            let ts = self.saved.as_ref().and_then(|saved| saved.ts(seq)).unwrap_or(now);
+            let channel = self.settings.channel.as_str();
+            let frame = Frame { ts, channel, content_type, payload: line };
+            frames.push(&frame).with_context(|| format!("line {seq} cannot be sent"))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until what was sent is durable, if nothing else is said, and keeps the state.
+    async fn flush(&mut self, sent: &Result<Ended>, shutdown: &Shutdown) -> Result<Ended> {
+        let mut flushed = Ok(Ended::Interrupted);
+        if let Ok(Ended::Input) = sent {
+            tokio::select! {
+                closed = self.device.close() => flushed = closed.map(|_| Ended::Input),
+                () = shutdown.draining.cancelled() => {}
+            }
+        }
+        if let Ok(Ended::Interrupted) = flushed {
+            tokio::select! {
+                // What is not durable in time is sent again by the next run.
+                _ = tokio::time::timeout(INTERRUPTED_FLUSH, self.device.flush()) => {}
+                () = shutdown.killed.cancelled() => {}
+            }
+        }
+        if let Some(mut saved) = self.saved.take()
+            && saved.epoch() == self.device.epoch()
+        {
+            saved.acknowledge(self.device.acked());
+            saved.finish()?;
+        }
+        Ok(flushed?)
+    }
+
+    /// What is said in the end.
+    fn finish(self, sent: Ended, flushed: Ended) -> Result<String> {
+        let earlier = self.first.0 - 1;
+        if (sent, flushed) != (Ended::Input, Ended::Input) {
+            let again = match self.settings.state {
+                Some(_) => "run it again with the same input to go on",
+                None => "lines behind them were not sent, or may not have arrived",
+            };
+            bail!("interrupted when {} lines were durable; {again}", grouped(self.device.acked().0));
+        }
+        if self.lines < earlier {
+            bail!(
+                "the input has {} lines, and {} were sent before: is it the same input?",
+                grouped(self.lines),
+                grouped(earlier)
+            );
+        }
+        Ok(match earlier {
+            0 => format!("{} lines, all durable", grouped(self.lines)),
+            _ => {
+                let now = grouped(self.lines - earlier);
+                format!("{} lines, all durable: {now} now, {} before", grouped(self.lines), grouped(earlier))
+            }
+        })
+    }
+}
+
+/// A new epoch means that line N is not frame N any more.
+fn check_epoch(saved: &SendState, device: &Device) -> Result<()> {
+    let (old, new) = (saved.epoch(), device.epoch());
+    if old == new {
+        return Ok(());
+    }
+    Err(anyhow!(
+        "the device has begun epoch {new}, and the state file counts in epoch {old}: somebody else sends as this \
+         device, or the file belongs to another one; to send every line again, as new frames, remove the file"
+    ))
+}
+
+/// Tells the user what happens to the connection.
+async fn tell(mut events: broadcast::Receiver<Event>, progress: Arc<Progress>) {
+    loop {
+        match events.recv().await {
+            Ok(Event::Disconnected { reason, retry_in: Some(delay), .. }) => {
+                progress
+                    .note(&format!("not connected ({reason}); trying again in {:.1} s", delay.as_secs_f64()));
+            }
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn count(device: Arc<Device>, progress: Arc<Progress>) {
+    let mut acks = device.watch_acks();
+    loop {
+        progress.set(acks.borrow_and_update().frames);
+        if acks.changed().await.is_err() {
+            return;
+        }
+    }
+}

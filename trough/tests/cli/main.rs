@@ -1,0 +1,10 @@
+//! The binary as its users run it: arguments in, output and exit code out, servers that are killed.
+
+#![allow(missing_docs, reason = "tests")]
+
+mod demo;
+mod harness;
+mod help;
+mod registry;
+mod send;
+mod up;
