@@ -35,8 +35,31 @@ fn shorten(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned()
 }
 
-fn is_id_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b':' | b'~' | b'+' | b'@' | b'=')
+/// Bytes of device ids, by their value: every frame's channel is checked, so it is one look-up a byte.
+const ID_BYTES: [bool; 256] = allowed(b"._-:~+@=");
+/// Bytes of channels.
+const CHANNEL_BYTES: [bool; 256] = allowed(b"._-:~+@=/");
+
+const fn allowed(signs: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut sign = 0;
+    while sign < signs.len() {
+        table[signs[sign] as usize] = true;
+        sign += 1;
+    }
+    table
+}
+
+/// `name` as text if it is 1 to `max` bytes of `table`, which has only ASCII.
+fn check_bytes<'a>(name: &'a [u8], max: usize, table: &[bool; 256]) -> Option<&'a str> {
+    // `&`, not `all`: names are short, and a loop without a way out early is a fast one.
+    let known = name.iter().fold(true, |known, byte| known & table[usize::from(*byte)]);
+    if known && (1..=max).contains(&name.len()) { std::str::from_utf8(name).ok() } else { None }
 }
 
 /// A device's name: 1 to 64 bytes of `A–Z a–z 0–9 . _ - : ~ + @ =`. Immutable and never reused.
@@ -59,11 +82,7 @@ impl DeviceId {
     /// # Errors
     /// As [`DeviceId::new`].
     pub fn check(name: &[u8]) -> Result<&str, WordError> {
-        let fits = (1..=DEVICE_ID_BYTES_MAX).contains(&name.len()) && name.iter().all(|b| is_id_byte(*b));
-        match std::str::from_utf8(name) {
-            Ok(text) if fits => Ok(text),
-            _ => Err(WordError::DeviceId(shorten(name))),
-        }
+        check_bytes(name, DEVICE_ID_BYTES_MAX, &ID_BYTES).ok_or_else(|| WordError::DeviceId(shorten(name)))
     }
 
     /// The name.
@@ -115,12 +134,7 @@ impl Channel {
     /// # Errors
     /// [`WordError::Channel`].
     pub fn check(name: &[u8]) -> Result<&str, WordError> {
-        let fits = (1..=CHANNEL_BYTES_MAX).contains(&name.len())
-            && name.iter().all(|b| is_id_byte(*b) || *b == b'/');
-        match std::str::from_utf8(name) {
-            Ok(text) if fits => Ok(text),
-            _ => Err(WordError::Channel(shorten(name))),
-        }
+        check_bytes(name, CHANNEL_BYTES_MAX, &CHANNEL_BYTES).ok_or_else(|| WordError::Channel(shorten(name)))
     }
 
     /// The name.
