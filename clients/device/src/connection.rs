@@ -15,7 +15,7 @@ use tokio::io::ReadBuf;
 use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, WebSocket};
-use trough_protocol::device::{ServerMessage, binary, json};
+use trough_protocol::device::{ClientMessage, ServerMessage, binary, json};
 
 use crate::config::Mode;
 use crate::dial::Stream;
@@ -96,6 +96,8 @@ pub(crate) struct Connection {
     unflushed: bool,
     mode: Mode,
     masks: StdRng,
+    /// For encoding, so that it need not be allocated for every message.
+    scratch: Vec<u8>,
 }
 
 impl Connection {
@@ -108,7 +110,7 @@ impl Connection {
             .max_frame_size(Some(INCOMING_BYTES_MAX));
         let pipe = Pipe { input: rest, ..Pipe::default() };
         let websocket = WebSocket::from_raw_socket(pipe, Role::Client, Some(config));
-        Self { io, websocket, written: 0, unflushed: false, mode, masks }
+        Self { io, websocket, written: 0, unflushed: false, mode, masks, scratch: Vec::new() }
     }
 
     pub fn mode(&self) -> Mode {
@@ -120,19 +122,19 @@ impl Connection {
         self.websocket.get_ref().output.len() - self.written
     }
 
-    /// Queues a binary message made of these parts.
-    pub fn queue_binary(&mut self, parts: &[&[u8]]) {
-        self.queue(OPCODE_BINARY, parts);
+    /// Queues a binary message, which ends with these bytes.
+    pub fn queue_message(&mut self, message: &ClientMessage<'_>, front: &[u8], back: &[u8]) {
+        self.scratch.clear();
+        binary::encode_client(message, &mut self.scratch);
+        let key = self.masks.random::<u32>().to_ne_bytes();
+        let output = &mut self.websocket.get_mut().output;
+        put_frame(output, OPCODE_BINARY, key, &[&self.scratch, front, back]);
     }
 
     /// Queues a text message.
     pub fn queue_text(&mut self, text: &str) {
-        self.queue(OPCODE_TEXT, &[text.as_bytes()]);
-    }
-
-    fn queue(&mut self, opcode: u8, parts: &[&[u8]]) {
         let key = self.masks.random::<u32>().to_ne_bytes();
-        put_frame(&mut self.websocket.get_mut().output, opcode, key, parts);
+        put_frame(&mut self.websocket.get_mut().output, OPCODE_TEXT, key, &[text.as_bytes()]);
     }
 
     /// Queues a close frame; nothing may be queued after it.

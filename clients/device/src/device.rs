@@ -117,7 +117,7 @@ impl Device {
         admit(outbox.room(frame.payload.len(), frame.encoded_len(), message))?;
         scratch.clear();
         frame.encode(scratch)?;
-        let seq = outbox.push_frames(1, scratch);
+        let seq = outbox.push_frame(scratch);
         self.shared.added(guard);
         Ok(seq)
     }
@@ -215,7 +215,10 @@ impl Device {
                 if state.ended {
                     return Err(WaitError::Ended);
                 }
-                if let Some(stopped) = &state.stopped {
+                // A stop is in the way of what is held, and of nothing else.
+                if let Some(stopped) = &state.stopped
+                    && !state.outbox.is_empty()
+                {
                     return Err(stopped.clone().into());
                 }
             }

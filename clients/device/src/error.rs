@@ -87,8 +87,8 @@ pub enum WaitError {
     /// See [`Stopped`].
     #[error(transparent)]
     Stopped(#[from] Arc<Stopped>),
-    /// The device was closed while something was not acknowledged; only an aborted runtime does that.
-    #[error("the device ended before everything was acknowledged: its runtime was shut down")]
+    /// The device has been closed, or its runtime has been shut down before everything was acknowledged.
+    #[error("the device has ended: it was closed, or its runtime was shut down")]
     Ended,
 }
 

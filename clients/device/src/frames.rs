@@ -1,6 +1,6 @@
 //! Frames that are encoded before they are given to a device.
 
-use trough_protocol::frame::{FRAME_HEADER_BYTES, FrameRef};
+use trough_protocol::frame::FrameRef;
 use trough_protocol::wire::WireError;
 
 /// Encoded frames in order, for [`Device::send_all`](crate::Device::send_all): the cheapest way to give a device
@@ -8,9 +8,11 @@ use trough_protocol::wire::WireError;
 #[derive(Debug, Clone, Default)]
 pub struct FrameBuf {
     bytes: Vec<u8>,
+    lengths: Vec<u32>,
     /// Bytes at the front that a device has taken.
     taken: usize,
-    count: u64,
+    /// As many frames.
+    frames_taken: usize,
     payload_max: usize,
     encoded_max: usize,
 }
@@ -26,24 +28,26 @@ impl FrameBuf {
     /// # Errors
     /// As [`FrameRef::encode`]; the buffer is unchanged then.
     pub fn push(&mut self, frame: &FrameRef<'_>) -> Result<(), WireError> {
-        if self.count == 0 {
+        if self.is_empty() {
             self.clear();
         }
+        let start = self.bytes.len();
         frame.encode(&mut self.bytes)?;
-        self.count += 1;
+        let length = self.bytes.len() - start;
+        self.lengths.push(u32::try_from(length).expect("a frame's length field has four bytes"));
         self.payload_max = self.payload_max.max(frame.payload.len());
-        self.encoded_max = self.encoded_max.max(frame.encoded_len());
+        self.encoded_max = self.encoded_max.max(length);
         Ok(())
     }
 
     /// How many frames it holds.
-    pub fn len(&self) -> u64 {
-        self.count
+    pub fn len(&self) -> usize {
+        self.lengths.len() - self.frames_taken
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.len() == 0
     }
 
     /// Bytes of the frames it holds.
@@ -54,7 +58,8 @@ impl FrameBuf {
     /// Lets go of all frames and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
-        (self.taken, self.count, self.payload_max, self.encoded_max) = (0, 0, 0, 0);
+        self.lengths.clear();
+        (self.taken, self.frames_taken, self.payload_max, self.encoded_max) = (0, 0, 0, 0);
     }
 
     /// The largest payload of the frames pushed since it was last empty.
@@ -71,14 +76,18 @@ impl FrameBuf {
         &self.bytes[self.taken..]
     }
 
+    pub(crate) fn lengths(&self) -> &[u32] {
+        &self.lengths[self.frames_taken..]
+    }
+
     /// How many frames at the front fit into `room` bytes, and their bytes. With `one` the first fits anyway.
-    pub(crate) fn prefix(&self, room: usize, one: bool) -> (u64, usize) {
+    pub(crate) fn prefix(&self, room: usize, one: bool) -> (usize, usize) {
         if self.bytes() <= room {
-            return (self.count, self.bytes());
+            return (self.len(), self.bytes());
         }
         let (mut count, mut bytes) = (0, 0);
-        while let Some(prefix) = self.encoded()[bytes..].first_chunk() {
-            let end = bytes + 4 + u32::from_le_bytes(*prefix) as usize;
+        for length in self.lengths() {
+            let end = bytes + *length as usize;
             if end > room && !(one && count == 0) {
                 break;
             }
@@ -87,16 +96,16 @@ impl FrameBuf {
         (count, bytes)
     }
 
-    pub(crate) fn take(&mut self, count: u64, bytes: usize) {
-        self.count -= count;
+    pub(crate) fn take(&mut self, count: usize, bytes: usize) {
         self.taken += bytes;
-        debug_assert!(self.bytes() >= self.count as usize * FRAME_HEADER_BYTES);
-        if self.count == 0 {
+        self.frames_taken += count;
+        if self.is_empty() {
             self.clear();
         } else if self.taken > self.bytes.len() / 2 {
             // A caller that keeps adding behind a slow device must not pile up what was taken.
             self.bytes.drain(..self.taken);
-            self.taken = 0;
+            self.lengths.drain(..self.frames_taken);
+            (self.taken, self.frames_taken) = (0, 0);
         }
     }
 }

@@ -24,11 +24,19 @@ impl Span {
     }
 }
 
-/// A place between two held items: the number of the item after it, and how many bytes of frames lie before it.
+/// A place between two held items: the number of the item after it, and how many frames and bytes lie before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor {
     pub seq: Seq,
+    pub frames: usize,
     pub offset: usize,
+}
+
+impl Cursor {
+    /// Before `seq`, with no frame before it.
+    pub fn front(seq: Seq) -> Self {
+        Self { seq, frames: 0, offset: 0 }
+    }
 }
 
 /// What begins at a cursor.
@@ -43,15 +51,17 @@ pub(crate) enum Item {
 /// What [`Held::pop_to`] let go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Popped {
-    pub frames: u64,
+    pub frames: usize,
     pub bytes: usize,
 }
 
 /// The items, oldest first. Frames lie in one ring of bytes: pushing and popping moves nothing and, once the ring
-/// has grown to what the device needs, allocates nothing.
+/// has grown to what the device needs, allocates nothing. Their lengths lie beside them, so that finding a frame
+/// does not fetch every other frame into the cache.
 #[derive(Debug)]
 pub(crate) struct Held {
     bytes: VecDeque<u8>,
+    lengths: VecDeque<u32>,
     spans: VecDeque<Span>,
     skips: usize,
     first: Seq,
@@ -61,7 +71,14 @@ pub(crate) struct Held {
 impl Held {
     /// Nothing held; the first item will get `first`.
     pub fn new(first: Seq) -> Self {
-        Self { bytes: VecDeque::new(), spans: VecDeque::new(), skips: 0, first, next: first }
+        Self {
+            bytes: VecDeque::new(),
+            lengths: VecDeque::new(),
+            spans: VecDeque::new(),
+            skips: 0,
+            first,
+            next: first,
+        }
     }
 
     /// The number of the oldest item, or of the next one if nothing is held.
@@ -85,12 +102,14 @@ impl Held {
 
     /// Where everything held lies before.
     pub fn end(&self) -> Cursor {
-        Cursor { seq: self.next, offset: self.bytes.len() }
+        Cursor { seq: self.next, frames: self.lengths.len(), offset: self.bytes.len() }
     }
 
-    /// Adds `count` encoded frames.
-    pub fn push_frames(&mut self, count: u64, encoded: &[u8]) {
+    /// Adds encoded frames of these lengths.
+    pub fn push_frames(&mut self, lengths: &[u32], encoded: &[u8]) {
+        let count = lengths.len() as u64;
         self.bytes.extend(encoded);
+        self.lengths.extend(lengths);
         self.next.0 += count;
         match self.spans.back_mut() {
             Some(Span::Frames { count: held }) => *held += count,
@@ -120,8 +139,7 @@ impl Held {
             let left = span.count() - count;
             let rest = match span {
                 Span::Frames { .. } => {
-                    popped.frames += count;
-                    popped.bytes = self.skip_frames(popped.bytes, count);
+                    popped.frames += count as usize;
                     Span::Frames { count: left }
                 }
                 Span::Skip { reason, .. } => {
@@ -136,6 +154,7 @@ impl Held {
             }
             self.first.0 += count;
         }
+        popped.bytes = self.lengths.drain(..popped.frames).map(|length| length as usize).sum();
         self.bytes.drain(..popped.bytes);
         popped
     }
@@ -146,14 +165,15 @@ impl Held {
         if seq == self.next {
             return self.end();
         }
-        let mut cursor = Cursor { seq: self.first, offset: 0 };
+        let mut cursor = Cursor::front(self.first);
         for span in &self.spans {
             let count = span.count().min(seq.0 - cursor.seq.0);
             if let Span::Frames { .. } = span {
-                cursor.offset = self.skip_frames(cursor.offset, count);
+                cursor.frames += count as usize;
             }
             cursor.seq.0 += count;
         }
+        cursor.offset = self.lengths.range(..cursor.frames).map(|length| *length as usize).sum();
         cursor
     }
 
@@ -172,28 +192,9 @@ impl Held {
         None
     }
 
-    /// Bytes of the frame that begins at `offset`, its length field included.
-    pub fn frame_len(&self, offset: usize) -> usize {
-        let (front, back) = self.bytes.as_slices();
-        let mut prefix = [0; 4];
-        if let Some(bytes) = front.get(offset..offset + 4) {
-            prefix.copy_from_slice(bytes);
-        } else if let Some(start) = offset.checked_sub(front.len()) {
-            prefix.copy_from_slice(&back[start..start + 4]);
-        } else {
-            for (index, byte) in prefix.iter_mut().enumerate() {
-                *byte = self.bytes[offset + index];
-            }
-        }
-        4 + u32::from_le_bytes(prefix) as usize
-    }
-
-    /// The offset after `count` frames from `offset` on.
-    fn skip_frames(&self, mut offset: usize, count: u64) -> usize {
-        for _ in 0..count {
-            offset += self.frame_len(offset);
-        }
-        offset
+    /// Bytes of the frame at the cursor, its length field included.
+    pub fn frame_len(&self, cursor: Cursor) -> usize {
+        self.lengths[cursor.frames] as usize
     }
 
     /// The encoded frames in a range of offsets, in at most two pieces.
@@ -212,20 +213,20 @@ impl Held {
     /// Every frame held, with its number.
     pub fn each_frame(&self, mut visit: impl FnMut(Seq, &[u8])) {
         let mut contiguous = Vec::new();
-        let (mut seq, mut offset) = (self.first, 0);
-        for span in &self.spans {
-            if let Span::Frames { count } = *span {
-                for index in 0..count {
-                    let end = offset + self.frame_len(offset);
-                    let (front, back) = self.frames(offset..end);
+        let mut cursor = Cursor::front(self.first);
+        while let Some(item) = self.item(cursor) {
+            match item {
+                Item::Skip { last, .. } => cursor.seq = last.next(),
+                Item::Frames { .. } => {
+                    let end = cursor.offset + self.frame_len(cursor);
+                    let (front, back) = self.frames(cursor.offset..end);
                     contiguous.clear();
                     contiguous.extend_from_slice(front);
                     contiguous.extend_from_slice(back);
-                    visit(Seq(seq.0 + index), &contiguous);
-                    offset = end;
+                    visit(cursor.seq, &contiguous);
+                    cursor = Cursor { seq: cursor.seq.next(), frames: cursor.frames + 1, offset: end };
                 }
             }
-            seq.0 += span.count();
         }
     }
 
@@ -239,6 +240,7 @@ impl Held {
     pub fn shrink(&mut self) {
         if self.is_empty() {
             self.bytes = VecDeque::new();
+            self.lengths = VecDeque::new();
             self.spans = VecDeque::new();
         }
     }

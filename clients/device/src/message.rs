@@ -1,6 +1,6 @@
 //! The outbox's messages in the form that the session speaks.
 
-use trough_protocol::device::binary::{self, FRAMES_HEADER_BYTES};
+use trough_protocol::device::binary::FRAMES_HEADER_BYTES;
 use trough_protocol::device::{ClientMessage, Hello, json};
 use trough_protocol::frame::FrameRef;
 use trough_protocol::limits::INT_MAX;
@@ -56,9 +56,7 @@ pub(crate) fn queue(connection: &mut Connection, message: Outgoing, outbox: &Out
                 let max = outbox.limits().map_or(usize::MAX, |limits| limits.message_bytes);
                 return queue_json(connection, first, &[front, back].concat(), max);
             }
-            let mut header = Vec::with_capacity(FRAMES_HEADER_BYTES);
-            binary::encode_client(&ClientMessage::Frames { first, data: &[] }, &mut header);
-            connection.queue_binary(&[&header, front, back]);
+            connection.queue_message(&ClientMessage::Frames { first, data: &[] }, front, back);
         }
     }
     Ok(())
@@ -66,11 +64,7 @@ pub(crate) fn queue(connection: &mut Connection, message: Outgoing, outbox: &Out
 
 fn queue_control(connection: &mut Connection, message: &ClientMessage<'_>) {
     match connection.mode() {
-        Mode::Binary => {
-            let mut bytes = Vec::new();
-            binary::encode_client(message, &mut bytes);
-            connection.queue_binary(&[&bytes]);
-        }
+        Mode::Binary => connection.queue_message(message, &[], &[]),
         Mode::Json => {
             let text = json::encode_client(message).expect("only frames can fail to encode");
             connection.queue_text(&text);

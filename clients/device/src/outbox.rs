@@ -230,17 +230,19 @@ impl Outbox {
         if count == 0 {
             return Err(SendError::Full);
         }
-        self.push_frames(count, &frames.encoded()[..bytes]);
+        self.held.push_frames(&frames.lengths()[..count], &frames.encoded()[..bytes]);
+        self.settle();
         frames.take(count, bytes);
         Ok(())
     }
 
-    /// Takes `count` encoded frames and returns the number of the first.
-    pub fn push_frames(&mut self, count: u64, encoded: &[u8]) -> Seq {
-        let first = self.held.next();
-        self.held.push_frames(count, encoded);
+    /// Takes one encoded frame and returns its number.
+    pub fn push_frame(&mut self, encoded: &[u8]) -> Seq {
+        let seq = self.held.next();
+        let length = u32::try_from(encoded.len()).expect("a frame's length field has four bytes");
+        self.held.push_frames(&[length], encoded);
         self.settle();
-        first
+        seq
     }
 
     /// Declares `count` numbers lost and returns the first; `None` if that would leave the range of
@@ -262,10 +264,11 @@ impl Outbox {
             return;
         }
         let popped = self.held.pop_to(self.acked);
-        self.frames_acked += popped.frames;
+        self.frames_acked += popped.frames as u64;
+        self.cursor.frames = self.cursor.frames.saturating_sub(popped.frames);
         self.cursor.offset = self.cursor.offset.saturating_sub(popped.bytes);
         if self.cursor.seq < self.held.first() {
-            self.cursor = Cursor { seq: self.held.first(), offset: 0 };
+            self.cursor = Cursor::front(self.held.first());
         }
     }
 

@@ -58,7 +58,10 @@ pub(crate) async fn run(shared: &Shared, connection: &mut Connection, silence: D
     let end = exchange(shared, connection, silence).await;
     match &end {
         // What the feeder is told here is for its log only.
-        End::Fault(fault) => connection.close(CLOSE_PROTOCOL_ERROR, &short(&fault.to_string())),
+        End::Fault(fault) => {
+            tracing::warn!(%fault, "leaving a feeder that breaks the protocol");
+            connection.close(CLOSE_PROTOCOL_ERROR, &short(&fault.to_string()));
+        }
         End::Closed { .. } => {}
         End::Lost(_) | End::Done => return end,
     }

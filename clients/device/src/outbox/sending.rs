@@ -137,11 +137,16 @@ impl Outbox {
 
     /// Sets the cursor before `seq`, or before what is left from there on.
     fn send_from(&mut self, seq: Seq) {
-        self.gone_from = (seq < self.floor()).then_some(seq);
-        let seq = seq.max(self.floor());
+        let floor = self.floor();
+        if seq < floor {
+            // Somebody must look: what was acknowledged should be durable.
+            tracing::error!(from = seq.0, floor = floor.0, "the feeder asks for frames that it acknowledged");
+        }
+        self.gone_from = (seq < floor).then_some(seq);
+        let seq = seq.max(floor);
         // A resumed program may not have given again yet what the feeder has already.
         let ahead = seq > self.held.next();
-        self.cursor = if ahead { Cursor { seq, offset: 0 } } else { self.held.seek(seq) };
+        self.cursor = if ahead { Cursor::front(seq) } else { self.held.seek(seq) };
     }
 
     /// Everything up to and with `seq` is durable. Returns whether that was news.
@@ -220,12 +225,13 @@ impl Outbox {
         // passes whatever the window.
         let end = message_end.min(limits.window_bytes);
         for index in 0..count {
-            let frame_end = self.cursor.offset + self.held.frame_len(self.cursor.offset);
+            let frame_end = self.cursor.offset + self.held.frame_len(self.cursor);
             let alone = index == 0 && (self.cursor.offset == 0 || frame_end <= limits.window_bytes);
             if frame_end > end && !alone {
                 break;
             }
-            self.cursor = Cursor { seq: self.cursor.seq.next(), offset: frame_end };
+            let (seq, frames) = (self.cursor.seq.next(), self.cursor.frames + 1);
+            self.cursor = Cursor { seq, frames, offset: frame_end };
         }
     }
 

@@ -172,7 +172,7 @@ impl World {
                     assert!(self.outbox.held.cost() + bytes.len() > CUT.buffer_bytes, "{room:?}");
                     return;
                 }
-                self.outbox.push_frames(1, &bytes)
+                self.outbox.push_frame(&bytes)
             }
             Some(Entry::Lost) => match self.outbox.room_for_skip() {
                 Room::Yes => self.outbox.push_skip(1, SkipReason::OVERFLOW).unwrap(),
@@ -357,7 +357,7 @@ fn in_session(resume: u64, frames: u64) -> Outbox {
     let state = ResumeState { epoch: Epoch(5), acked: Seq(resume - 1), sent: Seq(resume - 1) };
     let mut outbox = Outbox::new(CUT, state);
     for id in 0..frames {
-        outbox.push_frames(1, &encoded(id, 10));
+        outbox.push_frame(&encoded(id, 10));
     }
     outbox.hello();
     outbox.welcome(&welcome(5, resume)).unwrap();
@@ -377,8 +377,8 @@ fn a_program_that_stored_its_state_goes_on_where_it_was() {
     let hello = Hello { epoch: Epoch(5), oldest: Seq(13), next: Seq(17), acked: Seq(12) };
     assert_eq!(outbox.hello(), hello);
     assert_eq!(outbox.welcome(&welcome(5, 15)).unwrap(), None);
-    assert_eq!(outbox.push_frames(1, &encoded(2, 10)), Seq(13));
-    assert_eq!(outbox.push_frames(1, &encoded(3, 10)), Seq(14));
+    assert_eq!(outbox.push_frame(&encoded(2, 10)), Seq(13));
+    assert_eq!(outbox.push_frame(&encoded(3, 10)), Seq(14));
     assert!(outbox.is_empty() && outbox.frames_acked() == 2, "they are durable already");
     assert_eq!(outbox.push_skip(2, SkipReason::STORAGE_LOST), Some(Seq(15)));
     let skip = Skip { first: Seq(15), last: Seq(16), reason: SkipReason::STORAGE_LOST };
@@ -435,7 +435,7 @@ fn a_resume_above_what_was_made_asks_for_a_new_epoch() {
 fn a_frame_that_this_feeder_does_not_take_is_named() {
     let mut outbox = Outbox::new(CUT, ResumeState::default());
     assert_eq!(outbox.room(100_000, 100_020, 100_029), Room::Later, "no feeder has said yet");
-    outbox.push_frames(1, &encoded(0, 250));
+    outbox.push_frame(&encoded(0, 250));
     outbox.hello();
     let fault = Fault::HeldTooLarge { seq: Seq(1), what: "frame payload", bytes: 258, max: 200 };
     assert_eq!(outbox.welcome(&welcome(1, 1)), Err(fault));
@@ -448,7 +448,7 @@ fn a_frame_that_this_feeder_does_not_take_is_named() {
 fn a_frame_larger_than_the_buffer_or_the_window_passes_alone() {
     let mut outbox = Outbox::new(Cut { buffer_bytes: 50, ..CUT }, ResumeState::default());
     assert_eq!(outbox.room(108, 123, 132), Room::Yes);
-    outbox.push_frames(1, &encoded(0, 100));
+    outbox.push_frame(&encoded(0, 100));
     assert_eq!(outbox.room(8, 23, 32), Room::Later);
     outbox.hello();
     outbox.welcome(&Welcome { window_bytes: 0, ..welcome(1, 1) }).unwrap();

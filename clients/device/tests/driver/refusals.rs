@@ -112,6 +112,17 @@ async fn a_stop_fails_every_call_and_a_restart_goes_on() {
     assert_eq!(device.close().await.unwrap().acked, Seq(8), "it was asked to close before");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stopped_device_with_nothing_held_can_be_closed() {
+    let (mut feeder, config) = feeder();
+    let device = Device::start(config).unwrap();
+    feeder.welcome(1, 1).await.0.close(4300, "token_revoked").await;
+    assert!(device.connected().await.is_err());
+    assert!(device.flush().await.is_ok());
+    assert!(device.close().await.is_ok());
+    assert_eq!(device.connected().await, Err(WaitError::Ended));
+}
+
 // 3
 #[tokio::test(start_paused = true)]
 async fn an_upgrade_that_is_refused_for_good_stops_the_device() {
