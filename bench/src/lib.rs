@@ -1,1 +1,65 @@
-//! x
+//! `trough bench`: the load generator, the floor to compare with, and the figures.
+//!
+//! Servers run as processes of their own, and only their CPU time and memory are counted. The load generator is
+//! this process: the device client library on a few threads ([`load`]). [`measure`] runs traffic and checks
+//! afterwards that exactly what was acknowledged is stored, [`idle`] counts the memory of silent sessions,
+//! [`read`] reads a journal back. [`floor`] is the least a server can do for the same traffic.
+
+pub mod deployment;
+pub mod floor;
+pub mod idle;
+pub mod load;
+pub mod machine;
+pub mod measure;
+pub mod payload;
+mod procfs;
+pub mod read;
+pub mod report;
+mod server;
+mod stored;
+mod suite;
+mod text;
+
+use anyhow::Result;
+
+use deployment::{Means, Subject};
+use load::Load;
+use machine::Machine;
+use read::Reading;
+use report::{Report, Run};
+
+pub use suite::suite;
+
+/// Told what is being done, one line at a time.
+pub type Say<'a> = &'a (dyn Fn(&str) + Sync);
+
+/// One thing to measure.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Traffic of so many sessions.
+    Load(Subject, usize, Load),
+    /// So many silent sessions.
+    Idle(Subject, usize),
+    /// Reading back.
+    Read(Reading),
+}
+
+/// Measures one thing after another.
+///
+/// # Errors
+/// A server, a session or a check fails; figures are never an error.
+pub async fn run(steps: &[Step], means: &Means, threads: usize, say: Say<'_>) -> Result<Report> {
+    let mut runs = Vec::new();
+    for step in steps {
+        runs.push(match step {
+            Step::Load(subject, sessions, load) => {
+                Run::Load(measure::run(means, *subject, *sessions, load, say).await?)
+            }
+            Step::Idle(subject, sessions) => {
+                Run::Idle(idle::run(means, *subject, *sessions, threads, say).await?)
+            }
+            Step::Read(reading) => Run::Read(read::run(means, *reading, threads, say).await?),
+        });
+    }
+    Ok(Report::new(Machine::look(&means.dir), runs))
+}

@@ -1,0 +1,260 @@
+//! What is measured: servers in processes of their own, in a temporary directory, with devices that may connect.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::load::{Credentials, Target};
+use crate::server::Server;
+
+/// Argument of the hidden command that runs [`crate::floor`].
+pub const FLOOR_COMMAND: &str = "bench-floor";
+/// Given to that command instead of a file: store nothing.
+pub const FLOOR_NO_FILE: &str = "-";
+/// What the floor's process prints before its address.
+pub const FLOOR_LISTENS: &str = "floor listens on ";
+const FLOOR_FILE: &str = "floor.data";
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// What is under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    /// `trough feeder` and `trough eater`, two processes.
+    Trough,
+    /// `trough up`, one process.
+    Embedded,
+    /// The bare server that makes frames durable before it acknowledges.
+    FloorDurable,
+    /// The bare server that stores nothing.
+    FloorNothing,
+}
+
+impl Subject {
+    /// For people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Trough => "trough, feeder and eater",
+            Self::Embedded => "trough up, one process",
+            Self::FloorDurable => "floor: bare server, fdatasync",
+            Self::FloorNothing => "floor: bare server, stores nothing",
+        }
+    }
+}
+
+/// Where the parts of the bench come from; made by its caller.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// The `trough` binary that is started for every server.
+    pub program: PathBuf,
+    /// In which the temporary directories are made.
+    pub dir: PathBuf,
+    /// For the reader API.
+    pub http: reqwest::Client,
+}
+
+/// The way to what is stored.
+#[derive(Debug, Clone)]
+pub struct Readers {
+    /// `http://host:port`
+    pub base: String,
+    /// A reader's token.
+    pub token: String,
+}
+
+/// Running servers.
+#[derive(Debug)]
+pub struct Deployment {
+    /// Which.
+    pub subject: Subject,
+    /// Their processes.
+    pub servers: Vec<Server>,
+    /// Where devices connect, and as whom.
+    pub target: Target,
+    /// Where frames are read; the floor has no such place.
+    pub readers: Option<Readers>,
+    // Last, so that the directory goes when the servers have gone.
+    dir: TempDir,
+}
+
+impl Deployment {
+    /// Starts the servers and lets `devices` devices connect.
+    ///
+    /// # Errors
+    /// A server cannot be started.
+    pub async fn start(means: &Means, subject: Subject, devices: usize) -> Result<Self> {
+        let dir = tempfile::Builder::new()
+            .prefix("trough-bench-")
+            .tempdir_in(&means.dir)
+            .with_context(|| format!("cannot make a directory in {}", means.dir.display()))?;
+        match subject {
+            Subject::Trough | Subject::Embedded => Self::trough(means, subject, devices, dir).await,
+            Subject::FloorDurable | Subject::FloorNothing => Self::floor(means, subject, devices, dir).await,
+        }
+    }
+
+    async fn floor(means: &Means, subject: Subject, devices: usize, dir: TempDir) -> Result<Self> {
+        let file = match subject {
+            Subject::FloorNothing => FLOOR_NO_FILE.into(),
+            _ => dir.path().join(FLOOR_FILE),
+        };
+        let args = [Path::new(FLOOR_COMMAND), file.as_path()];
+        let mut server = Server::start("floor", &means.program, args, dir.path())?;
+        let listens = |line: &str| line.strip_prefix(FLOOR_LISTENS).map(str::to_owned);
+        let address = server.await_line("where it listens", listens).await?;
+        let devices =
+            (0..devices).map(|index| Credentials { device: device_id(index), token: "any".into() }).collect();
+        let target = Target { url: format!("ws://{address}"), devices };
+        Ok(Self { subject, servers: vec![server], target, readers: None, dir })
+    }
+
+    async fn trough(means: &Means, subject: Subject, devices: usize, dir: TempDir) -> Result<Self> {
+        let data = dir.path().join("data");
+        let devices = import_devices(means, dir.path(), &data, devices)?;
+        let token = run(means, ["readers", "add", "bench", "--data-dir"], &data)?.trim().to_owned();
+        let (servers, feeder, api) = match subject {
+            Subject::Embedded => {
+                let mut up =
+                    start_service(means, "up", &["--listen", "--api", "--admin"], dir.path(), &data)?;
+                let feeder =
+                    up.await_line("where devices connect", |line| between(line, "ws://", "/")).await?;
+                let api = up.await_line("where readers fetch", |line| between(line, "http://", "/")).await?;
+                (vec![up], feeder, api)
+            }
+            _ => {
+                let sockets = ["--links", "--api", "--admin"];
+                let mut eater = start_service(means, "eater", &sockets, dir.path(), &data)?;
+                let links =
+                    eater.await_line("its links", |line| field(line, "eater starts", "links")).await?;
+                let api = eater.await_line("its api", |line| field(line, "eater starts", "api")).await?;
+                let sockets = ["--listen", "--admin"];
+                let mut feeder = start_feeder(means, &sockets, &links, dir.path(), &data)?;
+                let devices =
+                    feeder.await_line("its port", |line| field(line, "feeder starts", "devices")).await?;
+                (vec![feeder, eater], devices, api)
+            }
+        };
+        let target = Target { url: format!("ws://{feeder}"), devices };
+        let readers = Some(Readers { base: format!("http://{api}"), token });
+        Ok(Self { subject, servers, target, readers, dir })
+    }
+
+    /// Bytes that the durable floor has stored.
+    ///
+    /// # Errors
+    /// It has no file.
+    pub fn floor_bytes(&self) -> Result<u64> {
+        Ok(std::fs::metadata(self.dir.path().join(FLOOR_FILE)).context("the floor has stored nothing")?.len())
+    }
+
+    /// Stops the servers in order and removes what they have stored.
+    ///
+    /// # Errors
+    /// One of them did not end well.
+    pub async fn stop(self) -> Result<()> {
+        for server in self.servers {
+            server.stop().await?;
+        }
+        self.dir.close().context("cannot remove the temporary directory")
+    }
+}
+
+fn device_id(index: usize) -> String {
+    format!("bench-{index:05}")
+}
+
+fn start_service(
+    means: &Means,
+    command: &'static str,
+    sockets: &[&str],
+    dir: &Path,
+    data: &Path,
+) -> Result<Server> {
+    let mut args = service_args(command, sockets, data)?;
+    args.extend(["--linger".into(), "0".into()]);
+    Server::start(command, &means.program, args, dir)
+}
+
+fn start_feeder(means: &Means, sockets: &[&str], links: &str, dir: &Path, data: &Path) -> Result<Server> {
+    let mut args = service_args("feeder", sockets, data)?;
+    args.extend(["--linger", "0", "--eater", links].map(str::to_owned));
+    Server::start("feeder", &means.program, args, dir)
+}
+
+/// Logs are read for the addresses, so they must be there whatever the environment says; other options can be
+/// set through it.
+fn service_args(command: &str, sockets: &[&str], data: &Path) -> Result<Vec<String>> {
+    let data = data.to_str().context("the temporary directory's name is not UTF-8")?;
+    let mut args: Vec<_> =
+        [command, "--log", "info", "--log-format", "json", "--data-dir", data].map(str::to_owned).into();
+    for socket in sockets {
+        args.extend([(*socket).to_owned(), ANY_PORT.to_owned()]);
+    }
+    Ok(args)
+}
+
+/// A field of the log line with this message.
+fn field(line: &str, message: &str, name: &str) -> Option<String> {
+    let event: serde_json::Value = serde_json::from_str(line).ok()?;
+    (event["message"] == message).then(|| event[name].as_str().map(str::to_owned))?
+}
+
+fn between(line: &str, before: &str, after: &str) -> Option<String> {
+    Some(line.split_once(before)?.1.split_once(after)?.0.to_owned())
+}
+
+fn import_devices(means: &Means, dir: &Path, data: &Path, count: usize) -> Result<Vec<Credentials>> {
+    let file = dir.join("devices.csv");
+    let mut csv = String::from("id,groups\n");
+    for index in 0..count {
+        writeln!(csv, "{},", device_id(index))?;
+    }
+    std::fs::write(&file, csv)?;
+    let file = file.to_str().context("the temporary directory's name is not UTF-8")?;
+    let printed = run(means, ["devices", "import", file, "--data-dir"], data)?;
+    let devices: Vec<_> = printed
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_once(','))
+        .map(|(device, token)| Credentials { device: device.to_owned(), token: token.to_owned() })
+        .collect();
+    if devices.len() != count {
+        bail!("{} devices were imported instead of {count}", devices.len());
+    }
+    Ok(devices)
+}
+
+/// Runs a command of the program to its end and returns what it printed.
+fn run<const N: usize>(means: &Means, args: [&str; N], data: &Path) -> Result<String> {
+    let output = Command::new(&means.program)
+        .args(args)
+        .arg(data)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", means.program.display()))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        bail!("trough {} failed ({}): {}", args.join(" "), output.status, text.trim());
+    }
+    String::from_utf8(output.stdout).context("the output is not UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_found_in_what_servers_say() {
+        let line =
+            r#"{"level":"INFO","message":"eater starts","links":"127.0.0.1:4711","api":"127.0.0.1:1"}"#;
+        assert_eq!(field(line, "eater starts", "links").as_deref(), Some("127.0.0.1:4711"));
+        assert_eq!(field(line, "feeder starts", "links"), None);
+        assert_eq!(field("panicked at", "eater starts", "links"), None);
+        let line = "  devices stream to     ws://127.0.0.1:8080/v1/stream";
+        assert_eq!(between(line, "ws://", "/").as_deref(), Some("127.0.0.1:8080"));
+    }
+}
