@@ -47,8 +47,9 @@ struct DeviceJson {
     frames: u64,
     last_seen: Option<String>,
     last_ts: Option<u64>,
+    /// Absent where they are not shown; `null` if a frame is damaged.
     #[serde(skip_serializing_if = "Option::is_none")]
-    channels: Option<Box<RawValue>>,
+    channels: Option<Option<Box<RawValue>>>,
 }
 
 impl DeviceJson {
@@ -139,8 +140,7 @@ pub(super) async fn device(
         let state = journal.device_state(record.id.as_str());
         let mut json = DeviceJson::new(&record, state.as_ref(), &caller.grant.groups);
         if with_frames {
-            let channels = last_frames(&journal, &record.id).inspect_err(|fault| fault.log(&record.id));
-            json.channels = Some(channels.map_err(|fault| fault.refusal(Order::Asc))?);
+            json.channels = Some(last_frames(&journal, &record.id)?);
         }
         Ok::<_, Refusal>((serde_json::to_string(&json).expect("all of it always serialises"), permit))
     });
@@ -149,8 +149,21 @@ pub(super) async fn device(
     Ok(head.unchanged(&request.headers).unwrap_or_else(|| head.with(Held::body(body, permit))))
 }
 
-/// The last frame of each channel, as a JSON array by channel.
-fn last_frames(journal: &Journal, device: &DeviceId) -> Result<Box<RawValue>, ReadFault> {
+/// The last frame of each channel, as a JSON array by channel; `None` if one of them is damaged: the rest of the
+/// device can be shown all the same.
+fn last_frames(journal: &Journal, device: &DeviceId) -> Result<Option<Box<RawValue>>, Refusal> {
+    let fault = match encode_last_frames(journal, device) {
+        Ok(channels) => return Ok(Some(channels)),
+        Err(fault) => fault,
+    };
+    fault.log(device);
+    match fault.refusal(Order::Asc) {
+        Refusal::Damaged { .. } => Ok(None),
+        refusal => Err(refusal),
+    }
+}
+
+fn encode_last_frames(journal: &Journal, device: &DeviceId) -> Result<Box<RawValue>, ReadFault> {
     let mut encoder = FrameEncoder::new(FrameFormat::Json, 4096);
     encoder.push_raw(b"[");
     for last in journal.last_per_channel(device.as_str())? {

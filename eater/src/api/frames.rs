@@ -10,6 +10,7 @@ use http::header::{ACCEPT, LINK};
 use http::request::Parts;
 use http::{HeaderValue, Method};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use trough_protocol::{Epoch, Seq};
 use trough_store::Scope;
 
@@ -147,10 +148,11 @@ async fn streamed(
     let (revoked, watch) = (CancellationToken::new(), CancellationToken::new());
     let (writer, mut body) = stream(api.limits.chunk_bytes, revoked.clone(), watch.clone(), permit);
     let watched = watch_rights(api.auth.clone(), caller, query.device.clone(), revoked);
-    tokio::spawn(async move { watch.run_until_cancelled(watched).await });
+    tokio::spawn(async move { watch.run_until_cancelled(watched).await }.in_current_span());
     let (journal, metrics, format) = (api.journal.clone(), api.metrics.clone(), head.offer.format);
-    let chunk_bytes = api.limits.chunk_bytes;
+    let (chunk_bytes, span) = (api.limits.chunk_bytes, tracing::Span::current());
     tokio::task::spawn_blocking(move || {
+        let _request = span.entered();
         // A little more than a chunk, so that the frame that completes it rarely makes the buffer grow.
         let encoder = FrameEncoder::new(format, chunk_bytes + chunk_bytes / 8);
         match writer.run(scan(&journal, &query), &query, encoder, &metrics.frames) {

@@ -99,3 +99,50 @@ impl Reading<'_> {
         Ok(to_the_end.then_some(chunk.bytes.len()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::encode::FrameFormat;
+    use crate::api::tests::support::{chunk, damaged, device};
+
+    fn page(
+        chunks: Vec<Result<Chunk, ReadError>>,
+        query: &str,
+        bounds: PageBounds,
+    ) -> Result<Page, ReadFault> {
+        let query = FramesQuery::parse(device("bus-1"), Some(query)).unwrap();
+        read_page(chunks.into_iter(), &query, &mut FrameEncoder::new(FrameFormat::NdJson, 0), bounds)
+    }
+
+    const BOUNDS: PageBounds =
+        PageBounds { frames: 3, page_bytes: 1 << 20, read_bytes: 1 << 20, peek_bytes: 1 << 20 };
+
+    #[test]
+    fn a_full_page_knows_whether_another_frame_matches() {
+        let place = |seq| Some((Epoch(1), Seq(seq)));
+        let two = || vec![Ok(chunk(1, 1, 3, "c")), Ok(chunk(1, 4, 2, "d"))];
+        assert_eq!(page(two(), "", BOUNDS).unwrap(), Page { frames: 3, end: place(3), more: true });
+        assert_eq!(page(two(), "channel=c", BOUNDS).unwrap(), Page { frames: 3, end: place(5), more: false });
+        assert_eq!(page(two(), "channel=e", BOUNDS).unwrap(), Page { frames: 0, end: place(5), more: false });
+        assert_eq!(page(vec![], "", BOUNDS).unwrap(), Page { frames: 0, end: None, more: false });
+        assert_eq!(
+            page(vec![], "after=1:7", BOUNDS).unwrap(),
+            Page { frames: 0, end: place(7), more: false }
+        );
+        let costly = PageBounds { peek_bytes: 1, ..BOUNDS };
+        assert!(page(two(), "channel=c", costly).unwrap().more, "not looked at, so there may be");
+        let costly = PageBounds { read_bytes: 1, ..BOUNDS };
+        assert_eq!(page(two(), "channel=d", costly).unwrap(), Page { frames: 0, end: place(3), more: true });
+    }
+
+    #[test]
+    fn damage_ends_a_page_and_fails_the_next() {
+        let chunks = || vec![Ok(chunk(1, 1, 2, "c")), Err(damaged(3, 4)), Ok(chunk(1, 5, 1, "c"))];
+        let first = page(chunks(), "", BOUNDS).unwrap();
+        assert_eq!(first, Page { frames: 2, end: Some((Epoch(1), Seq(2))), more: true });
+        let fault = page(chunks().split_off(1), "after=1:2", BOUNDS).unwrap_err();
+        assert!(fault.refusal(crate::journal::Order::Asc).to_string().contains("after=1:4"));
+        assert!(fault.refusal(crate::journal::Order::Desc).to_string().contains("after=1:3"));
+    }
+}

@@ -58,7 +58,7 @@ impl Reads {
     }
 }
 
-/// Runs `work` on a thread that may block, and waits for it.
+/// Runs `work` on a thread that may block, in the span of the request, and waits for it.
 ///
 /// Dropping the future leaves the work to its end, which is why pages are bounded.
 ///
@@ -67,7 +67,8 @@ impl Reads {
 pub(super) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work)).await.map_err(|error| {
         tracing::error!(%error, "a read died");
         Refusal::Broken("reading broke off; the server's log says why".to_owned())
     })

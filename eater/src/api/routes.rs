@@ -11,6 +11,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
 use http::request::Parts;
+use tracing::Instrument;
 use trough_runtime::request_id::RequestId;
 use trough_store::ReaderName;
 
@@ -69,7 +70,9 @@ async fn track(
     let tracker = Tracker::begin(request.method().clone(), route, id.clone(), api.metrics.clone());
     let slot = ReaderSlot::default();
     request.extensions_mut().insert(slot.clone());
-    let mut response = next.run(request).await;
+    // Whatever is logged on the way names the request.
+    let span = tracing::error_span!("request", id = %id);
+    let mut response = next.run(request).instrument(span).await;
     id.set_on(response.headers_mut());
     tracker.answered(response, slot.0.get().cloned()).map(Body::new)
 }

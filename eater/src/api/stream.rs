@@ -199,3 +199,82 @@ impl HttpBody for StreamBody {
         self.done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::encode::FrameFormat;
+    use crate::api::metrics::ApiMetrics;
+    use crate::api::reads::Reads;
+    use crate::api::tests::support::{chunk, damaged, device};
+    use http_body_util::BodyExt;
+
+    fn sides() -> (StreamWriter, StreamBody, CancellationToken) {
+        let metrics = ApiMetrics::register(&mut prometheus_client::registry::Registry::default());
+        let revoked = CancellationToken::new();
+        let permit = Reads::new("streams", 1, metrics).permit().unwrap();
+        let (writer, body) = stream(64, revoked.clone(), CancellationToken::new(), permit);
+        (writer, body, revoked)
+    }
+
+    fn start(
+        writer: StreamWriter,
+        chunks: Vec<Result<Chunk, ReadError>>,
+    ) -> std::thread::JoinHandle<Option<Ended>> {
+        std::thread::spawn(move || {
+            let query = FramesQuery::parse(device("bus-1"), None).unwrap();
+            let encoder = FrameEncoder::new(FrameFormat::NdJson, 64);
+            writer.run(chunks.into_iter(), &query, encoder, &Counter::default()).ok()
+        })
+    }
+
+    /// Lines received, and how the body ended.
+    async fn read(body: &mut StreamBody) -> (usize, Option<BrokenOff>) {
+        let mut lines = 0;
+        while let Some(frame) = body.frame().await {
+            match frame {
+                Ok(frame) => lines += frame.data_ref().unwrap().iter().filter(|b| **b == b'\n').count(),
+                Err(broken) => return (lines, Some(broken)),
+            }
+        }
+        (lines, None)
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_apart_from_every_failure() {
+        let (writer, mut body, _revoked) = sides();
+        let thread = start(writer, vec![Ok(chunk(1, 1, 9, "c")), Ok(chunk(1, 10, 1, "c"))]);
+        body.begin(Duration::from_secs(30)).await.unwrap();
+        assert_eq!(read(&mut body).await, (10, None));
+        assert_eq!(thread.join().unwrap(), Some(Ended::Complete));
+
+        let (writer, mut body, _revoked) = sides();
+        let thread = start(writer, vec![Ok(chunk(1, 1, 9, "c")), Err(damaged(10, 10))]);
+        assert_eq!(
+            read(&mut body).await,
+            (9, Some(BrokenOff::Unreadable)),
+            "all that came before the damage"
+        );
+        assert_eq!(thread.join().unwrap(), None);
+
+        let (writer, mut body, _revoked) = sides();
+        start(writer, vec![Err(damaged(1, 9))]).join().unwrap();
+        let refusal = body.begin(Duration::from_secs(30)).await.unwrap_err();
+        assert!(refusal.to_string().contains("after=1:9"), "{refusal}");
+
+        let (writer, mut body, _revoked) = sides();
+        std::thread::spawn(move || {
+            let _dies_with_it = writer;
+            panic!("expected by the test");
+        });
+        assert_eq!(read(&mut body).await, (0, Some(BrokenOff::Unreadable)), "a thread that died");
+
+        let (writer, mut body, revoked) = sides();
+        let thread = start(writer, vec![Ok(chunk(1, 1, 900, "c"))]);
+        body.begin(Duration::from_secs(30)).await.unwrap();
+        revoked.cancel();
+        assert_eq!(read(&mut body).await, (0, Some(BrokenOff::Revoked)), "also what was read already");
+        drop(body);
+        assert_eq!(thread.join().unwrap(), Some(Ended::ClientGone));
+    }
+}

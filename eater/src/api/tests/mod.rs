@@ -7,4 +7,4 @@ mod frames;
 mod lifecycle;
 mod refusals;
 mod streams;
-mod support;
+pub(super) mod support;

@@ -25,7 +25,9 @@ use trough_store::{Group, GroupAccess, NewDevice, NewReader, ReaderName, Registr
 
 use super::client::Ask;
 use crate::api::{ApiLimits, ApiMetrics, ApiState, serve};
-use crate::journal::{CommitSink, Journal, JournalConfig, JournalMetrics, JournalParts, Submission};
+use crate::journal::{
+    Chunk, CommitSink, Journal, JournalConfig, JournalMetrics, JournalParts, ReadError, Submission,
+};
 
 /// When the tests' clock starts: 2023-11-14T22:13:20Z.
 pub(super) const NOW: Micros = 1_700_000_000_000_000;
@@ -65,7 +67,7 @@ impl CommitSink for Sink {
     }
 }
 
-pub(super) fn device(name: &str) -> DeviceId {
+pub(in crate::api) fn device(name: &str) -> DeviceId {
     DeviceId::new(name).unwrap()
 }
 
@@ -226,4 +228,18 @@ pub(super) fn capture_logs()
     // wants it, once and for all; and that thread may be another test's, which has none.
     let second = tracing::Dispatch::new(tracing_subscriber::registry());
     ((tracing::subscriber::set_default(subscriber), second), lines)
+}
+
+/// A chunk of `count` short frames.
+pub(in crate::api) fn chunk(epoch: u64, first: u64, count: u64, channel: &str) -> Chunk {
+    let mut bytes = Vec::new();
+    for n in first..first + count {
+        text_frame(TS + n, channel, "x").encode(&mut bytes).unwrap();
+    }
+    Chunk { epoch: Epoch(epoch), first: Seq(first), count, received_at: NOW, bytes: bytes.into() }
+}
+
+/// Frames of epoch 1 that cannot be read.
+pub(in crate::api) fn damaged(first: u64, last: u64) -> ReadError {
+    ReadError::Damaged { file: "f".into(), offset: 7, epoch: Epoch(1), first: Seq(first), last: Seq(last) }
 }
