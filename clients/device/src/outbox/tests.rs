@@ -92,8 +92,8 @@ struct Session {
     expected: u64,
     /// Taken in and not durable.
     received: Vec<(u64, Entry)>,
-    /// Everything is discarded until this rewind is echoed.
-    rewinding: Option<u64>,
+    /// Everything is discarded until these rewinds are echoed.
+    rewinding: VecDeque<u64>,
 }
 
 #[derive(Debug)]
@@ -211,7 +211,8 @@ impl World {
             self.base += renumbered.first.0 as usize - 1;
             self.bases.insert(epoch, self.base);
         }
-        self.session = Some(Session { epoch, expected: resume, received: Vec::new(), rewinding: None });
+        self.session =
+            Some(Session { epoch, expected: resume, received: Vec::new(), rewinding: VecDeque::new() });
     }
 
     fn disconnect(&mut self) {
@@ -226,8 +227,7 @@ impl World {
         let session = self.session.as_mut().expect("messages only come in a session");
         let (first, entries): (u64, Vec<Entry>) = match message {
             Outgoing::Rewind(seq) => {
-                assert_eq!(session.rewinding.take(), Some(seq.0), "an echo of the rewind");
-                session.expected = seq.0;
+                assert_eq!(session.rewinding.pop_front(), Some(seq.0), "an echo of the rewind");
                 return;
             }
             Outgoing::Skip(Skip { first, last, .. }) => {
@@ -247,7 +247,7 @@ impl World {
         };
         let in_flight = self.outbox.cursor.offset;
         assert!(in_flight <= WINDOW as usize || entries.len() == 1, "{in_flight} bytes over the window");
-        if session.rewinding.is_none() {
+        if session.rewinding.is_empty() {
             assert_eq!(first, session.expected, "the number that is due");
             session.expected += entries.len() as u64;
             session.received.extend((first..).zip(entries));
@@ -286,12 +286,12 @@ impl World {
     fn rewind(&mut self) {
         self.ack();
         let Some(session) = &mut self.session else { return };
-        if session.rewinding.is_some() {
+        if session.rewinding.len() == 3 {
             return;
         }
         // Just acknowledged, as far as it is durable and was taken in.
         let to = self.outbox.acked().0 + 1;
-        session.rewinding = Some(to);
+        session.rewinding.push_back(to);
         session.expected = to;
         session.received.clear();
         self.outbox.rewind(Seq(to)).expect("a rewind that keeps the rules");
