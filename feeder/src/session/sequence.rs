@@ -58,6 +58,9 @@ impl Sequence {
     }
 
     /// What was sent is not durable from `next` on: the device sends it again after its echo.
+    ///
+    /// There is never a second rewind before the echo of the first: until then everything is discarded, so
+    /// nothing is in flight, and a link that dies meanwhile concerns this session no more (`Flow::link_died`).
     pub fn rewind(&mut self, next: Seq) {
         self.next = next;
         self.awaits_echo = Some(next);
