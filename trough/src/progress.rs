@@ -88,12 +88,12 @@ impl Progress {
         self.began.elapsed()
     }
 
-    /// Ends: the bar goes away, and one line says how it went.
+    /// Ends: a bar goes away, the result says it all; elsewhere one last line stays.
     pub fn finish(&self) {
-        if let Shown::Bar(bar) = &self.shown {
-            bar.finish_and_clear();
+        match &self.shown {
+            Shown::Bar(bar) => bar.finish_and_clear(),
+            Shown::Lines(_) => note(self.line()),
         }
-        note(self.line());
     }
 
     fn line_if_due(&self, last: &Mutex<Instant>) {

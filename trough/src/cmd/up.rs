@@ -90,6 +90,16 @@ fn welcome([devices, api, admin]: [SocketAddr; 3], data_dir: &Path) -> Result<()
     };
     let url = if devices.port() == 8080 { String::new() } else { format!(" --url ws://{devices}") };
     let base = if api.port() == 8081 { String::new() } else { format!(" --api http://{api}") };
+    let mut commands = String::new();
+    let described = [
+        (format!("T=$({program} devices add bus-1{data})"), "a device; its token is shown once"),
+        (format!("R=$({program} readers add me{data})"), "a reader; likewise"),
+        (format!("seq 1 1000 | {program} send --token $T{url}"), "a thousand frames, durable when it ends"),
+    ];
+    let width = described.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
+    for (command, what) in described {
+        commands.push_str(&format!("  {command:width$}  # {what}\n"));
+    }
     output::line(format_args!(
         "\
 Trough {version} is up. Its data is in {data_dir}, and Ctrl-C stops it.
@@ -100,10 +110,7 @@ Trough {version} is up. Its data is in {data_dir}, and Ctrl-C stops it.
 
 Try, in another terminal:
 
-  T=$({program} devices add bus-1{data})             # a device; its token is shown once
-  R=$({program} readers add me{data})                # a reader; likewise
-  seq 1 1000 | {program} send --token $T{url}        # a thousand frames, durable when it ends
-  {program} tail bus-1 --from start --token $R{base}
+{commands}  {program} tail bus-1 --from start --token $R{base}
   curl -H \"Authorization: Bearer $R\" 'http://{api}/v1/devices/bus-1/frames?limit=3'
 ",
         version = env!("CARGO_PKG_VERSION"),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use tokio::sync::broadcast;
-use trough_device::{Config, ContentType, Device, Event, Frame, FrameBuf, ResumeState};
+use tokio::sync::{broadcast, watch};
+use trough_device::{Config, ContentType, Device, Event, Frame, FrameBuf, ResumeState, Status, WaitError};
 use trough_protocol::{Channel, Seq};
 use trough_runtime::clock::Clock;
 use trough_runtime::secret::Secret;
@@ -102,10 +102,12 @@ impl Sender {
         }
         self.begin()?;
         let mut blocks = read_blocks(std::io::stdin()).context("cannot start reading standard input")?;
-        let mut frames = FrameBuf::new();
+        let (mut frames, mut status) = (FrameBuf::new(), self.device.watch_status());
         loop {
             let block = tokio::select! {
                 block = blocks.recv() => block,
+                // A person's next line may be long in coming.
+                stopped = stopped(&mut status) => return Err(stopped.into()),
                 () = shutdown.draining.cancelled() => return Ok(Ended::Interrupted),
             };
             let Some(block) = block.transpose()? else { return Ok(Ended::Input) };
@@ -218,6 +220,14 @@ impl Sender {
                 format!("{} lines, all durable: {now} now, {} before", grouped(self.lines), grouped(earlier))
             }
         })
+    }
+}
+
+/// Returns when the feeder has refused the device for good. Cancel-safe: it only looks.
+async fn stopped(status: &mut watch::Receiver<Status>) -> WaitError {
+    match status.wait_for(|status| matches!(status, Status::Stopped(_))).await.as_deref() {
+        Ok(Status::Stopped(stopped)) => stopped.clone().into(),
+        _ => WaitError::Ended,
     }
 }
 

@@ -173,6 +173,17 @@ impl Up {
     }
 }
 
+/// The value of a metric.
+#[track_caller]
+pub fn metric(admin: &str, name: &str) -> f64 {
+    let mut stream = std::net::TcpStream::connect(admin.trim_start_matches("http://")).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no metric {name} in\n{text}")).parse().unwrap()
+}
+
 /// The lines of a pipe, as they come; the channel ends with it.
 pub fn lines_of(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::sync_channel(1024);
