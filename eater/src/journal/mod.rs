@@ -1,13 +1,54 @@
 //! The local journal: batches appended as received, durable before they are acknowledged, readable as soon as
-//! they are durable.
+//! they are durable. The bytes and the rules of recovery are in `docs/storage.md`.
 //!
-//! The bytes and the rules of recovery are in `docs/storage.md`.
+//! - [`queue`] → [`committer`] → [`writer`]: the way of a batch to the disk, on one thread.
+//! - [`index`]: what is durable and where, in memory for the newest files ([`memory`]), on disk for those that
+//!   are sealed ([`table`]). [`devices`] has the heads.
+//! - [`scan`], [`gaps`], [`last_frames`]: reading.
+//! - [`background`]: sealing, the catalog, comparing resends.
+//! - [`recovery`] and [`repair`]: what a crash or a bad disk left.
+//! - [`disk`]: everything that touches the disk, and its simulation.
 
+mod aside;
+mod background;
+mod catalog;
+mod committer;
 mod config;
+mod devices;
+mod disk;
 mod error;
+pub mod format;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+mod gaps;
+mod handles;
+mod index;
+mod last_frames;
+mod lasts;
+mod lock;
+mod memory;
 mod metrics;
+mod names;
+mod open;
 mod queue;
+mod recovery;
+mod run;
+mod scan;
+mod seal;
+mod shared;
+mod table;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod verify;
 mod view;
+mod walk;
+mod window;
+mod work;
+mod writer;
+
+use std::sync::Arc;
 
 use trough_protocol::{Epoch, Seq};
 use trough_store::DeviceState;
@@ -15,37 +56,32 @@ use trough_store::DeviceState;
 pub use config::{JournalConfig, JournalParts, ROLL_BYTES_MAX};
 pub use error::{Closed, JournalError, ReadError};
 pub use metrics::JournalMetrics;
+pub use open::RecoveryReport;
 pub use queue::{CommitSink, Submission};
+pub use scan::Scan;
 pub use view::{Chunk, Gap, GapKind, LastFrame, Order, ScanRange};
 
-/// What opening found and did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RecoveryReport {
-    /// Journal files.
-    pub files: usize,
-    /// Files whose batches were read through, because the catalog did not know them.
-    pub files_scanned: usize,
-    /// Bytes of the files that were read through.
-    pub bytes_scanned: u64,
-    /// Bytes of a torn tail that were cut. None of them was ever acknowledged.
-    pub bytes_cut: u64,
-    /// Whether the catalog was filled anew from the journal.
-    pub catalog_rebuilt: bool,
-}
+use open::Running;
+use shared::Shared;
 
 /// A journal, open. Clones are the same journal.
+///
+/// When the last clone is dropped without [`Journal::close`], the threads commit what was submitted and end by
+/// themselves; the directory stays locked until they have.
 #[derive(Clone)]
-pub struct Journal {}
+pub struct Journal {
+    shared: Arc<Shared>,
+    running: Arc<Running>,
+}
 
 impl Journal {
-    /// Opens the journal, or makes it. Blocks: reads what is not sealed yet. Call it on a thread that may block.
+    /// Opens the journal, or makes it. Blocks: reads what is not sealed yet, and asks the catalog. Call it on a
+    /// thread that may block ([`tokio::task::spawn_blocking`]), not in a task.
     ///
     /// # Errors
-    /// [`JournalError`]; nothing was changed then, except that a torn tail may have been cut.
+    /// [`JournalError`]. Nothing was changed then, except that what was never acknowledged may have been cut.
     pub fn open(config: JournalConfig, parts: JournalParts) -> Result<(Self, RecoveryReport), JournalError> {
-        config.check()?;
-        drop(parts);
-        Ok((Self {}, RecoveryReport::default()))
+        open::open(config, parts)
     }
 
     /// Queues a batch. Never blocks: the links' credit bounds what waits.
@@ -53,49 +89,43 @@ impl Journal {
     /// # Errors
     /// [`Closed`]; the batch is dropped, and was not acknowledged.
     pub fn submit(&self, submission: Submission) -> Result<(), Closed> {
-        drop(submission);
-        Err(Closed)
+        self.shared.queue.push(submission)
     }
 
-    /// The highest contiguous durable seq of a device's epoch; [`Seq::ZERO`] if there is none.
+    /// The highest contiguous durable seq of a device's epoch; [`Seq::ZERO`] if there is none. Blocks on the disk
+    /// if the epoch is older than the device's newest eight.
     pub fn head(&self, device: &str, epoch: Epoch) -> Seq {
-        let _ = (device, epoch);
-        Seq::ZERO
+        self.shared.head(device, epoch)
     }
 
     /// A number that changes whenever what a reader of this device can see changes, and otherwise stays, also
-    /// over restarts. 0 for a device that was never heard of.
+    /// over restarts. 0 for a device that was never heard.
     pub fn generation(&self, device: &str) -> u64 {
-        let _ = device;
-        0
+        self.shared.read().devices.get(device).map_or(0, devices::Device::generation)
     }
 
-    /// What is known of a device.
+    /// What is known of a device. Its heads are those of its newest epochs, at least eight if it has so many.
     pub fn device_state(&self, device: &str) -> Option<DeviceState> {
-        let _ = device;
-        None
+        self.shared.read().devices.get(device).map(devices::Device::state)
     }
 
     /// Devices that have something in the journal, by id, those after `after`, at most `limit`.
     pub fn devices_seen(&self, after: Option<&str>, limit: usize) -> Vec<DeviceState> {
-        let _ = (after, limit);
-        Vec::new()
+        self.shared.read().devices.page(after, limit)
     }
 
-    /// The last frame of each channel, by channel. Blocks.
+    /// The last frame of each channel, by channel; of the thousand channels heard last. Blocks.
     ///
     /// # Errors
     /// [`ReadError`].
     pub fn last_per_channel(&self, device: &str) -> Result<Vec<LastFrame>, ReadError> {
-        let _ = device;
-        Ok(Vec::new())
+        last_frames::last_frames(&self.shared, device)
     }
 
     /// Reads a device's frames, each (epoch, seq) once. The iterator blocks on the disk. It gives what was
     /// durable when it was made, however long it is used, and holds a few MiB, whatever the range.
     pub fn scan(&self, device: &str, range: ScanRange) -> Scan {
-        let _ = (device, range);
-        Scan {}
+        Scan::new(self.shared.clone(), device, range)
     }
 
     /// A page of the numbers that have no frames, in rising order, those that begin after `after`, at most
@@ -109,28 +139,19 @@ impl Journal {
         after: Option<(Epoch, Seq)>,
         limit: usize,
     ) -> Result<Vec<Gap>, ReadError> {
-        let _ = (device, after, limit);
-        Ok(Vec::new())
+        gaps::page(&self.shared, device, after, limit)
     }
 
     /// Commits all that was submitted, writes the marker, and ends the journal's threads. Later submissions are
-    /// refused. Not cancel-safe in one respect: dropping it leaves the closing to go on by itself.
+    /// refused.
+    ///
+    /// Cancel safety: dropped before it is done, the journal closes all the same, and nobody learns how it went.
     ///
     /// # Errors
     /// [`JournalError::Unstored`] if the disk does not take what is left.
     pub async fn close(self) -> Result<(), JournalError> {
-        Ok(())
-    }
-}
-
-/// The frames of a scan, chunk by chunk. After a [`ReadError::Damaged`] it goes on behind the damage; any other
-/// error ends it.
-pub struct Scan {}
-
-impl Iterator for Scan {
-    type Item = Result<Chunk, ReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        None
+        self.shared.queue.close();
+        let closing = tokio::task::spawn_blocking(move || self.running.end());
+        closing.await.expect("joining threads does not panic")
     }
 }

@@ -1,5 +1,6 @@
 //! The batches that wait for their commit.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -80,9 +81,9 @@ impl Queue {
     }
 
     /// Moves all that waits behind `into`; waits for some for at most `timeout`.
-    pub(super) fn take(&self, into: &mut Vec<Submission>, timeout: Option<Duration>) -> Taken {
+    pub(super) fn take(&self, into: &mut VecDeque<Submission>, timeout: Option<Duration>) -> Taken {
         let mut state = self.lock();
-        if state.waiting.is_empty() && !state.closed {
+        if state.waiting.is_empty() && !state.closed && timeout != Some(Duration::ZERO) {
             state.committer_sleeps = true;
             let idle = |state: &mut State| state.waiting.is_empty() && !state.closed;
             state = match timeout {
@@ -95,7 +96,7 @@ impl Queue {
             state.committer_sleeps = false;
         }
         if !state.waiting.is_empty() {
-            into.append(&mut state.waiting);
+            into.extend(state.waiting.drain(..));
             Taken::Some
         } else if state.closed {
             Taken::Closed

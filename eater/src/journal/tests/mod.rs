@@ -1,0 +1,4 @@
+//! The journal as a whole.
+
+mod real;
+mod simulation;
