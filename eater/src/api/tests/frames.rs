@@ -185,16 +185,21 @@ async fn gaps_say_what_is_missing_and_why() {
     let none = server.get("/v1/devices/bus-1/gaps").token(&token).send().await.json();
     assert_eq!(none, json!({"device": "bus-1", "gaps": [], "next_cursor": null}));
     server.write_texts("bus-1", 1, 1, 2).await;
+    server.clock.set(NOW + 1_000_000);
     server.skip("bus-1", 1, 3, 5, 1).await;
     server.write_texts("bus-1", 1, 8, 1).await;
+    server.clock.set(NOW + 2_000_000);
     server.skip("bus-1", 2, 1, 1, 3).await;
-    let gap = |epoch, first, last, count, reason: &str| {
+    let expected = [
         json!({
-            "epoch": epoch, "first": first, "last": last, "count": count, "kind": "skipped", "reason": reason,
-            "received_at": "2023-11-14T22:13:20.000000Z",
-        })
-    };
-    let expected = [gap(1, 3, 7, 5, "overflow"), gap(2, 1, 1, 1, "discarded")];
+            "epoch": 1, "first": 3, "last": 7, "count": 5, "kind": "skipped", "reason": "overflow",
+            "received_at": "2023-11-14T22:13:21.000000Z",
+        }),
+        json!({
+            "epoch": 2, "first": 1, "last": 1, "count": 1, "kind": "skipped", "reason": "discarded",
+            "received_at": "2023-11-14T22:13:22.000000Z",
+        }),
+    ];
     let all = server.get("/v1/devices/bus-1/gaps").token(&token).send().await.json();
     assert_eq!(all, json!({"device": "bus-1", "gaps": expected, "next_cursor": null}));
     let first = server.get("/v1/devices/bus-1/gaps?limit=1").token(&token).send().await.json();
