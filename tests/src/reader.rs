@@ -1,0 +1,212 @@
+//! What a reader gets from the API.
+
+use std::sync::Once;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use reqwest::header::{ACCEPT, AUTHORIZATION};
+use reqwest::{Client, Response};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// A frame as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadFrame {
+    /// Its numbering.
+    pub epoch: u64,
+    /// Its number.
+    pub seq: u64,
+    /// The device's time, in µs since 1970.
+    pub ts: u64,
+    /// Its stream.
+    pub channel: String,
+    /// What the payload is.
+    pub content_type: String,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct FrameJson<'a> {
+    epoch: u64,
+    seq: u64,
+    ts: u64,
+    channel: String,
+    #[serde(borrow)]
+    json: Option<&'a RawValue>,
+    text: Option<String>,
+    b64: Option<String>,
+    content_type: Option<String>,
+}
+
+impl FrameJson<'_> {
+    fn read(self) -> ReadFrame {
+        let (content_type, payload) = match (self.json, self.text, self.b64) {
+            (Some(json), None, None) => ("application/json".to_owned(), json.get().as_bytes().to_vec()),
+            (None, Some(text), None) => ("text/plain; charset=utf-8".to_owned(), text.into_bytes()),
+            (None, None, Some(b64)) => {
+                (self.content_type.expect("b64 comes with a type"), BASE64.decode(b64).unwrap())
+            }
+            other => panic!("a frame has one payload: {other:?}"),
+        };
+        let Self { epoch, seq, ts, channel, .. } = self;
+        ReadFrame { epoch, seq, ts, channel, content_type, payload }
+    }
+}
+
+/// One page in JSON.
+#[derive(Debug)]
+pub struct Page {
+    /// The frames.
+    pub frames: Vec<ReadFrame>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<String>,
+    /// Where whatever comes later begins.
+    pub resume: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PageJson<'a> {
+    #[serde(borrow)]
+    frames: Vec<FrameJson<'a>>,
+    next_cursor: Option<String>,
+    resume_cursor: Option<String>,
+}
+
+/// Numbers without frames.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ReadGap {
+    /// Their numbering.
+    pub epoch: u64,
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// skipped, damaged or expired.
+    pub kind: String,
+    /// What the device said.
+    pub reason: Option<String>,
+}
+
+/// A reader with a token.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    client: Client,
+    base: String,
+    token: String,
+}
+
+/// An HTTP client with deadlines.
+///
+/// # Panics
+/// If there is no cryptography to be had.
+pub fn client() -> Client {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Fails only if another test of this process did it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap()
+}
+
+impl Reader {
+    /// A reader of the API at `base`, such as `http://127.0.0.1:8081`.
+    pub fn new(base: String, token: String) -> Self {
+        Self { client: client(), base, token }
+    }
+
+    /// The same reader with another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// If nobody answers.
+    pub async fn get(&self, path: &str, accept: &str) -> reqwest::Result<Response> {
+        let request = self.client.get(format!("{}{path}", self.base)).header(ACCEPT, accept);
+        request.header(AUTHORIZATION, format!("Bearer {}", self.token)).send().await
+    }
+
+    async fn text(&self, path: &str, accept: &str) -> String {
+        let response = self.get(path, accept).await.unwrap_or_else(|error| panic!("GET {path}: {error}"));
+        let status = response.status();
+        let text = response.text().await.unwrap_or_else(|error| panic!("GET {path} broke off: {error}"));
+        assert!(status.is_success(), "GET {path}: {status} {text}");
+        text
+    }
+
+    /// All frames of a device, as NDJSON.
+    pub async fn frames(&self, device: &str) -> Vec<ReadFrame> {
+        let text = self.text(&format!("/v1/devices/{device}/frames"), "application/x-ndjson").await;
+        text.lines().map(|line| serde_json::from_str::<FrameJson<'_>>(line).unwrap().read()).collect()
+    }
+
+    /// One page of a device's frames, as JSON.
+    pub async fn page(&self, device: &str, query: &str) -> Page {
+        let text = self.text(&format!("/v1/devices/{device}/frames?{query}"), "application/json").await;
+        let page: PageJson<'_> = serde_json::from_str(&text).unwrap();
+        Page {
+            frames: page.frames.into_iter().map(FrameJson::read).collect(),
+            next: page.next_cursor,
+            resume: page.resume_cursor,
+        }
+    }
+
+    /// All frames of a device, as JSON, page by page.
+    pub async fn frames_by_page(&self, device: &str, limit: usize) -> Vec<ReadFrame> {
+        let mut frames = Vec::new();
+        let mut query = format!("limit={limit}");
+        loop {
+            let page = self.page(device, &query).await;
+            frames.extend(page.frames);
+            let Some(cursor) = page.next else { return frames };
+            query = format!("limit={limit}&cursor={cursor}");
+        }
+    }
+
+    /// All frames of a device, as CSV.
+    pub async fn frames_by_csv(&self, device: &str) -> Vec<ReadFrame> {
+        let text = self.text(&format!("/v1/devices/{device}/frames"), "text/csv").await;
+        let mut rows = csv::Reader::from_reader(text.as_bytes());
+        let heading = rows.headers().unwrap().clone();
+        let column = |name: &str| heading.iter().position(|heading| heading == name).unwrap();
+        let [epoch, seq, ts, channel, content_type, encoding, payload] =
+            ["epoch", "seq", "ts", "channel", "content_type", "encoding", "payload"].map(column);
+        let frame = |row: csv::Result<csv::StringRecord>| {
+            let row = row.unwrap();
+            let payload = match &row[encoding] {
+                "b64" => BASE64.decode(&row[payload]).unwrap(),
+                _ => row[payload].as_bytes().to_vec(),
+            };
+            let number = |column: usize| row[column].parse().unwrap();
+            let (channel, content_type) = (row[channel].to_owned(), row[content_type].to_owned());
+            ReadFrame { epoch: number(epoch), seq: number(seq), ts: number(ts), channel, content_type, payload }
+        };
+        rows.records().map(frame).collect()
+    }
+
+    /// All gaps of a device.
+    pub async fn gaps(&self, device: &str) -> Vec<ReadGap> {
+        let text = self.text(&format!("/v1/devices/{device}/gaps?limit=10000"), "application/json").await;
+        let value: Value = serde_json::from_str(&text).unwrap();
+        serde_json::from_value(value["gaps"].clone()).unwrap()
+    }
+
+    /// What is known of a device.
+    pub async fn device(&self, device: &str) -> Value {
+        serde_json::from_str(&self.text(&format!("/v1/devices/{device}"), "application/json").await).unwrap()
+    }
+
+    /// The epoch and head of a device; `None` while nobody answers.
+    pub async fn head(&self, device: &str) -> Option<(u64, u64)> {
+        let response = self.get(&format!("/v1/devices/{device}"), "application/json").await.ok()?;
+        let response = response.error_for_status().ok()?;
+        let value: Value = serde_json::from_str(&response.text().await.ok()?).ok()?;
+        Some((value["epoch"].as_u64()?, value["head"].as_u64()?))
+    }
+}

@@ -1,0 +1,21 @@
+//! Whole-system tests: one file for each group of scenarios, which stand numbered at its top.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic with its place is the report")]
+
+mod demo;
+mod disk;
+mod documents;
+mod drain;
+mod fairness;
+mod floods;
+mod handshakes;
+mod kills;
+mod links;
+mod memory_loss;
+mod raw;
+mod reading;
+mod repair;
+mod sequences;
+mod stalls;
+mod tickets;
+mod tokens;
