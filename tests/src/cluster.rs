@@ -97,6 +97,18 @@ pub struct Cluster {
     dir: TempDir,
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.processes.values_mut().for_each(Process::kill);
+        // Whatever a test was about: no thread of a server may panic.
+        if !std::thread::panicking() {
+            let logs = self.all_logs();
+            let panic = logs.find("panicked at").map(|at| logs[at..].chars().take(2000).collect::<String>());
+            assert_eq!(panic, None, "a server panicked");
+        }
+    }
+}
+
 impl Cluster {
     /// Starts a deployment and waits until it is ready.
     pub async fn start(shape: Shape) -> Self {

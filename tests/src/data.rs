@@ -89,7 +89,8 @@ pub struct Position {
 /// If the file is not what it was.
 pub fn positions() -> Vec<Position> {
     let text = unpacked("../data/austin-buses/positions.csv.gz");
-    let rows: Vec<Position> = csv::Reader::from_reader(text.as_bytes()).deserialize().map(Result::unwrap).collect();
+    let rows: Vec<Position> =
+        csv::Reader::from_reader(text.as_bytes()).deserialize().map(Result::unwrap).collect();
     assert_eq!(rows.len(), BUS_POSITIONS);
     rows
 }
@@ -98,9 +99,11 @@ pub fn positions() -> Vec<Position> {
 pub fn buses() -> Vec<Track> {
     let mut tracks: BTreeMap<String, Vec<Sent>> = BTreeMap::new();
     for (row, at) in positions().into_iter().zip(1_490_072_402_000_000..) {
-        let payload = json!({"lat": row.latitude, "lon": row.longitude, "speed": row.speed, "at": row.timestamp});
+        let payload =
+            json!({"lat": row.latitude, "lon": row.longitude, "speed": row.speed, "at": row.timestamp});
         let payload = payload.to_string().into_bytes();
-        let sent = Sent { ts: at, channel: "position".into(), content_type: "application/json".into(), payload };
+        let sent =
+            Sent { ts: at, channel: "position".into(), content_type: "application/json".into(), payload };
         tracks.entry(format!("bus-{}", row.vehicle_id)).or_default().push(sent);
     }
     assert_eq!(tracks.len(), BUSES);

@@ -121,7 +121,10 @@ impl Neighbour {
                 ends("a neighbour's frame is acknowledged", SOON, sender.flush()).await.unwrap();
                 sent.push(frame);
                 while let Ok(event) = events.try_recv() {
-                    assert!(!matches!(event, Event::Disconnected { .. }), "the neighbour suffered: {event:?}");
+                    assert!(
+                        !matches!(event, Event::Disconnected { .. }),
+                        "the neighbour suffered: {event:?}"
+                    );
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }

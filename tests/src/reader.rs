@@ -185,7 +185,14 @@ impl Reader {
             };
             let number = |column: usize| row[column].parse().unwrap();
             let (channel, content_type) = (row[channel].to_owned(), row[content_type].to_owned());
-            ReadFrame { epoch: number(epoch), seq: number(seq), ts: number(ts), channel, content_type, payload }
+            ReadFrame {
+                epoch: number(epoch),
+                seq: number(seq),
+                ts: number(ts),
+                channel,
+                content_type,
+                payload,
+            }
         };
         rows.records().map(frame).collect()
     }

@@ -12,7 +12,8 @@ pub fn seed() -> u64 {
     *SEED.get_or_init(|| {
         let given = std::env::var("TROUGH_TEST_SEED").ok();
         let seed = given.map_or_else(rand::random, |text| {
-            text.parse().unwrap_or_else(|_| panic!("TROUGH_TEST_SEED is {text:?}: use a number up to 2^64 - 1"))
+            text.parse()
+                .unwrap_or_else(|_| panic!("TROUGH_TEST_SEED is {text:?}: use a number up to 2^64 - 1"))
         });
         println!("TROUGH_TEST_SEED={seed}");
         seed

@@ -100,7 +100,10 @@ impl Ask {
         let (head, rest) = read_head(&mut stream).await;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
         if status == 101 {
-            assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "the key is answered as RFC 6455 says: {head}");
+            assert!(
+                head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
+                "the key is answered as RFC 6455 says: {head}"
+            );
             return Ok(WebSocketStream::from_partially_read(stream, rest, Role::Client, None).await);
         }
         let mut body = rest;

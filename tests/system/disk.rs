@@ -28,9 +28,12 @@ impl SmallDisk {
     /// `None` if this machine does not let us mount one.
     fn mount(at: &Path) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs"]).arg(at).output();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs"]).arg(at).output();
         if !mount.as_ref().is_ok_and(|output| output.status.success()) {
-            println!("SKIPPED: cannot mount a small file system ({mount:?}); run as root to have this tested");
+            println!(
+                "SKIPPED: cannot mount a small file system ({mount:?}); run as root to have this tested"
+            );
             return None;
         }
         Some(Self { at: at.to_owned() })
@@ -101,7 +104,12 @@ async fn assert_acked_is_readable(cluster: &Cluster, fleet: &Fleet) {
     let acked: Vec<u64> = fleet.devices.iter().map(|device| device.acked().0).collect();
     for (track, acked) in fleet.tracks.iter().zip(acked) {
         let read = cluster.reader().frames(&track.device).await;
-        assert!(read.len() as u64 >= acked, "{}: {acked} acknowledged, {} readable", track.device, read.len());
+        assert!(
+            read.len() as u64 >= acked,
+            "{}: {acked} acknowledged, {} readable",
+            track.device,
+            read.len()
+        );
         let sent = track.sent[..read.len()].to_vec();
         Track { device: track.device.clone(), sent }.assert_read(1, &read);
     }

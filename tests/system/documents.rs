@@ -71,7 +71,8 @@ async fn the_tour_of_the_readme_works() {
     let readme = fs::read_to_string(repository().join("README.md")).unwrap();
     let tour = readme.split_once("## A short tour").expect("the README has a tour").1;
     let tour = tour.split("\n## ").next().unwrap();
-    let block = |part: &str| part.split_once("```").map(|(script, _)| script.trim_start_matches("sh\n").to_owned());
+    let block =
+        |part: &str| part.split_once("```").map(|(script, _)| script.trim_start_matches("sh\n").to_owned());
     let script: String = tour.split("```sh\n").skip(1).filter_map(block).collect();
     let before = |line: &&str| !line.starts_with("trough up") && !line.starts_with("cargo install");
     let script: String = script.lines().filter(before).collect::<Vec<_>>().join("\n");
@@ -115,7 +116,8 @@ async fn a_device_in_python() {
     assert_eq!(exit.code, Some(0), "{}", device.log());
     cluster.ready().await;
     let read = cluster.reader().frames("snake").await;
-    let texts: Vec<String> = read.iter().map(|frame| String::from_utf8(frame.payload.clone()).unwrap()).collect();
+    let texts: Vec<String> =
+        read.iter().map(|frame| String::from_utf8(frame.payload.clone()).unwrap()).collect();
     assert_eq!(texts, lines);
     assert!(read.iter().zip(1..).all(|(frame, seq)| frame.epoch == 1 && frame.seq == seq));
 }
@@ -125,7 +127,16 @@ async fn every_option_in_the_documents_exists() {
     let mut known = String::new();
     for of in ["", "up", "feeder", "eater", "devices add", "devices import", "devices list", "devices rotate"]
         .into_iter()
-        .chain(["devices revoke", "readers add", "readers list", "readers revoke", "send", "tail", "demo", "health"])
+        .chain([
+            "devices revoke",
+            "readers add",
+            "readers list",
+            "readers revoke",
+            "send",
+            "tail",
+            "demo",
+            "health",
+        ])
         .chain(["bench", "journal check", "journal repair"])
     {
         let mut help = command();
@@ -139,7 +150,9 @@ async fn every_option_in_the_documents_exists() {
         let text = fs::read_to_string(path).unwrap();
         // In commands of ours only: `trough … --option`.
         for line in text.lines().filter_map(|line| line.split_once("trough ")).map(|(_, rest)| rest) {
-            for word in line.split([' ', '`', ')', ']', '|']).filter(|word| word.starts_with("--") && word.len() > 3) {
+            for word in
+                line.split([' ', '`', ')', ']', '|']).filter(|word| word.starts_with("--") && word.len() > 3)
+            {
                 let option = word.split(['=', ',', '.', ';', ':']).next().unwrap();
                 assert!(known.contains(option), "{}: {option} in {line:?} does not exist", path.display());
             }

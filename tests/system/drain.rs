@@ -63,7 +63,10 @@ async fn stop_what_has_sessions(shape: Shape) {
                 told += 1;
                 assert!(matches!(advice, Advice::ReconnectAfter(_)), "{advice:?}");
             }
-            assert!(!matches!(event, Event::EpochChanged { old, .. } if !old.is_none()), "every device resumes");
+            assert!(
+                !matches!(event, Event::EpochChanged { old, .. } if !old.is_none()),
+                "every device resumes"
+            );
         }
     }
     assert_eq!(told, fleet.devices.len(), "every session was told when to come back");

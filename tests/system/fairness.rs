@@ -52,7 +52,12 @@ async fn quiet_devices_do_not_wait_for_a_loud_one() {
     streaming.await.unwrap();
     waits.sort_unstable();
     let at = |share: usize| waits[(waits.len() - 1) * share / 100];
-    println!("loud bytes before a quiet ack: p50 {}, p90 {}, most {}; {streamed} in all", at(50), at(90), at(100));
+    println!(
+        "loud bytes before a quiet ack: p50 {}, p90 {}, most {}; {streamed} in all",
+        at(50),
+        at(90),
+        at(100)
+    );
     assert!(streamed > 10 * WINDOW_BYTES, "the loud one was loud: {streamed} bytes");
     // What was on its way, and what is let in while the answer comes back: a window each.
     assert!(at(50) <= 2 * WINDOW_BYTES, "half of the quiet frames waited for more than {} bytes", at(50));

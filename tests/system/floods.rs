@@ -44,7 +44,8 @@ async fn ten_thousand_connections_that_say_nothing() {
     let mut silent = Vec::with_capacity(count);
     while silent.len() < count {
         let some = (count - silent.len()).min(250);
-        let connecting: FuturesUnordered<_> = (0..some).map(|_| TcpStream::connect(cluster.at.devices)).collect();
+        let connecting: FuturesUnordered<_> =
+            (0..some).map(|_| TcpStream::connect(cluster.at.devices)).collect();
         silent.extend(connecting.map(Result::unwrap).collect::<Vec<_>>().await);
         neighbour.goes_on(1).await;
     }

@@ -23,7 +23,11 @@ fn stream(cluster: &Cluster) -> Ask {
 
 async fn refused(ask: Ask) -> Refused {
     let refused = ask.send().await.expect_err("this must be refused");
-    assert!(refused.head.to_lowercase().contains("content-type: application/problem+json"), "{}", refused.head);
+    assert!(
+        refused.head.to_lowercase().contains("content-type: application/problem+json"),
+        "{}",
+        refused.head
+    );
     assert!(!refused.detail().is_empty(), "{refused:?}");
     refused
 }
@@ -65,7 +69,8 @@ async fn bad_requests_are_told_what_to_do() {
     let neighbour = Neighbour::start(&cluster).await;
     let token = cluster.add_device("d").await;
 
-    for ask in [stream(&cluster), stream(&cluster).speaks("trough.v2"), stream(&cluster).speaks("mqtt, chat")] {
+    for ask in [stream(&cluster), stream(&cluster).speaks("trough.v2"), stream(&cluster).speaks("mqtt, chat")]
+    {
         let refused = refused(ask.token(&token)).await;
         assert_eq!((refused.status, refused.code()), (400, "unknown_subprotocol"));
         let detail = refused.detail();

@@ -41,7 +41,9 @@ async fn versions_are_negotiated_or_named() {
 
     let mut later = Peer::connect(at).await;
     later.put(&append_to_message(&hello(Versions { min: 1, max: 9 }), b"what version 9 needs")).await;
-    let Heard::Welcome { version: 1, .. } = later.hear().await else { panic!("version 1 is what both speak") };
+    let Heard::Welcome { version: 1, .. } = later.hear().await else {
+        panic!("version 1 is what both speak")
+    };
     later.put(&append_to_message(&LinkMessage::Ping { nonce: 7 }, b"later")).await;
     assert_eq!(later.hear().await, Heard::Pong(7));
     later.say(&LinkMessage::Feed { number: 1, batch: &batch("d", 1, &[b"by a later feeder"]) }).await;
@@ -52,7 +54,10 @@ async fn versions_are_negotiated_or_named() {
         let mut stranger = Peer::greet(at, Versions { min, max }).await;
         let (code, text) = goaway(&mut stranger).await;
         assert_eq!(code, "version");
-        assert!(text.contains("1 to 1") && text.contains(&format!("{min} to {max}")), "it names both: {text}");
+        assert!(
+            text.contains("1 to 1") && text.contains(&format!("{min} to {max}")),
+            "it names both: {text}"
+        );
         assert_eq!(stranger.hear().await, Heard::End);
     }
     neighbour.assert_unharmed(&cluster).await;

@@ -81,7 +81,8 @@ async fn raw_sessions_are_numbered_by_the_feeder() {
     }
     assert_eq!(stored(&cluster, "raw", 3).await.last().unwrap().payload, b"good");
 
-    let refused = Ask::new(cluster.at.devices, "/v1/raw?channel=no%20spaces").token(&token).send().await.unwrap_err();
+    let refused =
+        Ask::new(cluster.at.devices, "/v1/raw?channel=no%20spaces").token(&token).send().await.unwrap_err();
     assert_eq!((refused.status, refused.code()), (400, "bad_channel"));
     neighbour.assert_unharmed(&cluster).await;
 }

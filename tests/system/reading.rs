@@ -69,7 +69,8 @@ async fn readers_see_their_groups_only() {
     assert!(first.headers().contains_key("x-request-id") && first.headers().contains_key("etag"));
 
     cluster.admin(&["readers", "revoke", "northern"], "").await;
-    until("the revoked reader is refused", SOON, async || (status("/v1/devices").await == 401).then_some(())).await;
+    until("the revoked reader is refused", SOON, async || (status("/v1/devices").await == 401).then_some(()))
+        .await;
     let again = cluster.add_reader("northern", &["north"]).await;
     let again = cluster.reader().with_token(&again).get("/v1/devices", "application/json").await.unwrap();
     assert_eq!(again.status(), 200);
@@ -97,7 +98,8 @@ async fn send_and_tail() {
         assert!(sent.status.success(), "{which}: {}", String::from_utf8_lossy(&sent.stderr));
     }
     let read = cluster.reader().frames("lines").await;
-    let texts: Vec<String> = read.iter().map(|frame| String::from_utf8(frame.payload.clone()).unwrap()).collect();
+    let texts: Vec<String> =
+        read.iter().map(|frame| String::from_utf8(frame.payload.clone()).unwrap()).collect();
     assert_eq!(texts, lines);
 
     let printed = until("tail has printed all lines", LATER, async || {

@@ -111,7 +111,8 @@ async fn a_declared_loss_is_taken_and_shown() {
         wire.frames(10, &[b"ten"]).await;
         wire.acked(10).await;
         wire.close().await;
-        let gap = ReadGap { epoch, first: 3, last: 9, kind: "skipped".into(), reason: Some("overflow".into()) };
+        let gap =
+            ReadGap { epoch, first: 3, last: 9, kind: "skipped".into(), reason: Some("overflow".into()) };
         assert_eq!(cluster.reader().gaps("d").await.last(), Some(&gap));
         let read = cluster.reader().frames("d").await;
         let seqs: Vec<u64> = read.iter().filter(|f| f.epoch == epoch).map(|f| f.seq).collect();

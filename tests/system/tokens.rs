@@ -73,7 +73,9 @@ async fn no_token_is_ever_logged() {
         let ask = trough_tests::upgrade::Ask::new(cluster.at.devices, "/v1/nowhere").token(token);
         drop(ask.send().await);
         let here = cluster.reader().with_token(token);
-        for path in ["/v1/devices".to_owned(), "/v1/devices/d/frames".into(), format!("/v1/devices?token={token}")] {
+        for path in
+            ["/v1/devices".to_owned(), "/v1/devices/d/frames".into(), format!("/v1/devices?token={token}")]
+        {
             here.get(&path, "application/json").await.unwrap();
         }
     }

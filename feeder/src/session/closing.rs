@@ -53,6 +53,10 @@ async fn read_to_end<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<S>) 
         if socket.flush().is_err() {
             return Poll::Ready(());
         }
+        if socket.is_broken() {
+            // The rest of a message that was too large, or worse.
+            return if socket.is_blocked() { Poll::Pending } else { socket.poll_drain(cx) };
+        }
         loop {
             match socket.read() {
                 Ok(Some(_)) => {}

@@ -57,6 +57,7 @@ impl<S: AsyncWrite + Unpin> Write for Polled<S> {
 pub struct Socket<S> {
     inner: WebSocket<Polled<S>>,
     blocked: bool,
+    broken: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
@@ -70,7 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             .max_frame_size(Some(message_bytes_max));
         let polled = Polled { stream, waker: Waker::noop().clone() };
         let inner = WebSocket::from_partially_read(polled, read.into(), Role::Server, Some(config));
-        Self { inner, blocked: false }
+        Self { inner, blocked: false, broken: false }
     }
 
     /// Who is woken when the stream can be read or written again. To be called before the other functions in
@@ -87,7 +88,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         match self.inner.read() {
             Ok(message) => Ok(Some(message)),
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => {
+                self.broken = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether reading has failed: what still comes cannot be understood, and tungstenite must not be asked to.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Says that nothing more will be written, and drops what still comes until the device closes.
+    pub fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let stream = &mut self.inner.get_mut().stream;
+        // A device that has closed already cannot be told, which is no news.
+        let _ = Pin::new(&mut *stream).poll_shutdown(cx);
+        let mut sink = [0; READ_BUFFER_BYTES];
+        loop {
+            let mut buffer = ReadBuf::new(&mut sink);
+            let read = std::task::ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(());
+            }
         }
     }
 
