@@ -1,5 +1,6 @@
 //! One session: one WebSocket of one device, from its handshake to its last line in the log.
 
+mod blocks;
 mod closing;
 mod opening;
 mod running;

@@ -14,15 +14,31 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode as WireCo
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 
-/// Bytes read at once. It is allocated and zeroed for every session, also the idle ones: 4 to 8 KiB measured
-/// best, tungstenite's default of 128 KiB costs most of the time of sparse traffic.
-const READ_BUFFER_BYTES: usize = 4096;
+use super::blocks::{BLOCK_BYTES, Block};
+
+/// tungstenite's own buffer, which it keeps for every session, also the idle ones, and zeroes before every read:
+/// its default of 128 KiB costs most of the time of sparse traffic. It needs no more than a few small messages,
+/// as the socket is read in shared [`Block`]s.
+const READ_BUFFER_BYTES: usize = 1024;
+/// A read of at least this much goes past the block: the rest of a large message.
+const DIRECT_BYTES: usize = BLOCK_BYTES / 2;
 /// What may wait to be written: a few acks and a ping. More means that the device does not read.
 const WRITE_BUFFER_BYTES_MAX: usize = 16 * 1024;
 
 struct Polled<S> {
     stream: S,
     waker: Waker,
+    /// What was read ahead.
+    ahead: Option<Block>,
+}
+
+impl<S: AsyncRead + Unpin> Polled<S> {
+    fn read_stream(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut into = ReadBuf::new(into);
+        let mut cx = Context::from_waker(&self.waker);
+        or_would_block(Pin::new(&mut self.stream).poll_read(&mut cx, &mut into))?;
+        Ok(into.filled().len())
+    }
 }
 
 fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
@@ -33,11 +49,22 @@ fn or_would_block<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
 }
 
 impl<S: AsyncRead + Unpin> Read for Polled<S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = ReadBuf::new(buffer);
-        let mut cx = Context::from_waker(&self.waker);
-        or_would_block(Pin::new(&mut self.stream).poll_read(&mut cx, &mut buffer))?;
-        Ok(buffer.filled().len())
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.ahead.is_none() {
+            if into.len() >= DIRECT_BYTES {
+                return self.read_stream(into);
+            }
+            let mut block = Block::take();
+            let len = self.read_stream(block.space())?;
+            block.filled(len);
+            self.ahead = Some(block);
+        }
+        let block = self.ahead.as_mut().expect("it was there or has just been read");
+        let len = block.copy_out(into);
+        if block.is_empty() {
+            self.ahead = None;
+        }
+        Ok(len)
     }
 }
 
@@ -69,8 +96,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max));
-        let polled = Polled { stream, waker: Waker::noop().clone() };
-        let inner = WebSocket::from_partially_read(polled, read.into(), Role::Server, Some(config));
+        let polled = Polled { stream, waker: Waker::noop().clone(), ahead: None };
+        // A copy, as it would drag the whole buffer of the handshake along.
+        let inner = WebSocket::from_partially_read(polled, read.to_vec(), Role::Server, Some(config));
         Self { inner, blocked: false, broken: false }
     }
 
