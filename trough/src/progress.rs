@@ -6,14 +6,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::output::{grouped, note};
 
 /// Plain lines come at most this often: a log of a CI run should not fill with them.
 const LINE_EVERY: Duration = Duration::from_secs(2);
-const WITH_TOTAL: &str = "{msg} {bar:32} {human_pos} of {human_len} {prefix} · {per_sec} · {eta} left";
-const WITHOUT_TOTAL: &str = "{msg} {spinner} {human_pos} {prefix} · {per_sec}";
+const WITH_TOTAL: &str = "{msg} {bar:20} {human_pos} of {human_len} {prefix}, {rate}";
+const WITHOUT_TOTAL: &str = "{msg} {spinner} {human_pos} {prefix}, {rate}";
 
 /// Progress of one piece of work. Shared by reference between the tasks that do it.
 #[derive(Debug)]
@@ -117,7 +117,12 @@ impl Progress {
 
 fn bar(what: &'static str, unit: &'static str, total: Option<u64>) -> ProgressBar {
     let template = if total.is_some() { WITH_TOTAL } else { WITHOUT_TOTAL };
-    let style = ProgressStyle::with_template(template).expect("the templates are constants that parse");
+    let style = ProgressStyle::with_template(template)
+        .expect("the templates are constants that parse")
+        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // A terminal that cannot be written to shows nothing anyway.
+            let _ = write!(out, "{}/s", grouped(state.per_sec() as u64));
+        });
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10)).with_style(style);
     bar.set_message(what);
     bar.set_prefix(unit);

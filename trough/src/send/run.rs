@@ -24,6 +24,9 @@ use crate::progress::Progress;
 /// How long an interrupted run waits for what it has sent.
 const INTERRUPTED_FLUSH: Duration = Duration::from_secs(10);
 
+/// Between attempts to connect: somebody may be waiting.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
 /// What to send and where.
 #[derive(Debug)]
 pub struct Settings {
@@ -52,6 +55,7 @@ pub async fn run(settings: Settings) -> Result<(), CliError> {
         None => None,
     };
     let mut config = Config::new(&settings.url, settings.token.expose().as_str());
+    config.backoff_max = RETRY_MAX;
     config.resume = saved.as_ref().map(|saved| ResumeState {
         epoch: saved.epoch(),
         acked: saved.acked(),
@@ -243,14 +247,18 @@ fn check_epoch(saved: &SendState, device: &Device) -> Result<()> {
     ))
 }
 
-/// Tells the user what happens to the connection.
+/// Tells the user what happens to the connection, each thing once.
 async fn tell(mut events: broadcast::Receiver<Event>, progress: Arc<Progress>) {
+    let mut told = None;
     loop {
         match events.recv().await {
-            Ok(Event::Disconnected { reason, retry_in: Some(delay), .. }) => {
-                progress
-                    .note(&format!("not connected ({reason}); trying again in {:.1} s", delay.as_secs_f64()));
+            Ok(Event::Disconnected { reason, retry_in: Some(_), .. }) => {
+                if told.as_ref() != Some(&reason) {
+                    progress.note(&format!("not connected ({reason}); trying until it is"));
+                    told = Some(reason);
+                }
             }
+            Ok(Event::Connected { .. }) if told.take().is_some() => progress.note("connected"),
             Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
             Err(broadcast::error::RecvError::Closed) => return,
         }

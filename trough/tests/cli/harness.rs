@@ -55,8 +55,10 @@ impl Place {
     /// The binary, in this directory and with no variable of ours set.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_trough"));
-        let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TROUGH_"));
-        ours.for_each(|(name, _)| drop(command.env_remove(name)));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TROUGH_"))
+        {
+            command.env_remove(name);
+        }
         command.args(args).current_dir(self.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
