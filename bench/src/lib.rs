@@ -30,8 +30,18 @@ use report::{Report, Run};
 
 pub use suite::suite;
 
-/// Told what is being done, one line at a time.
-pub type Say<'a> = &'a (dyn Fn(&str) + Sync);
+/// How far the work is.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// What is being done now, on one line.
+    Stage(&'a str),
+    /// The figures of a step.
+    Done(&'a Run),
+}
+
+/// Told how far the work is.
+pub type Tell<'a> = &'a (dyn Fn(News<'_>) + Sync);
+type Say<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// One thing to measure.
 #[derive(Debug, Clone)]
@@ -48,18 +58,21 @@ pub enum Step {
 ///
 /// # Errors
 /// A server, a session or a check fails; figures are never an error.
-pub async fn run(steps: &[Step], means: &Means, threads: usize, say: Say<'_>) -> Result<Report> {
+pub async fn run(steps: &[Step], means: &Means, threads: usize, tell: Tell<'_>) -> Result<Report> {
+    let say = &|text: &str| tell(News::Stage(text));
     let mut runs = Vec::new();
     for step in steps {
-        runs.push(match step {
+        let run = match step {
             Step::Load(subject, sessions, load) => {
-                Run::Load(measure::run(means, *subject, *sessions, load, say).await?)
+                Run::Load(Box::new(measure::run(means, *subject, *sessions, load, say).await?))
             }
             Step::Idle(subject, sessions) => {
                 Run::Idle(idle::run(means, *subject, *sessions, threads, say).await?)
             }
             Step::Read(reading) => Run::Read(read::run(means, *reading, threads, say).await?),
-        });
+        };
+        tell(News::Done(&run));
+        runs.push(run);
     }
     Ok(Report::new(Machine::look(&means.dir), runs))
 }

@@ -24,7 +24,7 @@ pub struct Report {
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Run {
     /// Traffic.
-    Load(LoadFigures),
+    Load(Box<LoadFigures>),
     /// Sessions without traffic.
     Idle(IdleFigures),
     /// Reading back.
@@ -78,10 +78,11 @@ impl Report {
     /// What is not stored as it was acknowledged: no figure but a fault.
     pub fn faults(&self) -> Vec<String> {
         let faults = self.runs.iter().filter_map(|run| match run {
-            Run::Load(LoadFigures { subject, stored: Some(stored), .. }) if !stored.is_equal() => {
+            Run::Load(figures) => {
+                let stored = figures.stored.as_ref().filter(|stored| !stored.is_equal())?;
                 let (acked, found) = (stored.acked, stored.found);
-                let some = stored.mismatches.join("; ");
-                Some(format!("{}: {acked} frames acknowledged, {found} stored: {some}", subject.title()))
+                let (title, some) = (figures.subject.title(), stored.mismatches.join("; "));
+                Some(format!("{title}: {acked} frames acknowledged, {found} stored: {some}"))
             }
             Run::Read(read) if !read.complete => {
                 Some(format!("{}: not every frame was read back", read.subject.title()))

@@ -1,4 +1,4 @@
-//! A report for people.
+//! Figures for people.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -11,19 +11,21 @@ use crate::report::{Ratio, Report, Run};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
+impl Display for Run {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Load(figures) => figures.fmt(f),
+            Self::Idle(figures) => figures.fmt(f),
+            Self::Read(figures) => figures.fmt(f),
+        }
+    }
+}
+
+/// What the runs show together; they themselves were shown when they ended.
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.machine)?;
-        for run in &self.runs {
-            writeln!(f)?;
-            match run {
-                Run::Load(figures) => figures.fmt(f)?,
-                Run::Idle(figures) => figures.fmt(f)?,
-                Run::Read(figures) => figures.fmt(f)?,
-            }
-        }
         if !self.ratios.is_empty() {
-            writeln!(f, "\nCPU time against the durable floor of the same run")?;
+            writeln!(f, "CPU time against the durable floor of the same run")?;
         }
         self.ratios.iter().try_for_each(|ratio| ratio.fmt(f))
     }

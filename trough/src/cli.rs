@@ -61,6 +61,11 @@ pub enum Command {
     Tail(cmd::tail::TailArgs),
     /// Replay a morning of 329 real buses through a temporary deployment, and check every position
     Demo(cmd::demo::DemoArgs),
+    /// Measure this machine: throughput, latency of acks, CPU time of a frame, memory of a session
+    Bench(cmd::bench::BenchArgs),
+    /// The bare server that `bench` compares with
+    #[command(hide = true)]
+    BenchFloor(cmd::bench_floor::BenchFloorArgs),
     /// Check or repair a journal whose eater is stopped
     //#[command(subcommand)]
     //Journal(cmd::journal::JournalCommand),
@@ -117,6 +122,9 @@ mod tests {
         "SECONDS",
         "BYTES",
         "SESSIONS",
+        "FRAMES",
+        "FRAMES/S",
+        "THREADS",
         "URL",
         "TOKEN",
         "GROUP",

@@ -20,6 +20,7 @@ mod registry;
 mod send;
 mod service;
 mod sockets;
+mod stages;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -51,4 +51,18 @@ options! {
     EXIT = "--exit", "TROUGH_EXIT";
     KEEP_OLD = "--keep-old", "TROUGH_KEEP_OLD";
     TIMEOUT = "--timeout", "TROUGH_TIMEOUT";
+    BENCH_SESSIONS = "--sessions", "TROUGH_BENCH_SESSIONS";
+    BENCH_PAYLOAD = "--payload", "TROUGH_BENCH_PAYLOAD";
+    BENCH_WINDOW = "--window", "TROUGH_BENCH_WINDOW";
+    BENCH_FRAMES_PER_MESSAGE = "--frames-per-message", "TROUGH_BENCH_FRAMES_PER_MESSAGE";
+    BENCH_DURATION = "--duration", "TROUGH_BENCH_DURATION";
+    BENCH_RATE = "--rate", "TROUGH_BENCH_RATE";
+    BENCH_ARRIVALS = "--arrivals", "TROUGH_BENCH_ARRIVALS";
+    BENCH_IDLE = "--idle", "TROUGH_BENCH_IDLE";
+    BENCH_READ = "--read", "TROUGH_BENCH_READ";
+    BENCH_SUITE = "--suite", "TROUGH_BENCH_SUITE";
+    BENCH_FLOOR = "--floor", "TROUGH_BENCH_FLOOR";
+    BENCH_EMBEDDED = "--embedded", "TROUGH_BENCH_EMBEDDED";
+    BENCH_THREADS = "--threads", "TROUGH_BENCH_THREADS";
+    BENCH_DIR = "--dir", "TROUGH_BENCH_DIR";
 }

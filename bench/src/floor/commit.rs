@@ -36,10 +36,13 @@ impl Progress {
     }
 }
 
+/// The sessions of a group, each with the last of its numbers in it.
+type Sessions = Vec<(Rc<Progress>, u64)>;
+
 #[derive(Debug, Default)]
 struct Group {
     bytes: Vec<u8>,
-    sessions: Vec<(Rc<Progress>, u64)>,
+    sessions: Sessions,
 }
 
 /// The sessions' side of the writing thread.
@@ -47,7 +50,7 @@ struct Group {
 pub struct Committer {
     filling: RefCell<Group>,
     /// The sessions of the group that is being written; `None` while the thread has nothing to do.
-    writing: RefCell<Option<Vec<(Rc<Progress>, u64)>>>,
+    writing: RefCell<Option<Sessions>>,
     groups: std::sync::mpsc::SyncSender<Vec<u8>>,
 }
 

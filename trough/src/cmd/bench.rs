@@ -9,14 +9,15 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use trough_bench::deployment::{Means, Subject};
 use trough_bench::load::{Arrivals, Load, Pace};
+use trough_bench::machine::Machine;
 use trough_bench::payload::PayloadKind;
 use trough_bench::read::Reading;
-use trough_bench::{Step, machine::Machine};
+use trough_bench::{News, Step};
 
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
-use crate::progress::Stages;
+use crate::stages::Stages;
 use crate::{http, opt, output, service, sockets};
 
 /// How long a stop of the bench itself may take.
@@ -132,9 +133,8 @@ fn steps(args: &BenchArgs, threads: usize, faults: &mut Faults) -> Option<Vec<St
     if args.suite {
         return Some(trough_bench::suite(threads));
     }
-    let read = |devices, payload| {
-        Step::Read(Reading { devices, frames: READ_FRAMES, payload_bytes, payload })
-    };
+    let read =
+        |devices, payload| Step::Read(Reading { devices, frames: READ_FRAMES, payload_bytes, payload });
     if args.read {
         let (json, binary) = (PayloadKind::Json, PayloadKind::Binary);
         return Some(vec![read(1, json), read(1, binary), read(sessions, json)]);
@@ -182,15 +182,23 @@ async fn run(steps: Vec<Step>, dir: PathBuf, threads: usize, json: bool) -> Resu
     let program = std::env::current_exe().context("cannot find this program to start it as a server")?;
     // The servers inherit it, and one idle session here is one socket here and one there.
     sockets::raise_open_files();
-    if let Some(caveat) = Machine::look(&dir).caveat() {
+    let machine = Machine::look(&dir);
+    if let Some(caveat) = machine.caveat() {
         output::note(format!("note: {caveat}"));
+    }
+    if !json {
+        output::line(format_args!("{machine}\n"))?;
     }
     let means = Means { program, dir, http: http::client()? };
     let shutdown = service::shutdown_on_signals(GRACE)?;
     let stages = Stages::begin();
-    let say = |text: &str| stages.enter(text);
+    let tell = |news: News<'_>| match news {
+        News::Stage(text) => stages.enter(text),
+        News::Done(run) if !json => stages.print(&run.to_string()),
+        News::Done(_) => {}
+    };
     let report = tokio::select! {
-        report = trough_bench::run(&steps, &means, threads, &say) => report,
+        report = trough_bench::run(&steps, &means, threads, &tell) => report,
         // Dropping the work kills the servers and removes their data.
         () = shutdown.draining.cancelled() => Err(anyhow!("the bench was interrupted")),
     };
@@ -198,7 +206,7 @@ async fn run(steps: Vec<Step>, dir: PathBuf, threads: usize, json: bool) -> Resu
     let report = report?;
     if json {
         output::json(&report)?;
-    } else {
+    } else if !report.ratios.is_empty() {
         output::line(report.to_string().trim_end())?;
     }
     match report.faults() {

@@ -1,6 +1,8 @@
 //! One file per command. Each has its arguments, `prepare`, which checks all of them before anything is done,
 //! and the work itself.
 
+pub mod bench;
+pub mod bench_floor;
 pub mod demo;
 pub mod devices;
 pub mod eater;
@@ -35,6 +37,8 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Send(args) => send::prepare(args, faults),
         Command::Tail(args) => tail::prepare(args, faults),
         Command::Demo(args) => demo::prepare(args, faults),
+        Command::Bench(args) => bench::prepare(args, faults),
+        Command::BenchFloor(args) => bench_floor::prepare(args, faults),
         //Command::Journal(command) => journal::prepare(command, faults),
         Command::Health(args) => health::prepare(args, faults),
     }
