@@ -50,13 +50,14 @@ pub fn walk_file(bytes: Vec<u8>) {
     let id = (header.file_id, header.nonce);
     let end = bytes.len() as u64;
     let file: Arc<dyn DiskFile> = Arc::new(Image(bytes));
-    let mut walk = Walk::new(file.clone(), id, end, &Aside::NONE);
+    let nothing = Aside::NONE;
+    let mut walk = Walk::new(file.clone(), id, end, &nothing);
     loop {
         let at = walk.at();
         match walk.next() {
             Ok(Some(group)) => {
                 assert!(group.header.offset == at && walk.at() > at && walk.at() <= end);
-                for_each_run(&group, &Aside::NONE, |_, run, data| {
+                for_each_run(&group, &nothing, |_, run, data| {
                     assert_eq!(run.len as usize, data.len());
                     assert!(u64::from(run.offset) > at && run.last() >= run.first);
                 });

@@ -175,7 +175,7 @@ pub fn frames_of(scan: Scan, falling: bool) -> Vec<((u64, u64), Vec<u8>)> {
 #[derive(Default)]
 pub struct MemoryCatalog(Mutex<Known>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known {
     files: BTreeMap<u64, SealedFile>,
     devices: BTreeMap<String, DeviceState>,
@@ -186,6 +186,10 @@ struct Known {
 impl MemoryCatalog {
     pub fn refuse(&self, refuses: bool) {
         self.0.lock().unwrap().refuses = refuses;
+    }
+
+    pub fn fork(&self) -> Self {
+        Self(Mutex::new(self.0.lock().unwrap().clone()))
     }
 
     pub fn file_ids(&self) -> Vec<u64> {

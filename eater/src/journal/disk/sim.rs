@@ -303,7 +303,7 @@ impl DiskFile for SimFile {
             let growth = (offset + bytes.len()).saturating_sub(state.inodes[self.inode].cache.len());
             let room = capacity.saturating_sub(state.used());
             if growth > room {
-                bytes.truncate(bytes.len() - (growth - room));
+                bytes.truncate(bytes.len().saturating_sub(growth - room));
                 result = Err(io::ErrorKind::StorageFull.into());
             }
         }

@@ -20,7 +20,7 @@ pub(in crate::journal) struct LastAt {
 /// A device in one sealed file.
 ///
 /// ```text
-/// u8 n, n device id
+/// u32 bytes that follow   u8 n, n device id
 /// u64 first record   u32 records of frames   u32 records of numbers without frames
 /// u64 most frames in a run   u64 frames not durable before   u64 last received at   u64 its highest ts
 /// u64 lowest, highest ts   u64 lowest epoch, its first seq   u64 highest epoch, its highest first seq
@@ -57,6 +57,8 @@ impl Entry {
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        put_u32(out, 0);
         put_name(out, self.device.as_str());
         out.extend_from_slice(&self.first_record.to_le_bytes());
         put_u32(out, self.frame_runs as usize);
@@ -83,10 +85,23 @@ impl Entry {
             put_u32(out, last.offset as usize);
             put_u32(out, last.len as usize);
         }
+        let len = u32::try_from(out.len() - start - 4).expect("an index is below 4 GiB");
+        out[start..start + 4].copy_from_slice(&len.to_le_bytes());
     }
 
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, WireError> {
-        let device = DeviceId::new(DeviceId::check(name(reader)?)?)?;
+    /// Takes the next entry from a directory block, if it is the device's or any is wanted; `None` if it is
+    /// another's.
+    pub(super) fn decode(block: &mut Reader<'_>, wanted: Option<&str>) -> Result<Option<Self>, WireError> {
+        let len = block.u32("bytes of an entry")?;
+        let mut reader = Reader::new(block.bytes("entry", len as usize)?);
+        let device = name(&mut reader)?;
+        if wanted.is_some_and(|wanted| wanted.as_bytes() != device) {
+            return Ok(None);
+        }
+        Self::decode_fields(DeviceId::new(DeviceId::check(device)?)?, &mut reader).map(Some)
+    }
+
+    fn decode_fields(device: DeviceId, reader: &mut Reader<'_>) -> Result<Self, WireError> {
         let first_record = reader.u64("first record")?;
         let (frame_runs, gap_runs) = (reader.u32("records of frames")?, reader.u32("records of gaps")?);
         let mut next = || reader.u64("index entry");
@@ -127,6 +142,7 @@ impl Entry {
                 len: reader.u32("bytes")?,
             });
         }
+        reader.end("entry")?;
         Ok(entry)
     }
 }

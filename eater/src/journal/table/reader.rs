@@ -72,20 +72,21 @@ impl Table {
         let behind = self.fences.partition_point(|fence| fence.first.as_str() <= device);
         let Some(block) = behind.checked_sub(1) else { return Ok(None) };
         let mut found = None;
-        self.each_of(block, |entry| {
-            if entry.device.as_str() == device {
-                found = Some(entry);
-            }
-        })?;
+        self.each_of(block, Some(device), |entry| found = Some(entry))?;
         Ok(found)
     }
 
     /// Calls `visit` with every entry, by device id.
     pub(in crate::journal) fn each(&self, mut visit: impl FnMut(Entry)) -> Result<(), TableError> {
-        (0..self.fences.len()).try_for_each(|block| self.each_of(block, &mut visit))
+        (0..self.fences.len()).try_for_each(|block| self.each_of(block, None, &mut visit))
     }
 
-    fn each_of(&self, block: usize, mut visit: impl FnMut(Entry)) -> Result<(), TableError> {
+    fn each_of(
+        &self,
+        block: usize,
+        wanted: Option<&str>,
+        mut visit: impl FnMut(Entry),
+    ) -> Result<(), TableError> {
         let fence = &self.fences[block];
         let bytes = self.file.read_at(fence.at, fence.len as usize)?;
         let mut reader = Reader::new(&bytes);
@@ -96,7 +97,9 @@ impl Table {
             return Err(damaged(format!("the checksum of its directory block at {} is wrong", fence.at)));
         }
         while !entries.rest().is_empty() {
-            visit(Entry::decode(&mut entries)?);
+            if let Some(entry) = Entry::decode(&mut entries, wanted)? {
+                visit(entry);
+            }
         }
         Ok(())
     }
