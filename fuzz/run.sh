@@ -22,6 +22,8 @@ if [[ $target == all ]]; then
     exit
 fi
 
+features=()
+[[ $target == journal_* ]] && features=(--features journal)
 host=$(rustc -vV | sed -n 's/^host: //p')
 build="${CARGO_TARGET_DIR:-$here/target}/fuzz"
 # --target keeps the instrumentation away from build scripts and macros.
@@ -29,7 +31,7 @@ RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Cforce-frame-pointers" \
     cargo build --release --quiet --locked --manifest-path "$here/Cargo.toml" --target "$host" \
-    --target-dir "$build" --bin "$target"
+    --target-dir "$build" --bin "$target" "${features[@]}"
 
 corpus="$here/corpus/$target" artifacts="$here/artifacts/$target"
 mkdir -p "$corpus" "$artifacts"
@@ -55,6 +57,11 @@ device_json)
 frame) seeds binary frame/ ;;
 batch) seeds binary batch/ ;;
 link) seeds binary link/ ;;
+journal_*)
+    while IFS=$'\t' read -r name bytes; do
+        [[ $name == "$target"/* ]] && seed "$name" "$bytes"
+    done < <(grep -v '^#' "$here/journal-seeds.txt")
+    ;;
 esac
 
 "$build/$host/release/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -max_len=1024 \
