@@ -18,6 +18,8 @@
 pub mod admin;
 pub mod cluster;
 pub mod data;
+#[cfg(test)]
+mod dependencies;
 pub mod fleet;
 pub mod ledger;
 pub mod peer;
