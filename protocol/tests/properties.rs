@@ -173,6 +173,9 @@ fn read_link(bytes: &[u8]) -> Result<(), String> {
 }
 
 proptest! {
+    // Each case flips or cuts thousands of times.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn frames_come_back(given in vec(frame(), 1..6)) {
         let bytes = encode_frames(&given);
@@ -290,6 +293,20 @@ proptest! {
         }
         for end in 0..bytes.len() {
             prop_assert!(Batch::check(&bytes[..end]).is_err(), "cut to {} bytes", end);
+            prop_assert!(Batch::check_directory(&bytes[..end]).is_err(), "cut to {} bytes", end);
+        }
+        // What looks at the directory alone finds all damage to it, and the run finds its own.
+        let data_at = Batch::check(&bytes).unwrap().runs().next().unwrap().offset as usize;
+        for bit in 0..bytes.len() * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            match Batch::check_directory(&bytes) {
+                Err(_) => prop_assert!(bit / 8 < data_at, "bit {}", bit),
+                Ok(batch) => {
+                    let damaged = batch.runs().filter(|run| run.check(batch.data(run)).is_err()).count();
+                    prop_assert!(bit / 8 >= data_at && damaged == 1, "bit {}", bit);
+                }
+            }
+            bytes[bit / 8] ^= 1 << (bit % 8);
         }
         // A burst of damage in one place, as a disk leaves it.
         let at = (seed % bytes.len() as u64) as usize;
