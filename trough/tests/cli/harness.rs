@@ -146,12 +146,13 @@ pub struct Up {
 
 impl Up {
     pub fn start(place: &Place) -> Self {
-        Self::start_with(place, &[])
+        Self::listen(place, "127.0.0.1:0")
     }
 
-    pub fn start_with(place: &Place, more: &[&str]) -> Self {
-        let any = ["--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        let mut command = place.command(["up"].iter().chain(&any).chain(more));
+    /// With the devices' port at this address.
+    pub fn listen(place: &Place, devices: &str) -> Self {
+        let any = "127.0.0.1:0";
+        let mut command = place.command(["up", "--listen", devices, "--api", any, "--admin", any]);
         command.stderr(Stdio::inherit());
         let mut process = Running(command.spawn().unwrap());
         let lines = lines_of(process.0.stdout.take().unwrap());

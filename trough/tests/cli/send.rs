@@ -92,6 +92,33 @@ fn a_sender_that_is_killed_again_and_again_sends_every_line_once() {
 }
 
 #[test]
+fn a_server_that_is_killed_again_and_again_has_every_line_once() {
+    const LINES: usize = 20_000;
+    const KILLS: usize = 5;
+    let place = Place::new();
+    let mut up = Up::start(&place);
+    let (token, reader) = devices(&place);
+    let port = up.devices.trim_start_matches("ws://").to_owned();
+    let mut sender = place.command(["send", "--url", &up.devices, "--token", &token]);
+    let mut sender = Running(sender.stdin(Stdio::piped()).spawn().unwrap());
+    let mut stdin = sender.0.stdin.take().unwrap();
+    for n in 1..=LINES {
+        writeln!(stdin, "line {n}").unwrap();
+        if n % (LINES / KILLS) == LINES / KILLS / 2 {
+            up.process.signal(Signal::KILL);
+            up.process.wait();
+            up = Up::listen(&place, &port);
+        }
+    }
+    drop(stdin);
+    assert!(sender.wait().success());
+    let frames = stored(&place, &up, "bus-1", &reader, LINES);
+    for (n, (_, seq, text)) in (1..).zip(&frames) {
+        assert_eq!((*seq, text), (n, &format!("line {n}")));
+    }
+}
+
+#[test]
 fn a_state_of_another_epoch_is_refused() {
     let place = Place::new();
     let up = Up::start(&place);
