@@ -1,6 +1,6 @@
 //! The binary as its users run it: arguments in, output and exit code out, servers that are killed.
 
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod demo;
 mod harness;
