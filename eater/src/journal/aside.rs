@@ -27,6 +27,8 @@ use super::run::{Kind, Run};
 
 const MAGIC: [u8; 4] = *b"TRJD";
 const HEADER_BYTES: usize = 64;
+/// No journal file is larger, in bytes: the index has offsets of 32 bits.
+const FILE_BYTES_MAX: u64 = 1 << 32;
 
 /// Frames that were in damaged bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +184,12 @@ impl Aside {
         let mut reader = Reader::new(&pieces[..len]);
         let mut aside = Self::NONE;
         for _ in 0..count {
-            aside.pieces.push(read_piece(&mut reader)?);
+            let piece = read_piece(&mut reader)?;
+            if aside.pieces.last().is_some_and(|last| piece.from < last.to) {
+                let rule = "the pieces stand in order and do not overlap";
+                return Err(WireError::Invalid { what: "from", value: piece.from, rule });
+            }
+            aside.pieces.push(piece);
         }
         reader.end("damage pieces")?;
         Ok(aside)
@@ -198,6 +205,12 @@ fn check_crc(what: &'static str, bytes: &[u8]) -> Result<(), WireError> {
 
 fn read_piece(reader: &mut Reader<'_>) -> Result<Piece, WireError> {
     let (from, to) = (reader.u64("from")?, reader.u64("to")?);
+    if to > FILE_BYTES_MAX {
+        return Err(WireError::TooLarge { what: "to", value: to, max: FILE_BYTES_MAX });
+    }
+    if from >= to {
+        return Err(WireError::Invalid { what: "from", value: from, rule: "it must be below to" });
+    }
     let received_at = reader.u64("received at")?;
     let (losses, kept) = (reader.u32("number of losses")?, reader.u32("bytes kept")? as usize);
     let mut piece = Piece { from, to, received_at, losses: Vec::new(), bytes: Vec::new() };
@@ -214,4 +227,30 @@ fn read_piece(reader: &mut Reader<'_>) -> Result<Piece, WireError> {
     }
     piece.bytes = reader.bytes("damaged bytes", kept)?.to_vec();
     Ok(piece)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(from: u64, to: u64) -> Piece {
+        Piece { from, to, received_at: 1, losses: Vec::new(), bytes: Vec::new() }
+    }
+
+    #[test]
+    fn pieces_are_in_order_and_within_a_file() {
+        let decoded = |pieces| Aside::decode(&Aside { pieces }.encode(1, 2), 1, 2);
+        let good = vec![piece(64, 100), piece(100, FILE_BYTES_MAX)];
+        assert_eq!(decoded(good.clone()).unwrap().pieces, good);
+        for bad in [
+            vec![piece(100, 100)],
+            vec![piece(100, 64)],
+            vec![piece(64, 100), piece(99, 200)],
+            vec![piece(100, 200), piece(64, 100)],
+            vec![piece(64, FILE_BYTES_MAX + 1)],
+            vec![piece(u64::MAX, u64::MAX)],
+        ] {
+            assert!(decoded(bad.clone()).is_err(), "{bad:?}");
+        }
+    }
 }

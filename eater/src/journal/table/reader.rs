@@ -41,6 +41,9 @@ impl Table {
         if places.any(|(at, bytes)| at.checked_add(bytes).is_none_or(|end| end > len)) {
             return Err(damaged(format!("it ends early, at {len} bytes")));
         }
+        if header.records > len / RECORD_BYTES as u64 {
+            return Err(damaged(format!("{} records in {len} bytes", header.records)));
+        }
         let bytes = file.read_at(header.fences.0, usize_of(header.fences.1)?)?;
         let mut reader = Reader::new(&bytes);
         let (found, computed) = (reader.u32("fences")?, crc32c::crc32c(reader.rest()));
