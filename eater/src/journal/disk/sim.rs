@@ -136,6 +136,7 @@ impl SimDisk {
                 }
             } else {
                 let grown = old + state.rng.below((new - old) as u64 + 1) as usize;
+                let grown = if state.rng.percent(50) { new } else { grown };
                 for sector in std::mem::take(&mut inode.dirty) {
                     if state.rng.percent(50) {
                         inode.write_back(sector);
@@ -192,7 +193,10 @@ impl State {
             }
             *fuse -= 1;
         }
-        Ok(self.rng.percent(percent))
+        let fails = self.rng.percent(percent);
+        // The moment after a failure is a good one to die in.
+        self.stopped = fails && self.rng.percent(20);
+        Ok(fails)
     }
 
     fn used(&self) -> usize {

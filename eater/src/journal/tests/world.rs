@@ -70,8 +70,10 @@ impl Model {
 
 struct Device {
     epoch: u64,
-    /// The next number to send, and the first that has no plan yet.
+    /// The next number to send.
     next: u64,
+    /// The highest number sent in this epoch.
+    known: u64,
     plans: HashMap<u64, Plan>,
 }
 
@@ -97,7 +99,7 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64) -> Self {
-        let device = || Device { epoch: 1, next: 1, plans: HashMap::new() };
+        let device = || Device { epoch: 1, next: 1, known: 0, plans: HashMap::new() };
         Self {
             seed,
             rng: Rng::new(seed),
@@ -142,6 +144,9 @@ impl World {
                 Err(error) => panic!("seed {}: {error}", self.seed),
             }
             self.disk.set_faults(Faults::default());
+            if self.disk.stopped() {
+                self.die();
+            }
         }
         if self.core.is_none() {
             let core = self.try_open().unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
@@ -238,7 +243,7 @@ impl World {
         let which = self.rng.below(DEVICES.len() as u64) as usize;
         let (id, rng, device) = (DEVICES[which], &mut self.rng, &mut self.devices[which]);
         if rng.percent(3) {
-            (device.epoch, device.next) = (device.epoch + 1, 1);
+            (device.epoch, device.next, device.known) = (device.epoch + 1, 1, 0);
             device.plans.clear();
         }
         if rng.percent(8) {
@@ -248,16 +253,18 @@ impl World {
         let mut plan = |rng: &mut Rng, seq: u64| {
             *device.plans.entry(seq).or_insert(if rng.percent(10) { Plan::Skip } else { Plan::Frame })
         };
+        let again = device.known >= first;
         let kind = plan(rng, first);
         let mut count = 1;
         while count < 6 && rng.percent(75) && plan(rng, first + count) == kind {
             count += 1;
         }
         device.next = first + count;
+        device.known = device.known.max(first + count - 1);
         Some(match kind {
             Plan::Skip => TestRun::Skip { device: id, epoch, first, count },
             // Now and then a device that does not keep to its own past.
-            Plan::Frame if self.conflicts && rng.percent(2) => {
+            Plan::Frame if self.conflicts && again && rng.percent(25) => {
                 let payloads = (0..count).map(|_| vec![rng.next() as u8; 9]).collect();
                 TestRun::Own { device: id, epoch, first, channel: "own", payloads }
             }
