@@ -2,7 +2,9 @@
 # Fuzzes one target for some seconds with coverage feedback, on a stable toolchain and a C++ compiler:
 #
 #   fuzz/run.sh TARGET SECONDS [libFuzzer options]
-#   fuzz/run.sh all SECONDS
+#   fuzz/run.sh protocol SECONDS     the targets of the wire formats, one after another
+#   fuzz/run.sh journal SECONDS      those of the journal; to build them takes some minutes
+#   fuzz/run.sh all SECONDS          both
 #
 # cargo-fuzz would do the same with a nightly toolchain; what it adds is instrumentation, which LLVM does for the
 # stable compiler too. The seeds are the golden vectors. Finds are kept in fuzz/artifacts/TARGET, what covers
@@ -11,14 +13,21 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 targets=$(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' "$here/Cargo.toml")
 
-if [[ $# -lt 2 || ! $2 =~ ^[1-9][0-9]*$ ]] || [[ $1 != all ]] && ! grep -qx -- "${1:-}" <<<"$targets"; then
-    echo "usage: fuzz/run.sh TARGET SECONDS [libFuzzer options], where TARGET is all or one of:" $targets >&2
+case ${1:-} in
+all) group=$targets ;;
+protocol) group=$(grep -v ^journal_ <<<"$targets") ;;
+journal) group=$(grep ^journal_ <<<"$targets") ;;
+*) group=$(grep -x -- "${1:-none}" <<<"$targets" || true) ;;
+esac
+if [[ -z $group || ! ${2:-} =~ ^[1-9][0-9]*$ ]]; then
+    echo "usage: fuzz/run.sh TARGET SECONDS [libFuzzer options], where TARGET is all, protocol, journal, or one of:" \
+        $targets >&2
     exit 2
 fi
 target=$1 seconds=$2
 shift 2
-if [[ $target == all ]]; then
-    for target in $targets; do "$0" "$target" "$seconds" "$@"; done
+if [[ $group != "$target" ]]; then
+    for target in $group; do "$0" "$target" "$seconds" "$@"; done
     exit
 fi
 
@@ -30,7 +39,7 @@ build="${CARGO_TARGET_DIR:-$here/target}/fuzz"
 RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Cforce-frame-pointers" \
-    cargo build --release --quiet --locked --manifest-path "$here/Cargo.toml" --target "$host" \
+    cargo build --release --quiet --manifest-path "$here/Cargo.toml" --target "$host" \
     --target-dir "$build" --bin "$target" "${features[@]}"
 
 corpus="$here/corpus/$target" artifacts="$here/artifacts/$target"
