@@ -67,8 +67,8 @@ pub enum Command {
     #[command(hide = true)]
     BenchFloor(cmd::bench_floor::BenchFloorArgs),
     /// Check or repair a journal whose eater is stopped
-    //#[command(subcommand)]
-    //Journal(cmd::journal::JournalCommand),
+    #[command(subcommand)]
+    Journal(cmd::journal::JournalCommand),
     /// Ask a feeder or eater whether it is ready: exit code 0 if it is, 1 if not
     Health(cmd::health::HealthArgs),
 }

@@ -8,7 +8,7 @@ pub mod devices;
 pub mod eater;
 pub mod feeder;
 pub mod health;
-//pub mod journal;
+pub mod journal;
 pub mod readers;
 pub mod send;
 pub mod tail;
@@ -39,7 +39,7 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Demo(args) => demo::prepare(args, faults),
         Command::Bench(args) => bench::prepare(args, faults),
         Command::BenchFloor(args) => bench_floor::prepare(args, faults),
-        //Command::Journal(command) => journal::prepare(command, faults),
+        Command::Journal(command) => journal::prepare(command, faults),
         Command::Health(args) => health::prepare(args, faults),
     }
 }

@@ -17,6 +17,7 @@ const COMMANDS: &[&str] = &[
     "send",
     "tail",
     "demo",
+    "bench",
     "journal check",
     "journal repair",
     "health",

@@ -5,6 +5,7 @@
 mod demo;
 mod harness;
 mod help;
+mod journal;
 mod registry;
 mod send;
 mod up;
