@@ -28,6 +28,10 @@ const REQUEST_BYTES_MAX: usize = 16 * 1024;
 /// The scratch keeps this much between messages.
 const SCRATCH_KEEPS_BYTES: usize = 64 * 1024;
 
+/// What the kernel keeps for a device that does not read, in bytes. Acks are small, and the kernel's own choice
+/// would be megabytes: minutes of acks, before anybody notices.
+const SEND_BUFFER_BYTES: usize = 32 * 1024;
+
 /// A connection on its way from the acceptor to its shard.
 pub type Arrival = (std::net::TcpStream, SocketAddr, Load);
 
@@ -123,6 +127,8 @@ impl Shard {
 
 async fn connection(shard: Rc<Shard>, stream: TcpStream, address: SocketAddr, load: Load) {
     let timeout = shard.context.config.request_timeout;
+    // It works without, only with more memory.
+    let _ = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
     // A connection that says nothing gets no buffer.
     if tokio::time::timeout(timeout, stream.readable()).await.is_err() {
         return;

@@ -65,7 +65,10 @@ mod tests {
         let packages = packages();
         let names: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
         let banned: Vec<_> = BANNED.iter().filter(|name| names.contains(name)).collect();
-        assert!(banned.is_empty(), "a second TLS stack came in with {banned:?}: find it with `cargo tree -i NAME`");
+        assert!(
+            banned.is_empty(),
+            "a second TLS stack came in with {banned:?}: find it with `cargo tree -i NAME`"
+        );
     }
 
     #[test]
