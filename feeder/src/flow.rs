@@ -100,6 +100,11 @@ impl Flow {
         state.queue.is_empty() && state.in_flight == 0
     }
 
+    /// Whether nothing is on its way: it is durable, or its link is dead.
+    pub fn has_landed(&self) -> bool {
+        self.state.borrow().in_flight == 0
+    }
+
     /// The last durable number.
     pub fn acked(&self) -> Seq {
         self.state.borrow().acked
@@ -208,7 +213,6 @@ impl Flow {
     /// waits in raw mode still goes.
     pub fn abandon(&self) {
         let mut state = self.state.borrow_mut();
-        state.waker = None;
         if !self.keeps {
             state.queue.clear();
         }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use tokio_util::sync::CancellationToken;
 use trough_protocol::DeviceId;
 use trough_protocol::close::CloseCode;
 use trough_runtime::random::random_below;
@@ -46,6 +47,8 @@ pub struct Control {
     requested: AtomicBool,
     ending: Mutex<Option<Ending>>,
     waker: AtomicWaker,
+    /// Cancelled when the session is over and nothing of it is in flight.
+    gone: CancellationToken,
 }
 
 impl Control {
@@ -56,7 +59,13 @@ impl Control {
             requested: AtomicBool::new(false),
             ending: Mutex::new(None),
             waker: AtomicWaker::new(),
+            gone: CancellationToken::new(),
         })
+    }
+
+    /// Waits until the session is over and nothing of it is in flight. Cancel-safe.
+    pub async fn gone(&self) {
+        self.gone.cancelled().await;
     }
 
     /// Asks the session to end. The first request counts.
@@ -95,18 +104,20 @@ pub struct Presence {
 
 impl Presence {
     /// Enters a session; an older one of the same device is asked to end and to stay away for `delay` at the
-    /// least, so that two copies of a device cannot fight.
-    pub fn enter(&self, device: &DeviceId, control: &Arc<Control>, delay: Duration) {
+    /// least, so that two copies of a device cannot fight. It is given back, to be waited for.
+    pub fn enter(&self, device: &DeviceId, control: &Arc<Control>, delay: Duration) -> Option<Arc<Control>> {
         let older = locked(&self.sessions).insert(device.clone(), control.clone());
-        if let Some(older) = older {
+        if let Some(older) = &older {
             let jitter = Duration::from_millis(random_below(delay.as_millis() as u64 / 2 + 1));
             let text = "another session of this device began; is its token used twice?";
             older.end(Ending::new(CloseCode::TakenOver, text).after(delay + jitter));
         }
+        older
     }
 
     /// Removes a session, unless a newer one stands in its place.
     pub fn leave(&self, device: &DeviceId, control: &Arc<Control>) {
+        control.gone.cancel();
         let mut sessions = locked(&self.sessions);
         if sessions.get(device).is_some_and(|known| Arc::ptr_eq(known, control)) {
             sessions.remove(device);

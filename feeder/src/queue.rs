@@ -9,6 +9,10 @@ use trough_protocol::frame::FramesSummary;
 /// smaller directories, smaller ones fairer batches.
 const ITEM_BYTES_GOAL: usize = 32 * 1024;
 
+/// What a skip counts for, in bytes: its entry here and in the batch's directory. If it counted only for its one
+/// byte of data, a window would hold hundreds of thousands.
+const SKIP_BYTES: usize = 256;
+
 /// Consecutive numbers that travel as one run.
 #[derive(Debug, Clone)]
 pub enum Item {
@@ -33,11 +37,11 @@ pub enum Item {
 }
 
 impl Item {
-    /// Bytes of data in a batch.
+    /// Bytes it counts for: at least those of its data in a batch.
     pub fn len(&self) -> usize {
         match self {
             Self::Frames { data, .. } => data.len(),
-            Self::Skip { .. } => 1,
+            Self::Skip { .. } => SKIP_BYTES,
         }
     }
 
@@ -91,8 +95,14 @@ impl Queue {
         self.items.push_back(Item::Frames { first, summary: added, data: bytes.to_vec() });
     }
 
-    /// Appends a declared loss.
+    /// Appends a declared loss; one that goes on where the last one ended, for the same reason, joins it.
     pub fn push_skip(&mut self, first: Seq, count: u64, reason: u8) {
+        if let Some(Item::Skip { count: before, reason: same, .. }) = self.items.back_mut()
+            && *same == reason
+        {
+            *before += count;
+            return;
+        }
         let item = Item::Skip { first, count, reason };
         self.bytes += item.len();
         self.items.push_back(item);
@@ -153,12 +163,13 @@ mod tests {
     fn a_skip_stands_between_runs_and_what_is_put_back_comes_first() {
         let mut queue = Queue::default();
         queue.push_frames(Seq(1), summary(1, 1), b"a");
-        queue.push_skip(Seq(2), 5, 1);
+        queue.push_skip(Seq(2), 2, 1);
+        queue.push_skip(Seq(4), 3, 1);
         queue.push_frames(Seq(7), summary(1, 1), b"b");
         let taken = VecDeque::from([queue.pop().unwrap(), queue.pop().unwrap()]);
         assert_eq!(queue.bytes(), 1);
         queue.put_back(taken);
-        assert_eq!(queue.bytes(), 3);
+        assert_eq!(queue.bytes(), 2 + SKIP_BYTES);
         let lasts: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|item| item.last().0).collect();
         assert_eq!(lasts, [1, 6, 7]);
         assert!(queue.is_empty());

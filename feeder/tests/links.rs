@@ -112,9 +112,10 @@ impl Feeder {
         Device { socket }
     }
 
-    async fn open(&self, index: usize) -> Device {
+    async fn open(&self, eater: &mut Eater, index: usize) -> Device {
         let mut device = self.connect(index, "/v1/stream").await;
         device.send(&ClientMessage::Hello(Hello::NEW)).await;
+        eater.answer_question().await;
         let ServerMessage::Welcome(welcome) = device.receive().await else { panic!("a welcome was due") };
         assert_eq!(welcome.resume, Seq::FIRST);
         device
@@ -217,6 +218,16 @@ impl Eater {
         .await
     }
 
+    /// The feeder asks whether the epoch it was granted is empty; it is.
+    async fn answer_question(&mut self) {
+        let asked = |message: &LinkMessage<'_>| match message {
+            LinkMessage::Locate { query, .. } => Some(*query),
+            _ => None,
+        };
+        let query = self.receive(asked).await;
+        self.send(&LinkMessage::Head { query, seq: Seq::ZERO }).await;
+    }
+
     /// The next batch: its number, and the runs as (device, epoch, first, last).
     async fn batch(&mut self) -> (u64, Vec<(String, Epoch, u64, u64)>) {
         self.receive(|message| {
@@ -233,7 +244,7 @@ impl Eater {
 async fn acks_come_after_ate_and_not_before() {
     let mut feeder = Feeder::start(1).await;
     let mut eater = feeder.eater().await;
-    let mut device = feeder.open(0).await;
+    let mut device = feeder.open(&mut eater, 0).await;
     device.frame(1).await;
     device.frame(2).await;
     let (number, runs) = eater.batch().await;
@@ -248,7 +259,7 @@ async fn acks_come_after_ate_and_not_before() {
 async fn a_dead_link_rewinds_the_device_which_sends_again() {
     let mut feeder = Feeder::start(1).await;
     let mut eater = feeder.eater().await;
-    let mut device = feeder.open(0).await;
+    let mut device = feeder.open(&mut eater, 0).await;
     device.frame(1).await;
     let (number, _) = eater.batch().await;
     eater.send(&LinkMessage::Ate { number }).await;
@@ -271,7 +282,8 @@ async fn a_dead_link_rewinds_the_device_which_sends_again() {
 async fn a_refused_batch_closes_its_session_and_rewinds_the_others() {
     let mut feeder = Feeder::start(2).await;
     let mut eater = feeder.eater().await;
-    let (mut sick, mut well) = (feeder.open(0).await, feeder.open(1).await);
+    let mut sick = feeder.open(&mut eater, 0).await;
+    let mut well = feeder.open(&mut eater, 1).await;
     sick.frame(1).await;
     let (refused, runs) = eater.batch().await;
     assert_eq!(runs[0].0, "device-0");
@@ -290,7 +302,7 @@ async fn a_refused_batch_closes_its_session_and_rewinds_the_others() {
 async fn after_goaway_what_is_in_flight_is_acknowledged_and_the_rest_goes_elsewhere() {
     let mut feeder = Feeder::start(1).await;
     let mut old = feeder.eater().await;
-    let mut device = feeder.open(0).await;
+    let mut device = feeder.open(&mut old, 0).await;
     device.frame(1).await;
     let (number, _) = old.batch().await;
     let text = "bye".to_owned();
@@ -311,7 +323,7 @@ async fn a_silent_eater_is_left() {
     let mut feeder = Feeder::start(1).await;
     let mut silent = feeder.eater().await;
     silent.answers_pings = false;
-    let mut device = feeder.open(0).await;
+    let mut device = feeder.open(&mut silent, 0).await;
     device.frame(1).await;
     silent.batch().await;
     silent.receive(|message| matches!(message, LinkMessage::Ping { .. }).then_some(())).await;
@@ -324,6 +336,7 @@ async fn raw_frames_are_sent_again_by_the_feeder() {
     let mut feeder = Feeder::start(1).await;
     let mut eater = feeder.eater().await;
     let mut device = feeder.connect(0, "/v1/raw?channel=log").await;
+    eater.answer_question().await;
     device.socket.send(Message::Text("one".into())).await.unwrap();
     let (_, first) = eater.batch().await;
     drop(eater);
@@ -341,7 +354,7 @@ async fn raw_frames_are_sent_again_by_the_feeder() {
 async fn a_feeder_that_stops_acknowledges_first() {
     let mut feeder = Feeder::start(1).await;
     let mut eater = feeder.eater().await;
-    let mut device = feeder.open(0).await;
+    let mut device = feeder.open(&mut eater, 0).await;
     device.frame(1).await;
     let (number, _) = eater.batch().await;
     device.hears_nothing().await;

@@ -11,14 +11,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
-use trough_protocol::LinkId;
 use trough_protocol::batch::Batch;
 use trough_protocol::limits::BATCH_BYTES_MAX;
 use trough_protocol::link::{self, LinkCode, LinkMessage, Versions};
 use trough_protocol::wire::WireError;
+use trough_protocol::{DeviceId, LinkId};
 use trough_runtime::shutdown::Shutdown;
 
 use super::budget::{Budget, Grant};
+use super::questions::{LastSubmitted, Questions};
 use super::sink::{LinkSink, Rejection};
 use crate::journal::{Closed, Journal, Submission};
 use crate::metrics::IngestMetrics;
@@ -80,6 +81,8 @@ pub struct Surroundings {
     pub shutdown: Shutdown,
     /// What may be on its way, over all links.
     pub budget: std::rc::Rc<Budget>,
+    /// The batch that was submitted last, over all links.
+    pub last: LastSubmitted,
 }
 
 struct Link<S> {
@@ -93,6 +96,9 @@ struct Link<S> {
     waiting: VecDeque<(u64, usize)>,
     waiting_bytes: u64,
     last_number: u64,
+    /// What it may have waiting; kept until nothing waits any more, whatever becomes of the connection.
+    grant: Option<Grant>,
+    questions: Questions,
     /// When a feeder that says nothing is asked, or given up.
     look_again: Instant,
     asked: bool,
@@ -113,31 +119,43 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, peer: String, a
         waiting: VecDeque::new(),
         waiting_bytes: 0,
         last_number: 0,
+        grant: None,
+        questions: Questions::default(),
         look_again: began + QUIET_MAX,
         asked: false,
     };
     metrics.links.inc();
-    let ended = tokio::select! {
-        ended = link.run() => ended,
-        () = shutdown.killed.cancelled() => return,
+    let serving = async {
+        let Err(end) = link.run().await;
+        link.say_goodbye(&end).await;
+        tracing::info!(
+            %peer,
+            batches = link.last_number,
+            duration_ms = began.elapsed().as_millis() as u64,
+            reason = %end,
+            "link ended"
+        );
+        metrics.links.dec();
+        // A feeder that comes again gets new credit only besides what is still in memory.
+        link.see_off().await;
     };
-    metrics.links.dec();
-    metrics.waiting_bytes.dec_by(link.waiting_bytes as i64);
-    let Err(end) = ended;
-    link.say_goodbye(&end).await;
-    tracing::info!(
-        %peer,
-        batches = link.last_number,
-        duration_ms = began.elapsed().as_millis() as u64,
-        reason = %end,
-        "link ended"
-    );
+    tokio::select! {
+        () = serving => {}
+        () = shutdown.killed.cancelled() => {}
+    }
 }
+
+/// How often a question that waits for other links' batches is looked at.
+const QUESTION_EVERY: Duration = Duration::from_millis(1);
+/// Most questions of one link that may wait.
+const QUESTIONS_MAX: usize = 100_000;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     async fn run(&mut self) -> Result<std::convert::Infallible, LinkEnd> {
         let grant =
             tokio::time::timeout(HELLO_TIMEOUT, self.shake_hands()).await.map_err(|_| LinkEnd::NoHello)??;
+        let credit = grant.bytes;
+        self.grant = Some(grant);
         let draining = self.around.shutdown.draining.clone();
         let mut said_goaway = false;
         loop {
@@ -150,12 +168,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                     }
                     self.look_again = Instant::now() + QUIET_MAX;
                     self.asked = false;
-                    if let Err(end) = self.receive(&grant) {
+                    if let Err(end) = self.receive(credit) {
                         self.answer_waiting().await?;
                         return Err(end);
                     }
                 }
                 () = sink.news() => {}
+                () = tokio::time::sleep(QUESTION_EVERY), if !self.questions.is_empty() => {}
                 () = draining.cancelled(), if !said_goaway => {
                     said_goaway = true;
                     let text = "this eater stops".to_owned();
@@ -213,15 +232,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Ok(link::message_len(&self.buffer)?.filter(|len| self.buffer.len() >= *len))
     }
 
-    fn receive(&mut self, grant: &Grant) -> Result<(), LinkEnd> {
+    fn receive(&mut self, credit: u64) -> Result<(), LinkEnd> {
         while let Some(len) = self.whole_message()? {
             let bytes = self.buffer.split_to(len).freeze();
             match link::decode(&bytes)? {
-                LinkMessage::Feed { number, batch } => self.feed(number, bytes.slice_ref(batch), grant)?,
+                LinkMessage::Feed { number, batch } => self.feed(number, bytes.slice_ref(batch), credit)?,
                 LinkMessage::Ping { nonce } => self.put(&LinkMessage::Pong { nonce }),
                 LinkMessage::Locate { query, epoch, device } => {
-                    let seq = self.around.journal.head(device, epoch);
-                    self.put(&LinkMessage::Head { query, seq });
+                    if self.questions.len() >= QUESTIONS_MAX {
+                        return Err(protocol(format!("{QUESTIONS_MAX} LOCATEs wait, and another one came")));
+                    }
+                    self.questions.ask(
+                        query,
+                        DeviceId::new(device).map_err(WireError::from)?,
+                        epoch,
+                        &self.around.last,
+                    );
                 }
                 LinkMessage::Pong { .. } => {}
                 LinkMessage::Goaway { code, text, .. } => {
@@ -233,14 +259,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Ok(())
     }
 
-    fn feed(&mut self, number: u64, batch: Bytes, grant: &Grant) -> Result<(), LinkEnd> {
+    fn feed(&mut self, number: u64, batch: Bytes, credit: u64) -> Result<(), LinkEnd> {
         if number != self.last_number + 1 {
             let due = self.last_number + 1;
             return Err(protocol(format!("batch {number} came, {due} was due")));
         }
         let bytes = batch.len() as u64;
-        if self.waiting_bytes + bytes > grant.bytes {
-            let (waiting, credit) = (self.waiting_bytes, grant.bytes);
+        if self.waiting_bytes + bytes > credit {
+            let waiting = self.waiting_bytes;
             let text = format!("{waiting} bytes wait, {bytes} more came, and the credit is {credit}");
             return Err(protocol(text));
         }
@@ -260,6 +286,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         self.waiting.push_back((number, batch.len()));
         self.waiting_bytes += bytes;
         self.around.metrics.waiting_bytes.inc_by(bytes as i64);
+        self.around.last.set(&self.sink, number);
         let submission = Submission { batch, number, sink: self.sink.clone() };
         self.around.journal.submit(submission).map_err(|Closed| LinkEnd::Goodbye {
             code: LinkCode::DRAINING,
@@ -282,6 +309,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         if self.waiting.len() < before {
             self.put(&LinkMessage::Ate { number });
         }
+        while let Some(question) = self.questions.next_ready() {
+            let seq = self.around.journal.head(question.device.as_str(), question.epoch);
+            self.put(&LinkMessage::Head { query: question.query, seq });
+        }
         match self.sink.take_rejection() {
             Some(rejection) => Err(LinkEnd::Rejected(rejection)),
             None => Ok(()),
@@ -299,6 +330,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
             sink.news().await;
         }
+    }
+
+    /// Keeps the grant until everything that was submitted is decided.
+    async fn see_off(&mut self) {
+        while !self.waiting.is_empty() && !self.sink.has_decided(self.last_number) {
+            self.sink.news().await;
+        }
+        self.around.metrics.waiting_bytes.dec_by(self.waiting_bytes as i64);
+        self.grant = None;
     }
 
     /// Called when nothing was heard for a while: asks once, and gives up when that was in vain.

@@ -5,6 +5,7 @@
 
 mod budget;
 mod link;
+mod questions;
 mod sink;
 
 use std::io;
@@ -21,6 +22,7 @@ use crate::journal::Journal;
 use crate::metrics::IngestMetrics;
 use budget::Budget;
 use link::Surroundings;
+use questions::LastSubmitted;
 
 /// Where links come from.
 #[derive(Debug)]
@@ -46,7 +48,8 @@ pub fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let budget = Budget::new(budget_bytes);
     metrics.budget_bytes.set(budget_bytes as i64);
-    let around = Surroundings { eater, journal, metrics, shutdown, budget };
+    let last = LastSubmitted::default();
+    let around = Surroundings { eater, journal, metrics, shutdown, budget, last };
     LocalSet::new().block_on(&runtime, serve(listener, around))
 }
 

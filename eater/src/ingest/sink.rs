@@ -20,9 +20,11 @@ pub struct Rejection {
 }
 
 /// The mailbox of one link. It holds the newest commit and the first rejection, so it cannot overflow.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LinkSink {
     committed: AtomicU64,
+    /// The first rejected batch, or a number that no batch has.
+    refused: AtomicU64,
     rejected: Mutex<Option<Rejection>>,
     news: Notify,
 }
@@ -30,7 +32,9 @@ pub struct LinkSink {
 impl LinkSink {
     /// An empty one.
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        let refused = AtomicU64::new(u64::MAX);
+        let (committed, rejected, news) = (AtomicU64::default(), Mutex::default(), Notify::new());
+        Arc::new(Self { committed, refused, rejected, news })
     }
 
     /// Waits for news. Cancel-safe: what was not taken stays.
@@ -41,6 +45,11 @@ impl LinkSink {
     /// The highest committed batch.
     pub fn committed_number(&self) -> u64 {
         self.committed.load(Ordering::Acquire)
+    }
+
+    /// Whether the journal has decided on a batch.
+    pub fn has_decided(&self, number: u64) -> bool {
+        self.committed_number() >= number || self.refused.load(Ordering::Acquire) <= number
     }
 
     /// The rejection, once.
@@ -58,6 +67,7 @@ impl CommitSink for LinkSink {
     fn rejected(&self, number: u64, code: LinkCode, text: &str) {
         let rejection = Rejection { number, code, text: text.to_owned() };
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(rejection);
+        self.refused.fetch_min(number, Ordering::Release);
         self.news.notify_one();
     }
 }

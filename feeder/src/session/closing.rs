@@ -38,11 +38,24 @@ where
         Ended::Lost(_) => {}
     }
     let Some(flow) = flow else { return };
+    let seen_off = async {
+        left_behind(flow, matches!(ended, Ended::Theirs)).await;
+        flow.abandon();
+        // The device's next session asks for its head: what is in flight must have landed by then.
+        until(flow, Flow::has_landed).await;
+    };
     tokio::select! {
-        () = left_behind(flow, matches!(ended, Ended::Theirs)) => {}
+        () = seen_off => {}
         () = shard.context.shutdown.killed.cancelled() => {}
     }
-    flow.abandon();
+}
+
+async fn until(flow: &Flow, holds: impl Fn(&Flow) -> bool) {
+    poll_fn(|cx| {
+        flow.set_waker(cx.waker());
+        if holds(flow) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// Reads and drops what still comes until the connection ends. Closing with unread bytes would reset it, and the
@@ -69,10 +82,7 @@ async fn read_to_end<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<S>) 
 }
 
 async fn left_behind(flow: &Flow, said_goodbye: bool) {
-    let settled = poll_fn(|cx| {
-        flow.set_waker(cx.waker());
-        if flow.is_settled() { Poll::Ready(()) } else { Poll::Pending }
-    });
+    let settled = until(flow, Flow::is_settled);
     if flow.keeps {
         settled.await;
     } else if said_goodbye {

@@ -11,17 +11,19 @@ mod timers;
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, Message, error::CapacityError};
-use trough_protocol::LinkId;
 use trough_protocol::close::CloseCode;
 use trough_protocol::device::{ServerMessage, binary, json};
+use trough_protocol::{DeviceId, LinkId};
 use trough_runtime::random::random_bytes;
 use trough_store::DeviceGrant;
 
+use crate::context::Context;
 use crate::handshake::Mode;
 use crate::presence::{Control, Ending};
 use crate::shard::Shard;
@@ -106,6 +108,27 @@ pub struct Tally {
     rewinds: u64,
 }
 
+/// A session's place among those of the feeder; given up when dropped, also by a panic.
+struct Entry {
+    context: Arc<Context>,
+    device: DeviceId,
+    control: Arc<Control>,
+}
+
+impl Entry {
+    fn new(context: Arc<Context>, device: DeviceId, control: Arc<Control>) -> Self {
+        context.metrics.sessions.inc();
+        Self { context, device, control }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.context.presence.leave(&self.device, &self.control);
+        self.context.metrics.sessions.dec();
+    }
+}
+
 /// Serves a session to its end. Not cancel-safe: dropping it drops the connection without a close frame.
 pub async fn serve<S>(shard: Rc<Shard>, peer: Peer, stream: S, read: Bytes)
 where
@@ -116,13 +139,13 @@ where
     let id = LinkId(random_bytes());
     let device = peer.grant.device.clone();
     let control = Control::new(peer.grant.token_id);
-    context.presence.enter(&device, &control, context.config.takeover_delay);
-    context.metrics.sessions.inc();
+    let older = context.presence.enter(&device, &control, context.config.takeover_delay);
+    let entry = Entry::new(context.clone(), device.clone(), control.clone());
     let mut socket = Socket::new(stream, read, context.config.message_bytes_max);
     let mut tally = Tally::default();
 
     // What happens once is boxed, so that the many sessions that only run are small.
-    let opened = Box::pin(opening::open(&shard, &peer, id, &mut socket)).await;
+    let opened = Box::pin(opening::open(&shard, &peer, id, older, &mut socket)).await;
     let (ended, flow) = match opened {
         Ok(opened) => {
             let flow = opened.flow.clone();
@@ -133,8 +156,7 @@ where
     };
     Box::pin(closing::close(&shard, &ended, flow.as_deref(), &mut socket)).await;
 
-    context.presence.leave(&device, &control);
-    context.metrics.sessions.dec();
+    drop(entry);
     context.metrics.session_ended(ended.name());
     tracing::info!(
         session = %id,

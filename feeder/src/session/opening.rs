@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,13 +19,18 @@ use super::socket::Socket;
 use super::{Ended, Peer, encode};
 use crate::flow::Flow;
 use crate::handshake::Mode;
-use crate::presence::Ending;
+use crate::presence::{Control, Ending};
 use crate::shard::Shard;
 
 /// How long a hello waits for an eater to tell the device's head.
 const LOCATE_PATIENCE: Duration = Duration::from_secs(8);
 /// How long the registry may take.
 const REGISTRY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a session waits for the one that it takes over.
+const OLDER_PATIENCE: Duration = Duration::from_secs(8);
+/// How often a new epoch is asked for when the journal knows the one that was granted.
+const GRANTS_MAX: usize = 1000;
 
 /// A session that may send frames.
 pub struct Opened {
@@ -34,18 +40,28 @@ pub struct Opened {
     pub sequence: Sequence,
 }
 
-/// Opens a session: waits for its hello, settles its epoch, welcomes it. A raw session gets a fresh epoch at once.
+/// Opens a session: waits for its hello and for the session that it takes over, settles its epoch, welcomes it. A
+/// raw session says no hello and gets a fresh epoch.
 pub async fn open<S>(
     shard: &Shard,
     peer: &Peer,
     session: LinkId,
+    older: Option<Arc<Control>>,
     socket: &mut Socket<S>,
 ) -> Result<Opened, Ended>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let device = &peer.grant.device;
+    // The token may have been revoked between its check, or its ticket's issue, and the session's entry, from
+    // which on a revocation finds it.
+    let tokens = [peer.grant.token_id];
+    if !registry(shard.context.registry.tokens_revoked(&tokens)).await?.is_empty() {
+        let text = "the token was revoked or has expired; get a new one from the operator";
+        return Err(Ending::new(CloseCode::TokenRevoked, text).into());
+    }
     if let Mode::Raw(_) = peer.mode {
+        wait_for(older).await?;
         let epoch = grant_epoch(shard, device).await?;
         let flow = Rc::new(Flow::new(device.clone(), epoch, true, Seq::ZERO));
         return Ok(Opened { flow, sequence: Sequence::new(Seq::FIRST) });
@@ -56,6 +72,7 @@ where
         let text = format!("no hello within {} s", config.hello_timeout.as_secs());
         Ended::Ours(Ending::new(CloseCode::HelloTimeout, text))
     })??;
+    wait_for(older).await?;
     let (epoch, resume) = settle_epoch(shard, device, &hello).await?;
     let welcome = Welcome {
         epoch,
@@ -71,6 +88,14 @@ where
     }
     let flow = Rc::new(Flow::new(device.clone(), epoch, false, Seq(resume.0 - 1)));
     Ok(Opened { flow, sequence: Sequence::new(resume) })
+}
+
+/// Waits until the session that was taken over is over and its frames have landed: before that the head says too
+/// little.
+async fn wait_for(older: Option<Arc<Control>>) -> Result<(), Ended> {
+    let Some(older) = older else { return Ok(()) };
+    let gone = tokio::time::timeout(OLDER_PATIENCE, older.gone()).await;
+    gone.map_err(|_| unavailable("frames of the device's last session are still on their way"))
 }
 
 async fn read_hello<S>(shard: &Shard, mode: &Mode, socket: &mut Socket<S>) -> Result<Hello, Ended>
@@ -125,20 +150,37 @@ async fn settle_epoch(shard: &Shard, device: &DeviceId, hello: &Hello) -> Result
             format!("epoch {} is not the device's newest, {current}; say hello with epoch 0", hello.epoch);
         return Err(Ending::new(CloseCode::StaleEpoch, text).into());
     }
-    let located = shard.uplink.locate(device, current, LOCATE_PATIENCE).await;
-    let head = located.map_err(|unavailable| self::unavailable(&unavailable.to_string()))?;
+    let head = locate(shard, device, current).await?;
     if head >= hello.next {
         // It numbers frames that are durable already: it lost its memory. In this epoch its new frames would be
         // taken for old ones and vanish.
         return Ok((grant_epoch(shard, device).await?, Seq::FIRST));
     }
-    Ok((current, head.max(hello.acked).next()))
+    if hello.acked > head {
+        // The journal was restored from an older copy, or the device is mistaken. What it no longer holds it has
+        // to skip, so that readers see the gap.
+        tracing::warn!(%device, epoch = %current, %head, acked = %hello.acked, "a device knows of an ack above its head");
+    }
+    Ok((current, head.next()))
 }
 
+/// A new epoch that has no frames yet. The registry's next one has some if the registry is younger than the journal:
+/// made anew, or restored from a backup. New frames would then be taken for those.
 async fn grant_epoch(shard: &Shard, device: &DeviceId) -> Result<Epoch, Ended> {
-    let epoch = registry(shard.context.registry.grant_epoch(device)).await?;
-    shard.context.metrics.epochs_granted.inc();
-    Ok(epoch)
+    for _ in 0..GRANTS_MAX {
+        let epoch = registry(shard.context.registry.grant_epoch(device)).await?;
+        shard.context.metrics.epochs_granted.inc();
+        if locate(shard, device, epoch).await? == Seq::ZERO {
+            return Ok(epoch);
+        }
+        tracing::warn!(%device, %epoch, "the journal has frames of an epoch that was just granted: is the registry an old one?");
+    }
+    Err(unavailable("the registry is far behind the journal; it catches up with every attempt"))
+}
+
+async fn locate(shard: &Shard, device: &DeviceId, epoch: Epoch) -> Result<Seq, Ended> {
+    let located = shard.uplink.locate(device, epoch, LOCATE_PATIENCE).await;
+    located.map_err(|error| unavailable(&error.to_string()))
 }
 
 async fn registry<T>(work: impl Future<Output = Result<T, RegistryError>>) -> Result<T, Ended> {

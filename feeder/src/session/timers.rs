@@ -16,6 +16,8 @@ pub struct Timers {
     ping_due: Instant,
     pong_due: Option<Instant>,
     blocked_since: Option<Instant>,
+    /// When the session itself wants to look again.
+    look_at: Option<Instant>,
 }
 
 /// What a deadline asks for.
@@ -38,6 +40,7 @@ impl Timers {
             ping_due,
             pong_due: None,
             blocked_since: None,
+            look_at: None,
         }
     }
 
@@ -55,8 +58,9 @@ impl Timers {
         }
     }
 
-    /// Makes the timer fire at `at`, if it would fire later.
+    /// Makes the timer fire at `at` at the latest.
     pub fn wake_at(&mut self, at: Instant) {
+        self.look_at = Some(at);
         if at < self.sleep.deadline() {
             self.sleep.as_mut().reset(at);
         }
@@ -78,7 +82,7 @@ impl Timers {
 
     fn next(&self, config: &Config) -> Instant {
         let blocked = self.blocked_since.map(|since| since + config.slow_reader_timeout);
-        [self.pong_due, blocked].into_iter().flatten().fold(self.ping_due, Instant::min)
+        [self.pong_due, blocked, self.look_at].into_iter().flatten().fold(self.ping_due, Instant::min)
     }
 
     fn due(&mut self, now: Instant, config: &Config, reads: bool) -> Option<Due> {
@@ -93,6 +97,7 @@ impl Timers {
             }
             self.pong_due = Some(now + config.pong_timeout);
         }
+        self.look_at.take_if(|at| now >= *at);
         if now >= self.ping_due {
             self.ping_due = now + config.ping_interval;
             if self.blocked_since.is_none() {

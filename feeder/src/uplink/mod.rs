@@ -30,6 +30,8 @@ use crate::scheduler::Scheduler;
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
+const LOCATES_PRUNE_MIN: usize = 64;
+
 /// No eater answered in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no eater can be reached: start one, or check the address given with --eater")]
@@ -45,6 +47,8 @@ pub struct Uplink {
     came_up: Notify,
     locates: RefCell<HashMap<u32, oneshot::Sender<Seq>>>,
     next_query: Cell<u32>,
+    /// So many questions wait that those nobody waits for any more are looked for.
+    prune_at: Cell<usize>,
     batch_bytes: usize,
     batch_bytes_max: usize,
     context: Arc<Context>,
@@ -72,6 +76,7 @@ impl Uplink {
             came_up: Notify::new(),
             locates: RefCell::default(),
             next_query: Cell::new(0),
+            prune_at: Cell::new(LOCATES_PRUNE_MIN),
             batch_bytes: config.batch_bytes,
             // A batch that holds nothing else may hold one item as large as a message.
             batch_bytes_max: config.batch_bytes.max(config.message_bytes_max) + 4096,
@@ -134,7 +139,10 @@ impl Uplink {
         link::encode(&LinkMessage::Locate { query, epoch, device: device.as_str() }, control);
         let (sender, receiver) = oneshot::channel();
         let mut locates = self.locates.borrow_mut();
-        locates.retain(|_, waiting| !waiting.is_closed());
+        if locates.len() >= self.prune_at.get() {
+            locates.retain(|_, waiting| !waiting.is_closed());
+            self.prune_at.set(2 * locates.len().max(LOCATES_PRUNE_MIN));
+        }
         locates.insert(query, sender);
         self.work.notify_one();
         Some(receiver)
