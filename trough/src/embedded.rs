@@ -69,7 +69,7 @@ pub async fn start(
     let eater = trough_eater::run(LinkListener::Local(links), sockets.api, eater, eater_config);
     let eater_shutdown = after_feeder.clone();
     let mut eater = shutdown.tasks.spawn(async move {
-        let result = eater.await.context("the eater cannot go on");
+        let result = eater.await.context("the eater failed");
         eater_shutdown.finish().await;
         result
     });
@@ -93,7 +93,7 @@ pub async fn start(
     };
     let feeder = trough_feeder::run(sockets.devices, EaterAddress::Local(connector), feeder, config);
     let feeder = shutdown.tasks.spawn(async move {
-        let result = feeder.await.context("the feeder cannot go on");
+        let result = feeder.await.context("the feeder failed");
         after_feeder.begin();
         result
     });

@@ -77,6 +77,12 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// `1 line`, `2,000 lines`.
+pub fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", grouped(number))
+}
+
 /// A time as RFC 3339, to the second: for tables.
 pub fn instant(at: trough_protocol::Micros) -> String {
     i64::try_from(at)

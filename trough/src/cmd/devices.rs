@@ -165,8 +165,8 @@ async fn import(data: DataDirArgs, file: String) -> Result<(), CliError> {
     let registry = registry::open(&data.data_dir, Missing::Create)?;
     let added = registry.import_devices(devices).await?;
     output::note(format!(
-        "{} devices were added; their tokens are shown this once",
-        output::grouped(added.len() as u64)
+        "{} added; the tokens are shown this once",
+        output::counted(added.len() as u64, "device")
     ));
     let mut csv = String::from("id,token\n");
     for (id, token) in &added {

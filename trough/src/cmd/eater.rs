@@ -86,6 +86,6 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     let mut config = trough_eater::Config::new(registry::journal_dir(data_dir));
     config.api.linger = linger;
     let eater = trough_eater::run(LinkListener::Tcp(links.into_std()?), api, parts, config);
-    let eater = shutdown.tasks.spawn(async move { eater.await.context("the eater cannot go on") });
+    let eater = shutdown.tasks.spawn(async move { eater.await.context("the eater failed") });
     Ok(service::run_to_end(vec![("eater", eater)], shutdown).await?)
 }

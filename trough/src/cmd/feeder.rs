@@ -85,6 +85,6 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     };
     let eater = EaterAddress::Tcp(eater.to_string());
     let feeder = trough_feeder::run(devices, eater, parts, config);
-    let feeder = shutdown.tasks.spawn(async move { feeder.await.context("the feeder cannot go on") });
+    let feeder = shutdown.tasks.spawn(async move { feeder.await.context("the feeder failed") });
     Ok(service::run_to_end(vec![("feeder", feeder)], shutdown).await?)
 }

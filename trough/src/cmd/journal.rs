@@ -14,7 +14,7 @@ use crate::cli::DataDirArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
-use crate::output::{self, grouped};
+use crate::output::{self, counted};
 use crate::{opt, registry};
 
 /// What to do with a journal.
@@ -53,8 +53,9 @@ async fn check(args: JournalArgs) -> Result<(), CliError> {
     match inspection.damage.len() {
         0 => Ok(()),
         places => Err(anyhow!(
-            "{places} places are damaged: restore the files from a copy, or set the places aside with `trough \
-             journal repair`"
+            "the journal is damaged ({}): restore it from a copy, or set the damage aside with `trough journal \
+             repair`",
+            counted(places as u64, "place")
         )
         .into()),
     }
@@ -65,7 +66,7 @@ async fn repair(args: JournalArgs) -> Result<(), CliError> {
     show(&inspection, args.json)?;
     output::note(match inspection.damage.len() {
         0 => "there was nothing to repair".to_owned(),
-        places => format!("{places} places were set aside; the eater can be started"),
+        places => format!("{} set aside; the eater can be started", counted(places as u64, "place")),
     });
     Ok(())
 }
@@ -86,11 +87,11 @@ fn show(inspection: &Inspection, json: bool) -> Result<(), CliError> {
         return output::json(&InspectionJson::of(inspection));
     }
     output::line(format_args!(
-        "{} files, {} bytes, {} whole frames, {} damaged places",
-        grouped(inspection.files as u64),
-        grouped(inspection.bytes),
-        grouped(inspection.frames),
-        inspection.damage.len()
+        "{}, {}, {}, {}",
+        counted(inspection.files as u64, "file"),
+        counted(inspection.bytes, "byte"),
+        counted(inspection.frames, "whole frame"),
+        counted(inspection.damage.len() as u64, "damaged place")
     ))?;
     for Damage { file, from, to, found, losses } in &inspection.damage {
         output::line(format_args!("\n{}, bytes {from} to {to}: {found}", file.display()))?;

@@ -18,7 +18,7 @@ use super::lines::{Block, read_blocks};
 use super::state::SendState;
 use crate::error::CliError;
 use crate::http;
-use crate::output::{grouped, note};
+use crate::output::{counted, grouped, note};
 use crate::progress::Progress;
 
 /// How long an interrupted run waits for what it has sent.
@@ -206,22 +206,26 @@ impl Sender {
         if (sent, flushed) != (Ended::Input, Ended::Input) {
             let again = match self.settings.state {
                 Some(_) => "run it again with the same input to go on",
-                None => "lines behind them were not sent, or may not have arrived",
+                None => "those behind may or may not have arrived",
             };
-            bail!("interrupted when {} lines were durable; {again}", grouped(self.device.acked().0));
+            bail!("interrupted with {} durable; {again}", counted(self.device.acked().0, "line"));
         }
         if self.lines < earlier {
             bail!(
-                "the input has {} lines, and {} were sent before: is it the same input?",
-                grouped(self.lines),
+                "the input has {}, and {} were sent before: is it the same input?",
+                counted(self.lines, "line"),
                 grouped(earlier)
             );
         }
         Ok(match earlier {
-            0 => format!("{} lines, all durable", grouped(self.lines)),
+            0 => format!("{}, all durable", counted(self.lines, "line")),
             _ => {
                 let now = grouped(self.lines - earlier);
-                format!("{} lines, all durable: {now} now, {} before", grouped(self.lines), grouped(earlier))
+                format!(
+                    "{}, all durable: {now} now, {} before",
+                    counted(self.lines, "line"),
+                    grouped(earlier)
+                )
             }
         })
     }

@@ -139,7 +139,7 @@ fn a_shorter_input_and_a_second_sender_are_noticed() {
     let send = format!("send --url {} --token {token} --state s", up.devices);
     place.pipe(&send, "a\nb\nc\n").ok();
     let stderr = place.pipe(&send, "a\n").failed(1);
-    assert!(stderr.contains("has 1 lines, and 3 were sent before"), "{stderr}");
+    assert!(stderr.contains("has 1 line, and 3 were sent before"), "{stderr}");
 
     let mut first = Running(place.command(send.split(' ')).stdin(Stdio::piped()).spawn().unwrap());
     let mut stdin = first.0.stdin.take().unwrap();
