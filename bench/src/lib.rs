@@ -58,7 +58,13 @@ pub enum Step {
 ///
 /// # Errors
 /// A server, a session or a check fails; figures are never an error.
-pub async fn run(steps: &[Step], means: &Means, threads: usize, tell: Tell<'_>) -> Result<Report> {
+pub async fn run(
+    steps: &[Step],
+    means: &Means,
+    machine: Machine,
+    threads: usize,
+    tell: Tell<'_>,
+) -> Result<Report> {
     let say = &|text: &str| tell(News::Stage(text));
     let mut runs = Vec::new();
     for step in steps {
@@ -74,5 +80,5 @@ pub async fn run(steps: &[Step], means: &Means, threads: usize, tell: Tell<'_>) 
         tell(News::Done(&run));
         runs.push(run);
     }
-    Ok(Report::new(Machine::look(&means.dir), runs))
+    Ok(Report::new(machine, runs))
 }

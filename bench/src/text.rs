@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use crate::idle::IdleFigures;
 use crate::load::Arrivals;
-use crate::machine::Machine;
+use crate::machine::{DiskProbe, Machine};
 use crate::measure::{Latencies, LoadFigures, Shape};
 use crate::read::ReadFigures;
 use crate::report::{Ratio, Report, Run};
@@ -33,9 +33,13 @@ impl Display for Report {
 
 impl Display for Machine {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { trough, rustc, build, cores, processor, memory_bytes, kernel, filesystem } = self;
+        let Self { trough, rustc, build, cores, processor, memory_bytes, kernel, filesystem, disk } = self;
         let memory = *memory_bytes as f64 / MIB / 1024.0;
         writeln!(f, "{cores} cores ({processor}), {memory:.0} GiB, Linux {kernel}, data on {filesystem}")?;
+        if let Some(DiskProbe { fdatasync_p50_us, fdatasync_p99_us }) = disk {
+            let [p50, p99] = [fdatasync_p50_us, fdatasync_p99_us].map(|us| us / 1000.0);
+            writeln!(f, "an append of 4 KiB and its fdatasync: p50 {p50:.2} ms, p99 {p99:.2} ms")?;
+        }
         write!(f, "trough {trough}, {build} build, {rustc}")
     }
 }

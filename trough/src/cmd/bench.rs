@@ -198,7 +198,7 @@ async fn run(steps: Vec<Step>, dir: PathBuf, threads: usize, json: bool) -> Resu
         News::Done(_) => {}
     };
     let report = tokio::select! {
-        report = trough_bench::run(&steps, &means, threads, &tell) => report,
+        report = trough_bench::run(&steps, &means, machine, threads, &tell) => report,
         // Dropping the work kills the servers and removes their data.
         () = shutdown.draining.cancelled() => Err(anyhow!("the bench was interrupted")),
     };
