@@ -39,6 +39,24 @@ pub(super) struct Loss {
     pub last: Seq,
 }
 
+impl Loss {
+    /// The numbers, as the index has them.
+    pub(super) fn run(&self, received_at: Micros, offset: u64) -> Run {
+        Run {
+            epoch: self.epoch,
+            first: self.first,
+            count: self.last.0 - self.first.0 + 1,
+            min_ts: 0,
+            max_ts: 0,
+            received_at,
+            offset: u32::try_from(offset).unwrap_or(u32::MAX),
+            len: 0,
+            crc: 0,
+            kind: Kind::Damaged,
+        }
+    }
+}
+
 /// Damaged bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Piece {
@@ -88,21 +106,10 @@ impl Aside {
     /// The losses, as the index has them. Each gets an offset of its own within its piece.
     pub(super) fn runs(&self) -> impl Iterator<Item = (&DeviceId, Run)> {
         self.pieces.iter().flat_map(|piece| {
-            (piece.from..).zip(&piece.losses).map(|(offset, loss)| {
-                let run = Run {
-                    epoch: loss.epoch,
-                    first: loss.first,
-                    count: loss.last.0 - loss.first.0 + 1,
-                    min_ts: 0,
-                    max_ts: 0,
-                    received_at: piece.received_at,
-                    offset: u32::try_from(offset).unwrap_or(u32::MAX),
-                    len: 0,
-                    crc: 0,
-                    kind: Kind::Damaged,
-                };
-                (&loss.device, run)
-            })
+            let offsets = piece.from..;
+            offsets
+                .zip(&piece.losses)
+                .map(|(offset, loss)| (&loss.device, loss.run(piece.received_at, offset)))
         })
     }
 

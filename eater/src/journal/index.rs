@@ -138,6 +138,7 @@ impl Index {
     }
 
     /// The files that are in memory, with their devices by id, for sealing.
+    #[expect(clippy::type_complexity, reason = "a file and its devices; a name would not say more")]
     pub(super) fn rolled_file(&self, id: u64) -> Option<(Arc<OpenFile>, Vec<(DeviceId, u32)>)> {
         let file = self.rolled.iter().find(|file| file.id == id)?.clone();
         let mut devices: Vec<(DeviceId, u32)> =

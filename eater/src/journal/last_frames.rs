@@ -138,10 +138,10 @@ fn read(shared: &Arc<Shared>, device: &DeviceId, last: ChannelLast) -> Result<Op
             bytes: chunk.bytes.slice(..len),
         })
     };
-    if let Some(chunk) = chunk_at(shared, device, &last)? {
-        if let Some(frame) = frame(&chunk) {
-            return Ok(Some(frame));
-        }
+    if let Some(chunk) = chunk_at(shared, device, &last)?
+        && let Some(frame) = frame(&chunk)
+    {
+        return Ok(Some(frame));
     }
     // The run is damaged, or its file is gone: another copy will do.
     let range = ScanRange { after: Some((last.epoch, Seq(last.seq.0 - 1))), ..ScanRange::default() };

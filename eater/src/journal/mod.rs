@@ -32,6 +32,7 @@ mod names;
 mod open;
 mod queue;
 mod recovery;
+mod repair;
 mod run;
 mod scan;
 mod seal;
@@ -58,6 +59,7 @@ pub use error::{Closed, JournalError, ReadError};
 pub use metrics::JournalMetrics;
 pub use open::RecoveryReport;
 pub use queue::{CommitSink, Submission};
+pub use repair::{Damage, Inspection, Lost, check, repair};
 pub use scan::Scan;
 pub use view::{Chunk, Gap, GapKind, LastFrame, Order, ScanRange};
 

@@ -76,10 +76,6 @@ impl Queue {
         self.filled.notify_all();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
     /// Moves all that waits behind `into`; waits for some for at most `timeout`.
     pub(super) fn take(&self, into: &mut VecDeque<Submission>, timeout: Option<Duration>) -> Taken {
         let mut state = self.lock();

@@ -101,11 +101,6 @@ impl SimDisk {
         self.state().stopped
     }
 
-    /// Successful syncs of files so far.
-    pub fn syncs(&self) -> u64 {
-        self.state().syncs
-    }
-
     /// The process died, the machine did not.
     pub fn kill(&self) {
         let mut state = self.state();

@@ -20,14 +20,14 @@ use super::RecoveryReport;
 use super::aside::Aside;
 use super::disk::Disk;
 use super::error::JournalError;
-use super::names::{self, Kind};
+use super::names;
 use super::seal::write_index;
 use super::shared::Shared;
 use super::table::Table;
 use super::writer::Active;
 use replay::{cover, replay};
 
-pub(super) use chain::{Chain, Link, read_chain};
+use chain::{Chain, Link, read_chain};
 
 /// Where the committer goes on.
 pub(super) struct Recovered {
@@ -217,9 +217,4 @@ fn cut(link: &Link, end: u64) -> u64 {
         tracing::warn!(file = link.header.file_id, %error, "the surplus of a journal file stays");
     }
     link.size - end
-}
-
-/// The ids of the files that have something set aside.
-pub(super) fn damaged_ids(names: &[String]) -> Vec<u64> {
-    names::ids(names, Kind::Damaged)
 }

@@ -103,7 +103,7 @@ fn acknowledged_is_readable_whatever_happens() {
 }
 
 /// A journal with all kinds of files, closed properly.
-fn closed_world(seed: u64) -> World {
+pub fn closed_world(seed: u64) -> World {
     let mut world = World::new(seed);
     world.conflicts = false;
     for _ in 0..3 {
@@ -123,7 +123,7 @@ fn closed_world(seed: u64) -> World {
 }
 
 /// What is readable, and whether something was reported damaged.
-fn read_all(world: &World, order: Order) -> (Model, bool) {
+pub fn read_all(world: &World, order: Order) -> (Model, bool) {
     let core = world.core.as_ref().unwrap();
     let (mut model, mut damaged) = (Model::default(), false);
     for device in DEVICES {
@@ -186,7 +186,7 @@ fn a_flipped_bit_is_never_wrong_data() {
     assert!(refused > 0 && reported > 0 && harmless > 0);
 }
 
-fn names_of(world: &World) -> Vec<String> {
+pub fn names_of(world: &World) -> Vec<String> {
     use crate::journal::disk::Disk;
     let mut names = world.disk.list().unwrap();
     names.retain(|name| names::parse(name).is_some());

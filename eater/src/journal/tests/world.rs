@@ -183,7 +183,9 @@ impl World {
             let scan = Scan::new(core.shared.clone(), device, ScanRange::default());
             let frames = frames_of(scan, false);
             assert!(frames.is_sorted_by(|a, b| a.0 < b.0), "seed {}: once and in order", self.seed);
-            shown.frames.extend(frames.into_iter().map(|((epoch, seq), frame)| ((device, epoch, seq), frame)));
+            shown
+                .frames
+                .extend(frames.into_iter().map(|((epoch, seq), frame)| ((device, epoch, seq), frame)));
             for gap in gaps::page(&core.shared, device, None, usize::MAX).unwrap() {
                 shown.skips.extend((gap.first.0..=gap.last.0).map(|seq| (device, gap.epoch.0, seq)));
             }
