@@ -61,6 +61,8 @@ class Device:
             self.epoch, self.acked = epoch, 0  # what is held is numbered from 1 by that
         self.ack(resume - 1)
         self.sent = self.acked
+        if resume <= self.acked:  # the server's storage is an older copy, and those frames are gone here
+            return struct.pack("<BQQB", SKIP, resume, self.acked, 3)
 
     def messages(self):
         """Frames messages for what was not sent, as far as the window allows."""
@@ -164,7 +166,8 @@ def session(device, web, lines):
     while True:
         for message in web.messages():
             if message[0] == WELCOME:
-                device.welcome(message)
+                if skip := device.welcome(message):
+                    web.send(skip)
                 welcomed = True
             elif message[0] == ACK:
                 device.ack(struct.unpack_from("<Q", message, 1)[0])
