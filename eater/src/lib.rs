@@ -83,12 +83,8 @@ pub async fn run(
     config: Config,
 ) -> Result<(), RunError> {
     let Parts { registry, catalog, clock, health, metrics, shutdown } = parts;
-    let journal_parts = JournalParts {
-        clock: clock.clone(),
-        catalog,
-        health: health.clone(),
-        metrics: metrics.journal,
-    };
+    let journal_parts =
+        JournalParts { clock: clock.clone(), catalog, health: health.clone(), metrics: metrics.journal };
     let opening = tokio::task::spawn_blocking(move || Journal::open(config.journal, journal_parts));
     let (journal, report) = opening.await.map_err(|_| RunError::Panicked("journal"))??;
     tracing::info!(
@@ -101,7 +97,8 @@ pub async fn run(
     );
 
     let ingest = start_ingest(links, journal.clone(), config.budget_bytes, metrics.ingest, &shutdown)?;
-    let state = ApiState { journal: journal.clone(), registry, clock, health: health.clone(), metrics: metrics.api };
+    let state =
+        ApiState { journal: journal.clone(), registry, clock, health: health.clone(), metrics: metrics.api };
     let readers = tokio::spawn(api::serve(api, state, config.api, shutdown.clone()));
     health.set_ready();
     shutdown.draining.cancelled().await;

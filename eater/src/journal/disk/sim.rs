@@ -34,7 +34,6 @@ struct State {
     /// Operations until the machine stops; the last one is half done.
     fuse: Option<u64>,
     stopped: bool,
-    syncs: u64,
     inodes: Vec<Inode>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
@@ -77,7 +76,6 @@ impl SimDisk {
             faults: Faults::default(),
             fuse: None,
             stopped: false,
-            syncs: 0,
             inodes: Vec::new(),
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
@@ -327,7 +325,6 @@ impl DiskFile for SimFile {
         if shrunk {
             inode.disk.truncate(inode.cache.len());
         }
-        state.syncs += 1;
         Ok(())
     }
 
