@@ -64,7 +64,7 @@ impl Figures {
 
   connect     {connect:.2} s for {buses} sessions
   replay      {replay:.2} s, {replay_rate} frames/s, each on disk before its ack
-  ack         p50 {p50:.1} ms, p99 {p99:.1} ms, with {in_flight} frames of each bus in flight
+  ack         p50 {p50:.1} ms, p99 {p99:.1} ms, at full speed, {in_flight} frames of each bus in flight
   read back   {read:.2} s, {read_rate} frames/s over HTTP",
             frames = grouped(self.frames_durable),
             buses = self.buses,

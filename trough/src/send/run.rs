@@ -58,15 +58,16 @@ pub async fn run(settings: Settings) -> Result<(), CliError> {
     config.backoff_max = RETRY_MAX;
     config.resume = saved.as_ref().map(|saved| ResumeState {
         epoch: saved.epoch(),
-        acked: saved.acked(),
+        // Not what the file knows to be durable: the whole input is here, so if the server was restored from an
+        // older copy, it gets again what it has lost.
+        acked: Seq::ZERO,
         sent: saved.sent(),
     });
     let device = Arc::new(Device::start(config).context("cannot start sending")?);
     let progress = Arc::new(Progress::new("sending", "lines durable", None));
     let told = tokio::spawn(tell(device.events(), progress.clone()));
     let counted = tokio::spawn(count(device.clone(), progress.clone()));
-    let known = saved.as_ref().map_or(Seq::ZERO, SendState::acked);
-    let mut sender = Sender { settings, device, saved, known, first: Seq::FIRST, lines: 0 };
+    let mut sender = Sender { settings, device, saved, first: Seq::FIRST, lines: 0 };
     let sent = sender.send(&shutdown).await;
     let flushed = sender.flush(&sent, &shutdown).await;
     told.abort();
@@ -90,8 +91,6 @@ struct Sender {
     settings: Settings,
     device: Arc<Device>,
     saved: Option<SendState>,
-    /// The lines up to here were durable when the state was last written; they are not given to the device.
-    known: Seq,
     /// The first line that is not durable already.
     first: Seq,
     /// Lines read so far.
@@ -140,6 +139,14 @@ impl Sender {
                          same device, stop and use a file of its own",
                     );
                 }
+                if self.device.acked() < saved.acked() {
+                    note(format_args!(
+                        "note: {} were durable, and the server has {}; it was restored from an older copy, or is \
+                         another one; it gets the rest again",
+                        counted(saved.acked().0, "line"),
+                        grouped(self.device.acked().0)
+                    ));
+                }
                 saved.acknowledge(self.device.acked());
             }
             (None, Some(path)) => self.saved = Some(SendState::create(path, self.device.epoch(), &id)?),
@@ -164,9 +171,6 @@ impl Sender {
         for line in block.lines() {
             self.lines += 1;
             let seq = Seq(self.lines);
-            if seq <= self.known {
-                continue;
-            }
             let ts = self.saved.as_ref().and_then(|saved| saved.ts(seq)).unwrap_or(now);
             let channel = self.settings.channel.as_str();
             let frame = Frame { ts, channel, content_type, payload: line };

@@ -106,7 +106,7 @@ impl SendState {
         self.content.epoch
     }
 
-    /// Known to be durable: these lines need not be looked at again.
+    /// Known to be durable when the file was written, or since.
     pub fn acked(&self) -> Seq {
         self.content.acked
     }

@@ -146,13 +146,14 @@ pub struct Up {
 
 impl Up {
     pub fn start(place: &Place) -> Self {
-        Self::listen(place, "127.0.0.1:0")
+        Self::listen(place, "127.0.0.1:0", &[])
     }
 
-    /// With the devices' port at this address.
-    pub fn listen(place: &Place, devices: &str) -> Self {
+    /// With the devices' port at this address, and further options.
+    pub fn listen(place: &Place, devices: &str, more: &[&str]) -> Self {
         let any = "127.0.0.1:0";
-        let mut command = place.command(["up", "--listen", devices, "--api", any, "--admin", any]);
+        let words = ["up", "--listen", devices, "--api", any, "--admin", any];
+        let mut command = place.command(words.iter().chain(more));
         command.stderr(Stdio::inherit());
         let mut process = Running(command.spawn().unwrap());
         let lines = lines_of(process.0.stdout.take().unwrap());

@@ -107,7 +107,7 @@ fn a_server_that_is_killed_again_and_again_has_every_line_once() {
         if n % (LINES / KILLS) == LINES / KILLS / 2 {
             up.process.signal(Signal::KILL);
             up.process.wait();
-            up = Up::listen(&place, &port);
+            up = Up::listen(&place, &port, &[]);
         }
     }
     drop(stdin);
@@ -116,6 +116,45 @@ fn a_server_that_is_killed_again_and_again_has_every_line_once() {
     for (n, (_, seq, text)) in (1..).zip(&frames) {
         assert_eq!((*seq, text), (n, &format!("line {n}")));
     }
+}
+
+#[test]
+fn a_server_restored_from_an_older_copy_gets_the_rest_again() {
+    let place = Place::new();
+    let copy = |from: &str, to: &str| {
+        assert!(
+            std::process::Command::new("cp")
+                .arg("-a")
+                .args([place.join(from), place.join(to)])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    let stop = |mut up: Up| {
+        up.process.signal(Signal::TERM);
+        up.process.wait();
+    };
+    let up = Up::start(&place);
+    let (token, reader) = devices(&place);
+    let send =
+        |up: &Up, lines| place.pipe(&format!("send --url {} --token {token} --state s", up.devices), lines);
+    send(&up, "1\n2\n").ok();
+    stop(up);
+    copy("trough-data", "older");
+    let up = Up::start(&place);
+    send(&up, "1\n2\n3\n4\n").ok();
+    stop(up);
+    std::fs::remove_dir_all(place.join("trough-data")).unwrap();
+    copy("older", "trough-data");
+
+    let up = Up::start(&place);
+    let output = send(&up, "1\n2\n3\n4\n5\n");
+    assert!(output.stderr.contains("4 lines were durable, and the server has 2"), "{output:#?}");
+    output.ok();
+    let texts: Vec<_> =
+        stored(&place, &up, "bus-1", &reader, 5).into_iter().map(|(_, _, text)| text).collect();
+    assert_eq!(texts, ["1", "2", "3", "4", "5"]);
 }
 
 #[test]

@@ -27,6 +27,17 @@ fn it_says_what_to_do_next_and_that_works() {
 }
 
 #[test]
+fn a_second_signal_cuts_the_drain_short() {
+    let place = Place::new();
+    let mut up = Up::listen(&place, "127.0.0.1:0", &["--linger", "600", "--grace", "900"]);
+    up.process.signal(Signal::INT);
+    let url = format!("health --url {}", up.admin);
+    eventually("it says that it drains", || place.run(&url).stdout.contains("draining"));
+    up.process.signal(Signal::INT);
+    assert_eq!(up.process.wait().code(), Some(1), "what was cut short is no success");
+}
+
+#[test]
 fn a_second_one_names_every_address_and_the_journal_in_use() {
     let place = Place::new();
     let up = Up::start(&place);
