@@ -25,6 +25,8 @@ use crate::tickets;
 
 /// Where tickets are fetched.
 pub const PATH_TICKETS: &str = "/v1/tickets";
+/// How long a device waits for a link that is just being opened: after a start, or when the eater has restarted.
+const LINK_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the registry may take to check a token.
 const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -77,7 +79,7 @@ async fn open_session(
     let upgrade = Upgrade::of(&request)?;
     let grant = authenticate(shard, &credential(&request)?).await?;
     let context = &shard.context;
-    if !shard.uplink.is_up() {
+    if !shard.uplink.is_up_within(LINK_PATIENCE).await {
         return Err(unavailable("no_eater", "no eater can be reached now; come back when Retry-After says"));
     }
     let permit = context.sessions.clone().try_acquire_owned().map_err(|_| {

@@ -89,6 +89,11 @@ impl Uplink {
         self.live.borrow().as_ref().is_some_and(|live| live.farewell.is_none())
     }
 
+    /// Whether a link is up now, or comes up within `patience`. Cancel-safe.
+    pub async fn is_up_within(&self, patience: Duration) -> bool {
+        self.is_up() || tokio::time::timeout(patience, self.wait_until_up()).await.is_ok()
+    }
+
     /// Says that `flow` has something to send.
     pub fn schedule(&self, flow: &Rc<Flow>) {
         if self.scheduler.borrow_mut().add(flow) {
