@@ -172,6 +172,17 @@ pub fn check_frames(bytes: &[u8], payload_max: usize) -> Result<FramesSummary, W
     Ok(summary)
 }
 
+/// Ts, channel and encoded length of the frame at the front of `bytes`, for who goes through many frames that
+/// were checked before and wants little of each. `None` if the bytes end early; nothing else is looked at.
+pub fn skim(bytes: &[u8]) -> Option<(Micros, &[u8], usize)> {
+    let (header, rest) = bytes.split_at_checked(FRAME_HEADER_BYTES)?;
+    let (len, fields) = header.split_at(4);
+    let len = 4 + u32::from_le_bytes(len.try_into().ok()?) as usize;
+    let ts = u64::from_le_bytes(fields[..8].try_into().ok()?);
+    let channel = rest.get(..usize::from(fields[8]))?;
+    (FRAME_HEADER_BYTES + channel.len() <= len && len <= bytes.len()).then_some((ts, channel, len))
+}
+
 /// The frames of `bytes` in order; stops after the first fault.
 pub fn frames(bytes: &[u8]) -> impl Iterator<Item = Result<FrameRef<'_>, WireError>> {
     let mut rest = bytes;

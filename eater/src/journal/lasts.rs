@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use trough_protocol::frame::FrameRef;
-use trough_protocol::limits::FRAME_BYTES_MAX;
+use trough_protocol::frame::skim;
 use trough_protocol::{Channel, Seq};
 
 use super::run::Run;
@@ -23,25 +22,24 @@ impl Lasts {
     pub(super) fn note(&mut self, run: &Run, data: &[u8]) {
         let mut rest = data;
         // Frames of one channel often stand together: the last of them is all that counts.
-        let mut candidate: Option<(FrameRef<'_>, LastAt)> = None;
+        let mut candidate: Option<(&[u8], LastAt)> = None;
         for seq in run.first.0..=run.last().0 {
-            let before = rest.len();
             // What the feeder let through is whole; a count that the data does not hold ends the run early.
-            let Ok(frame) = FrameRef::decode(&mut rest, FRAME_BYTES_MAX) else { break };
-            let offset = run.offset + bytes(data.len() - before);
-            let len = bytes(before - rest.len());
+            let Some((ts, name, len)) = skim(rest) else { break };
+            let offset = run.offset + bytes(data.len() - rest.len());
+            rest = &rest[len..];
+            let len = bytes(len);
             match &mut candidate {
-                Some((held, last)) if held.channel == frame.channel => {
-                    (last.seq, last.ts, last.offset, last.len) = (Seq(seq), frame.ts, offset, len);
+                Some((held, last)) if *held == name => {
+                    (last.seq, last.ts, last.offset, last.len) = (Seq(seq), ts, offset, len);
                 }
                 _ => {
-                    if let Some((_, last)) = candidate.take() {
-                        self.put(last);
-                    }
-                    let channel = Channel::new(frame.channel).expect("decode checked it");
+                    let Ok(channel) = Channel::check(name).and_then(Channel::new) else { break };
                     let (epoch, received_at) = (run.epoch, run.received_at);
-                    let (seq, ts) = (Seq(seq), frame.ts);
-                    candidate = Some((frame, LastAt { channel, epoch, seq, ts, received_at, offset, len }));
+                    let last = LastAt { channel, epoch, seq: Seq(seq), ts, received_at, offset, len };
+                    if let Some((_, done)) = candidate.replace((name, last)) {
+                        self.put(done);
+                    }
                 }
             }
         }

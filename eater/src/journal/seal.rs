@@ -13,7 +13,7 @@ use super::memory::OpenFile;
 use super::names;
 use super::shared::Shared;
 use super::table::{self, Header, LastAt};
-use super::walk::{Walk, WalkError, find_voucher, for_each_run};
+use super::walk::{Walk, WalkError, find_voucher};
 
 /// Seals a rolled file of `len` bytes. A file that is not there, as it was sealed already, is passed over.
 ///
@@ -67,13 +67,15 @@ fn last_frames(
     let data = disk.open(&names::journal(file.id))?;
     let mut walk = Walk::new(data.clone(), (file.id, file.nonce), len, aside);
     loop {
-        match walk.next() {
-            Ok(None) => break,
-            Ok(Some(group)) => for_each_run(&group, aside, |device, run, data| {
-                if let Some(number) = numbers.get(device).filter(|_| run.is_frames()) {
-                    lasts.entry(*number).or_default().note(&run, data);
-                }
-            }),
+        // Of a damaged group the runs before the damage are noted too, which is right: they are whole.
+        let next = walk.next_runs(|device, run, data| {
+            if let Some(number) = numbers.get(device).filter(|_| run.is_frames()) {
+                lasts.entry(*number).or_default().note(&run, data);
+            }
+        });
+        match next {
+            Ok(false) => break,
+            Ok(true) => {}
             Err(WalkError::Io(error)) => return Err(error),
             Err(WalkError::Fault(fault)) => {
                 // It was whole when it was written. Readers will be told; here only a last frame may be missed.

@@ -95,6 +95,30 @@ impl<'a> Walk<'a> {
         Ok(Some(group))
     }
 
+    /// As [`Walk::next`], and calls `visit` with each run: device, run, data. One pass where they would take two;
+    /// but runs before a fault have been visited by then.
+    pub(super) fn next_runs(&mut self, mut visit: impl FnMut(&str, Run, &[u8])) -> Result<bool, WalkError> {
+        if !self.aside.is_empty() {
+            let next = self.next()?;
+            return Ok(next.is_some_and(|group| {
+                for_each_run(&group, self.aside, visit);
+                true
+            }));
+        }
+        if self.at >= self.end {
+            return Ok(false);
+        }
+        let group = self.read_group()?;
+        let visited = for_each_batch(&group, self.aside, |at, bytes| {
+            let fault = |error: WireError| Fault { offset: at, found: error.to_string(), too_new: false };
+            visit_batch(&Batch::check(bytes).map_err(fault)?, at, &group, &mut visit);
+            Ok(())
+        });
+        visited.map_err(WalkError::Fault)?;
+        self.at = group.header.end();
+        Ok(true)
+    }
+
     /// The group at hand, its batches unread.
     pub(super) fn read_group(&mut self) -> Result<Group, WalkError> {
         let header = read_header(&mut self.window, self.at)?;
@@ -175,16 +199,23 @@ fn for_each_batch(
 pub(super) fn for_each_run(group: &Group, aside: &Aside, mut visit: impl FnMut(&str, Run, &[u8])) {
     let visited = for_each_batch(group, aside, |at, bytes| {
         let batch = Batch::check_directory(bytes).expect("the walk has checked the same bytes");
-        let batch_offset = u32::try_from(at).expect("a file is at most 4 GiB");
-        for run in batch.runs() {
-            let data = batch.data(&run);
-            if aside.covers(at + u64::from(run.offset)).is_none() {
-                visit(run.device, Run::new(&run, data, batch_offset, group.header.received_at), data);
+        visit_batch(&batch, at, group, &mut |device, run, data| {
+            if aside.covers(run.offset.into()).is_none() {
+                visit(device, run, data);
             }
-        }
+        });
         Ok(())
     });
     visited.expect("the walk has checked the same bytes");
+}
+
+/// Calls `visit` with each run of a batch that begins at `at`.
+fn visit_batch(batch: &Batch<'_>, at: u64, group: &Group, visit: &mut impl FnMut(&str, Run, &[u8])) {
+    let batch_offset = u32::try_from(at).expect("a file is at most 4 GiB");
+    for run in batch.runs() {
+        let data = batch.data(&run);
+        visit(run.device, Run::new(&run, data, batch_offset, group.header.received_at), data);
+    }
 }
 
 /// The first group header at `from` or later that belongs where it stands and vouches for bytes behind `from`.
