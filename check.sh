@@ -35,6 +35,7 @@ fi
 for component in rustfmt clippy; do
     cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
 done
+tests/install-servers.sh
 # Ten thousand connections need ten thousand descriptors.
 ulimit -Sn "$(ulimit -Hn)"
 cargo fetch --locked --quiet

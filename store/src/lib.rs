@@ -10,6 +10,8 @@ pub mod catalog;
 pub mod conformance;
 pub mod error;
 pub mod names;
+pub mod object_catalog;
+pub mod objects;
 pub mod registry;
 pub mod sqlite;
 pub mod token;
@@ -17,6 +19,8 @@ pub mod token;
 pub use catalog::{Catalog, ChannelLast, DeviceState, DeviceSummary, SealedFile};
 pub use error::{AuthError, CatalogError, RegistryError};
 pub use names::{Group, ReaderName};
+pub use object_catalog::ObjectCatalog;
+pub use objects::{ObjectKey, ObjectStore};
 pub use registry::{
     DeviceFilter, DeviceGrant, DeviceRecord, GroupAccess, NewDevice, NewReader, ReaderGrant, ReaderRecord,
     Registry, Scope,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::poll::{LATER, until};
 use crate::process::{Exit, Process, command};
 use crate::reader::{Reader, client};
+use crate::servers::{free_ports, own_ip};
 
 /// How a deployment is cut into processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +45,7 @@ impl Role {
     }
 }
 
-/// Where everything listens: the same over all restarts.
-///
-/// Each deployment has a loopback address of its own. A port that is free there stays free while its process is
-/// dead: outgoing connections on loopback come from 127.0.0.1, and no other test knows the address.
+/// Where everything listens: the same over all restarts, on a loopback address of its own ([`own_ip`]).
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
     /// For devices.
@@ -64,11 +62,7 @@ pub struct Addresses {
 
 impl Addresses {
     fn new() -> Self {
-        let [a, b, c] = rand::random::<[u8; 3]>();
-        // 127.0.0.0/16 is left to others.
-        let ip = Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254));
-        let listeners: [TcpListener; 5] = std::array::from_fn(|_| TcpListener::bind((ip, 0)).unwrap());
-        let [devices, api, links, admin, eater_admin] = listeners.map(|l| l.local_addr().unwrap());
+        let [devices, api, links, admin, eater_admin] = free_ports(own_ip());
         Self { devices, api, links, admin, eater_admin }
     }
 }

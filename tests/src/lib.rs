@@ -8,6 +8,7 @@
 //! - [`reader`]: what the API answers.
 //! - [`ledger`]: what was sent, and whether exactly that can be read.
 //! - [`data`]: the real data that is sent.
+//! - [`servers`]: memcached, a database, object stores, NGINX.
 //! - [`seed`] and [`poll`]: chance that can be repeated, and waiting without sleeping.
 //!
 //! Nothing here uses a mock, and no test waits for a fixed time to let something happen.
@@ -27,5 +28,6 @@ pub mod poll;
 pub mod process;
 pub mod reader;
 pub mod seed;
+pub mod servers;
 pub mod upgrade;
 pub mod wire;

@@ -13,6 +13,7 @@ use trough_protocol::link::LinkCode;
 use super::error::JournalError;
 use super::format::GROUP_HEADER_BYTES;
 use super::memory::OpenFile;
+use super::outage::Outage;
 use super::queue::{CommitSink, Submission, Taken};
 use super::run::{Located, Run};
 use super::shared::{PART, Shared};
@@ -47,7 +48,7 @@ pub(super) struct Committer {
     last_received: Micros,
     /// The last group stands before a header that vouches for it.
     vouched: bool,
-    failures: u32,
+    outage: Outage,
 }
 
 /// A run of a pending batch.
@@ -69,7 +70,7 @@ impl Committer {
             runs: Vec::new(),
             last_received,
             vouched,
-            failures: 0,
+            outage: Outage::default(),
         }
     }
 
@@ -88,7 +89,7 @@ impl Committer {
                 Step::Committed | Step::Idle => {}
                 Step::Full => drop(self.shared.work.wait_for_room(UNSEALED_MAX, ROOM_WAIT)),
                 // The first failure spoilt a file; a new one is tried at once.
-                Step::Failed if self.failures == 1 => {}
+                Step::Failed if self.outage.is_fresh() => {}
                 Step::Failed if self.shared.queue.wait_closed(self.shared.config.retry_every) => break,
                 Step::Failed => {}
             }
@@ -107,7 +108,7 @@ impl Committer {
             match self.step() {
                 Step::Committed | Step::Idle => {}
                 Step::Full if self.shared.work.wait_for_room(UNSEALED_MAX, Duration::from_secs(5)) => {}
-                Step::Failed if self.failures == 1 => {}
+                Step::Failed if self.outage.is_fresh() => {}
                 Step::Failed | Step::Full => {
                     let degraded = self.shared.health.degraded();
                     if let Some((_, why)) = degraded.into_iter().find(|(part, _)| part == PART) {
@@ -141,13 +142,14 @@ impl Committer {
             Ok(place) => {
                 self.last_received = received_at;
                 self.vouched = false;
-                self.recovered();
+                self.outage.over(&self.shared);
                 self.enter(count, place, received_at);
                 self.tell(count);
                 Step::Committed
             }
             Err(error) => {
-                self.failed(&error);
+                let waiting = self.pending.iter().map(|submission| submission.batch.len()).sum();
+                self.outage.failed(&self.shared, &error, waiting);
                 Step::Failed
             }
         }
@@ -213,6 +215,7 @@ impl Committer {
                     tracing::error!(%error, number = submission.number, "an unchecked batch is refused");
                     submission.sink.rejected(submission.number, LinkCode::DAMAGED, &error.to_string());
                     bytes -= submission.batch.len();
+                    self.shared.metrics.queued_bytes.dec_by(submission.batch.len() as i64);
                     self.pending.pop_front();
                 }
             }
@@ -277,7 +280,9 @@ impl Committer {
     /// Tells each sink once how far it is, and forgets the group.
     fn tell(&mut self, count: usize) {
         let mut sinks: Vec<(Arc<dyn CommitSink>, u64)> = Vec::new();
+        let mut bytes = 0;
         for submission in self.pending.drain(..count) {
+            bytes += submission.batch.len();
             let same = |(sink, _): &(Arc<dyn CommitSink>, u64)| {
                 std::ptr::addr_eq(Arc::as_ptr(sink), Arc::as_ptr(&submission.sink))
             };
@@ -287,6 +292,7 @@ impl Committer {
                 None => sinks.push((submission.sink, submission.number)),
             }
         }
+        self.shared.metrics.queued_bytes.dec_by(bytes as i64);
         for (sink, number) in sinks {
             sink.committed(number);
         }
@@ -295,41 +301,5 @@ impl Committer {
     fn publish_end(&self) {
         let (file, end) = self.writer.position();
         self.shared.write().end = (file, end);
-    }
-
-    fn failed(&mut self, error: &WriteError) {
-        self.failures = self.failures.saturating_add(1);
-        self.shared.metrics.failures.inc();
-        if self.failures == 1 {
-            tracing::warn!(doing = error.doing, error = %error.source, "a commit failed, a new file is tried");
-            return;
-        }
-        let needed: usize = self.pending.iter().map(|submission| submission.batch.len()).sum();
-        let remedy = match error.source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "free some space",
-            _ => "look at the disk",
-        };
-        let reason = format!(
-            "nothing can be stored: cannot {} {}: {}; {needed} bytes wait and are not acknowledged; {remedy}, \
-             it goes on by itself",
-            error.doing,
-            self.shared.config.dir.display(),
-            error.source
-        );
-        // Logged by health when it is news; what waits grows, which is not.
-        if self.failures == 2 {
-            tracing::error!(%reason, "the journal cannot store");
-            self.shared.metrics.degraded.set(1);
-            self.shared.health.degrade(PART, reason);
-        }
-    }
-
-    fn recovered(&mut self) {
-        if self.failures >= 2 {
-            tracing::info!(attempts = self.failures, "the journal stores again");
-            self.shared.metrics.degraded.set(0);
-            self.shared.health.restore(PART);
-        }
-        self.failures = 0;
     }
 }

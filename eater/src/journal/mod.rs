@@ -30,6 +30,7 @@ mod memory;
 mod metrics;
 mod names;
 mod open;
+mod outage;
 mod queue;
 mod recovery;
 mod repair;
@@ -91,7 +92,10 @@ impl Journal {
     /// # Errors
     /// [`Closed`]; the batch is dropped, and was not acknowledged.
     pub fn submit(&self, submission: Submission) -> Result<(), Closed> {
-        self.shared.queue.push(submission)
+        let bytes = submission.batch.len() as i64;
+        self.shared.queue.push(submission)?;
+        self.shared.metrics.queued_bytes.inc_by(bytes);
+        Ok(())
     }
 
     /// The highest contiguous durable seq of a device's epoch; [`Seq::ZERO`] if there is none. Blocks on the disk

@@ -7,6 +7,7 @@
 //! 5. Resends are shown once; other content under the same number is counted and does not show.
 //! 6. A batch that was not checked is refused.
 //! 7. Gaps and last frames.
+//! 8. Damage is refused; after a repair everything else is there, and the damage is a gap.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -234,4 +235,60 @@ fn gaps_and_last_frames() {
     wait_until("it is compared", || journal.metrics.duplicates.get() == 6);
     assert_eq!(journal.metrics.conflicts.get(), 2, "frames that had been given up");
     journal.close();
+}
+
+#[test]
+fn a_damaged_journal_is_refused_and_can_be_repaired() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog: Arc<MemoryCatalog> = Arc::default();
+    let mut journal = Fixture::open(dir.path(), catalog.clone());
+    for first in [1, 11, 21] {
+        journal.frames("a", 1, first, 10);
+        journal.frames("b", 1, first, 10);
+    }
+    let generation = journal.journal.generation("a");
+    journal.close();
+    let path = dir.path().join("00000000000000000001.trj");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let inside = frame("a", 1, 15);
+    let at = bytes.windows(inside.len()).position(|window| window == inside).unwrap();
+    bytes[at + 20] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+
+    let refused = Journal::open(config(dir.path()), parts(catalog.clone(), Clock::system()));
+    assert!(matches!(refused, Err(JournalError::Corrupt { .. })));
+    let checked = crate::journal::check(dir.path(), catalog.clone()).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), bytes, "a check changes nothing");
+    let repaired = crate::journal::repair(dir.path(), catalog.clone()).unwrap();
+    assert_eq!(repaired, checked);
+    let [damage] = &repaired.damage[..] else { panic!("{repaired:?}") };
+    assert!((damage.from..damage.to).contains(&(at as u64)));
+    let [lost] = &damage.losses[..] else { panic!("{damage:?}") };
+    assert_eq!((lost.device.as_str(), lost.epoch, lost.first, lost.last), ("a", Epoch(1), Seq(11), Seq(20)));
+    assert_eq!((repaired.files, repaired.frames), (1, 50));
+
+    let mut journal = Fixture::open(dir.path(), catalog.clone());
+    journal.assert_has("b", &[(1, 30)]);
+    assert_eq!(journal.journal.head("a", Epoch(1)), Seq(30));
+    assert_ne!(journal.journal.generation("a"), generation, "readers must look again");
+    let found: Vec<u64> = journal.read("a", ScanRange::default()).iter().map(|(key, _)| key.1).collect();
+    assert_eq!(found, (1..=10).chain(21..=30).collect::<Vec<_>>());
+    let gaps = journal.journal.gaps("a", None, 10).unwrap();
+    assert_eq!(gaps.len(), 1);
+    assert_eq!((gaps[0].first, gaps[0].last, gaps[0].kind), (Seq(11), Seq(20), GapKind::Damaged));
+    journal.frames("a", 1, 31, 1);
+    journal.close();
+}
+
+#[test]
+fn the_last_handle_dropped_ends_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = Fixture::open(dir.path(), Arc::default());
+    journal.send(&[TestRun::Frames { device: "a", epoch: 1, first: 1, count: 1 }]);
+    let sink = journal.sink.clone();
+    drop(journal);
+    sink.wait_for(1);
+    wait_until("the lock is free", || {
+        Journal::open(config(dir.path()), parts(Arc::default(), Clock::system())).is_ok()
+    });
 }

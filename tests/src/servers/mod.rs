@@ -1,0 +1,54 @@
+//! The real servers that a deployment stands on, each in a temporary directory, on loopback, on free ports.
+//!
+//! `tests/install-servers.sh` installs them. A server is waited for by what it answers, keeps its address over
+//! restarts, and ends with its handle.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+
+pub mod memcached;
+
+/// Where a program of one of the servers lies: in their own environment, or on the path.
+///
+/// # Panics
+/// If it is not installed.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test knows where it lies");
+    // target/debug/deps/system-… → target/test-servers/bin
+    let own = test.ancestors().nth(3).map(|target| target.join("test-servers/bin").join(name));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Debian keeps servers where only root's path leads.
+    let elsewhere =
+        std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]).map(|dir| dir.join(name));
+    own.into_iter()
+        .chain(elsewhere)
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("{name} is not installed: run tests/install-servers.sh"))
+}
+
+/// An address of its own for each server: its ports stay free while it is dead, as outgoing connections on
+/// loopback come from 127.0.0.1, and no other test knows the address.
+pub fn own_ip() -> Ipv4Addr {
+    let [a, b, c] = rand::random::<[u8; 3]>();
+    // 127.0.0.0/16 is left to others.
+    Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254))
+}
+
+/// So many free ports at an address.
+///
+/// # Panics
+/// If the system has none.
+pub fn free_ports<const N: usize>(ip: Ipv4Addr) -> [SocketAddr; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind((ip, 0)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap())
+}
+
+/// Whether somebody accepts connections there.
+pub fn accepts(at: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&at, std::time::Duration::from_secs(1)).is_ok()
+}
+
+/// The log of a server in its directory.
+pub fn log_in(dir: &Path) -> PathBuf {
+    dir.join("server.log")
+}
