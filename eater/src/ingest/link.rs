@@ -1,10 +1,12 @@
 //! One link: batches in, acknowledgements out.
 //!
 //! One task does both, and never waits for storage: the journal is told of a batch and answers through the
-//! [`LinkSink`], so a ping is answered while a disk is stuck.
+//! [`LinkSink`], so a ping is answered while a disk is stuck. Most acknowledgements do not even pass through the task
+//! ([`super::direct`]); it takes note of them when it wakes for something else, or a little later.
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,8 +107,13 @@ struct Link<S> {
 }
 
 /// Serves one link to its end, which it logs. Dropping it drops the connection; what was submitted is committed
-/// all the same.
-pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, peer: String, around: Surroundings) {
+/// all the same. `plain` is a second handle of the socket, if what is written goes out as it is.
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    plain: Option<OwnedFd>,
+    peer: String,
+    around: Surroundings,
+) {
     let began = Instant::now();
     let shutdown = around.shutdown.clone();
     let metrics = around.metrics.clone();
@@ -126,7 +133,9 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, peer: String, a
     };
     metrics.links.inc();
     let serving = async {
-        let Err(end) = link.run().await;
+        let Err(end) = link.run(plain).await;
+        // What comes now is told by the task, or to nobody.
+        link.sink.direct.close();
         link.say_goodbye(&end).await;
         tracing::info!(
             %peer,
@@ -145,19 +154,22 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(socket: S, peer: String, a
     }
 }
 
+/// How long batches that were acknowledged without the task may be counted as waiting.
+const TIDY_AFTER: Duration = Duration::from_millis(100);
 /// How often a question that waits for other links' batches is looked at.
 const QUESTION_EVERY: Duration = Duration::from_millis(1);
 /// Most questions of one link that may wait.
 const QUESTIONS_MAX: usize = 100_000;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
-    async fn run(&mut self) -> Result<std::convert::Infallible, LinkEnd> {
+    async fn run(&mut self, plain: Option<OwnedFd>) -> Result<std::convert::Infallible, LinkEnd> {
         let grant =
             tokio::time::timeout(HELLO_TIMEOUT, self.shake_hands()).await.map_err(|_| LinkEnd::NoHello)??;
         let credit = grant.bytes;
         self.grant = Some(grant);
         let draining = self.around.shutdown.draining.clone();
         let mut said_goaway = false;
+        self.sink.direct.open(plain);
         loop {
             self.make_room()?;
             let sink = self.sink.clone();
@@ -174,6 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                     }
                 }
                 () = sink.news() => {}
+                () = tokio::time::sleep(TIDY_AFTER), if !self.waiting.is_empty() => {}
                 () = tokio::time::sleep(QUESTION_EVERY), if !self.questions.is_empty() => {}
                 () = draining.cancelled(), if !said_goaway => {
                     said_goaway = true;
@@ -266,6 +279,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
         let bytes = batch.len() as u64;
         if self.waiting_bytes + bytes > credit {
+            self.tidy();
+        }
+        if self.waiting_bytes + bytes > credit {
             let waiting = self.waiting_bytes;
             let text = format!("{waiting} bytes wait, {bytes} more came, and the credit is {credit}");
             return Err(protocol(text));
@@ -295,10 +311,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         })
     }
 
-    /// Puts what the journal has answered into the output.
-    fn put_answers(&mut self) -> Result<(), LinkEnd> {
+    /// Forgets what is committed; up to which batch that is.
+    fn tidy(&mut self) -> u64 {
         let number = self.sink.committed_number();
-        let before = self.waiting.len();
         while let Some((waiting, bytes)) = self.waiting.front().copied()
             && waiting <= number
         {
@@ -306,7 +321,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             self.waiting_bytes -= bytes as u64;
             self.around.metrics.waiting_bytes.dec_by(bytes as i64);
         }
-        if self.waiting.len() < before {
+        number
+    }
+
+    /// Puts what the journal has answered into the output.
+    fn put_answers(&mut self) -> Result<(), LinkEnd> {
+        let number = self.tidy();
+        if self.sink.direct.is_news(number) {
             self.put(&LinkMessage::Ate { number });
         }
         while let Some(question) = self.questions.next_ready() {
@@ -322,6 +343,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// What was received before a fault is still answered.
     async fn answer_waiting(&mut self) -> Result<(), LinkEnd> {
         let sink = self.sink.clone();
+        sink.direct.close();
         loop {
             self.put_answers()?;
             self.write_out().await?;
@@ -356,13 +378,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     }
 
     async fn write_out(&mut self) -> Result<(), LinkEnd> {
-        if self.out.is_empty() {
+        if !self.sink.direct.begin(&mut self.out) {
             return Ok(());
         }
         let written = tokio::time::timeout(WRITE_TIMEOUT, self.socket.write_all(&self.out)).await;
         self.out.clear();
         self.out.shrink_to(READ_BYTES);
-        Ok(written.map_err(|_| LinkEnd::Unread)??)
+        written.map_err(|_| LinkEnd::Unread)??;
+        self.sink.direct.done();
+        Ok(())
     }
 
     async fn say_goodbye(&mut self, end: &LinkEnd) {

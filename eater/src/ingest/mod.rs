@@ -4,11 +4,13 @@
 //! wake-up of a thread that only does this costs less than one of a pool.
 
 mod budget;
+mod direct;
 mod link;
 mod questions;
 mod sink;
 
 use std::io;
+use std::os::fd::AsFd;
 
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
@@ -61,7 +63,8 @@ async fn serve(listener: LinkListener, around: Surroundings) -> io::Result<()> {
             let listener = TcpListener::from_std(listener)?;
             // No linger: a feeder that comes now would be told to go away.
             accept_loop(listener, &shutdown, std::time::Duration::ZERO, |stream, peer| {
-                let link = link::serve(stream, peer.to_string(), around.clone());
+                let plain = stream.as_fd().try_clone_to_owned().ok();
+                let link = link::serve(stream, plain, peer.to_string(), around.clone());
                 tokio::task::spawn_local(links.track_future(link));
             })
             .await;
@@ -78,7 +81,8 @@ async fn serve(listener: LinkListener, around: Surroundings) -> io::Result<()> {
                     None => break,
                 },
             };
-            let link = link::serve(stream, "this process".to_owned(), around.clone());
+            let plain = stream.as_fd().try_clone_to_owned().ok();
+            let link = link::serve(stream, plain, "this process".to_owned(), around.clone());
             tokio::task::spawn_local(links.track_future(link));
         },
     }

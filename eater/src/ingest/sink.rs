@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 use trough_protocol::link::LinkCode;
 
+use super::direct::DirectAte;
 use crate::journal::CommitSink;
 
 /// A batch that cannot be stored.
@@ -26,6 +27,8 @@ pub struct LinkSink {
     /// The first rejected batch, or a number that no batch has.
     refused: AtomicU64,
     rejected: Mutex<Option<Rejection>>,
+    /// How the feeder learns of commits without the link's task.
+    pub direct: DirectAte,
     news: Notify,
 }
 
@@ -33,8 +36,8 @@ impl LinkSink {
     /// An empty one.
     pub fn new() -> Arc<Self> {
         let refused = AtomicU64::new(u64::MAX);
-        let (committed, rejected, news) = (AtomicU64::default(), Mutex::default(), Notify::new());
-        Arc::new(Self { committed, refused, rejected, news })
+        let (committed, rejected, direct, news) = Default::default();
+        Arc::new(Self { committed, refused, rejected, direct, news })
     }
 
     /// Waits for news. Cancel-safe: what was not taken stays.
@@ -60,8 +63,11 @@ impl LinkSink {
 
 impl CommitSink for LinkSink {
     fn committed(&self, number: u64) {
+        // Before the feeder learns of it: its next batch is checked against what is committed.
         self.committed.fetch_max(number, Ordering::Release);
-        self.news.notify_one();
+        if !self.direct.tell(number) {
+            self.news.notify_one();
+        }
     }
 
     fn rejected(&self, number: u64, code: LinkCode, text: &str) {
