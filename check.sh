@@ -43,12 +43,19 @@ echo "$(rustc --version), $(nproc) cores, $(ulimit -n) open files"
 
 if [[ ${1:-} == long ]]; then
     step "build"
-    cargo nextest run --locked -p trough-tests --no-run
+    cargo test --locked -p trough-tests --no-run
+    if has cargo-nextest; then
+        run=(cargo nextest run --locked -p trough-tests --profile long)
+    else
+        run=(cargo test --locked -p trough-tests -- --test-threads 2)
+    fi
     for seed in ${TROUGH_TEST_SEED:-1 2 3}; do
         step "long form, seed $seed"
         TROUGH_TEST_SEED=$seed TROUGH_TEST_KILLS=${TROUGH_TEST_KILLS:-260} TROUGH_TEST_FUZZ=${TROUGH_TEST_FUZZ:-2000} \
-            TROUGH_TEST_LONG=1 cargo nextest run --locked -p trough-tests --profile long
+            TROUGH_TEST_LONG=1 "${run[@]}"
     done
+    step "done"
+    printf '%s\n' "${times[@]}"
     exit
 fi
 

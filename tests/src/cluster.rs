@@ -243,6 +243,16 @@ impl Cluster {
         self.client.get(format!("http://{at}/metrics")).send().await.unwrap().text().await.unwrap()
     }
 
+    /// One figure of a process's metrics.
+    ///
+    /// # Panics
+    /// If there is none of this name without labels.
+    pub async fn metric(&self, role: Role, name: &str) -> f64 {
+        let metrics = self.metrics(role).await;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{role:?} has no metric {name}")).parse().unwrap()
+    }
+
     /// The log lines of a process and of those before it.
     pub fn log(&self, role: Role) -> Vec<Value> {
         let text = fs::read_to_string(self.log_path(role)).unwrap_or_default();

@@ -7,13 +7,18 @@
 //! 4. A device that comes back with its memory goes on where it was; what it sends again shows once.
 //! 5. A device that forgot its oldest frames says SKIP for them first.
 //! 6. A second session of a device takes over; the first is closed with 4100 and a delay of 10 s at the least.
+//! 7. A device comes back with an old memory while newer frames of it are on their way to the disk: it is asked to
+//!    wait until they have landed, and is given a new epoch.
+//! 8. The registry is lost and made anew beside an older journal: epochs that have frames are passed over.
 
 use trough_protocol::close::{Advice, advice};
-use trough_protocol::device::{Hello, Skip, SkipReason};
+use trough_protocol::device::{Hello, ServerMessage, Skip, SkipReason};
 use trough_protocol::{Epoch, Seq};
-use trough_tests::cluster::{Cluster, Shape};
+use trough_tests::cluster::{Cluster, Role, Shape};
 use trough_tests::fleet::Neighbour;
-use trough_tests::wire::{Form, Wire};
+use trough_tests::poll::{SOON, until};
+use trough_tests::reader::Reader;
+use trough_tests::wire::{Form, Said, Wire};
 
 async fn read(cluster: &Cluster, device: &str) -> Vec<(u64, u64, String)> {
     let read = cluster.reader().frames(device).await;
@@ -129,4 +134,71 @@ async fn a_second_session_takes_over() {
     newer.close().await;
     assert_eq!(read(&cluster, "twin").await, [frame(1, 1, "older"), frame(welcome.epoch.0, 1, "newer")]);
     neighbour.assert_unharmed(&cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_memory_waits_for_what_is_on_its_way() {
+    let mut cluster = Cluster::start(Shape::Split).await;
+    let at = cluster.at.devices;
+    let token = cluster.add_device("restored").await;
+    let (mut wire, welcome) = Wire::begin(at, Form::Binary, &token).await;
+    wire.frames(1, &[b"durable"]).await;
+    wire.acked(1).await;
+    cluster.process(Role::Eater).stop();
+    wire.frames(2, &[b"on its way"]).await;
+    until("the frame is on its way", SOON, async || {
+        (cluster.metric(Role::Feeder, "trough_feeder_in_flight_bytes").await > 0.0).then_some(())
+    })
+    .await;
+    drop(wire);
+
+    // A copy from before frame 2 was made: number 2 is the next that it will give.
+    let mut wire = Wire::open(at, Form::Binary, &token).await.unwrap();
+    let old = hello(welcome.epoch, 2, 2, 1);
+    wire.say(&trough_protocol::device::ClientMessage::Hello(old)).await;
+    cluster.process(Role::Eater).resume();
+    let Said::Message(ServerMessage::Welcome(again)) = wire.hear().await else { panic!("a welcome was due") };
+    assert_eq!((again.epoch, again.resume), (Epoch(2), Seq(1)), "in epoch 1 its next frame would vanish");
+    wire.frames(1, &[b"another"]).await;
+    wire.acked(1).await;
+    wire.close().await;
+    let all = [frame(1, 1, "durable"), frame(1, 2, "on its way"), frame(2, 1, "another")];
+    assert_eq!(read(&cluster, "restored").await, all);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_made_anew_grants_no_epoch_that_has_frames() {
+    let mut cluster = Cluster::start(Shape::Up).await;
+    let at = cluster.at.devices;
+    let token = cluster.add_device("d").await;
+    for epoch in 1..=3 {
+        let (mut wire, welcome) = Wire::begin(at, Form::Binary, &token).await;
+        assert_eq!(welcome.epoch, Epoch(epoch));
+        wire.frames(1, &[format!("old {epoch}").as_bytes()]).await;
+        wire.acked(1).await;
+        wire.close().await;
+    }
+    cluster.kill(Role::Up);
+    for file in std::fs::read_dir(cluster.data_dir()).unwrap() {
+        let path = file.unwrap().path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("registry.sqlite")) {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    cluster.spawn(Role::Up);
+    cluster.ready().await;
+
+    let token = cluster.add_device("d").await;
+    let (mut wire, welcome) = Wire::begin(at, Form::Binary, &token).await;
+    assert_eq!((welcome.epoch, welcome.resume), (Epoch(4), Seq(1)));
+    wire.frames(1, &[b"new"]).await;
+    wire.acked(1).await;
+    wire.close().await;
+    let reader = Reader::new(format!("http://{}", cluster.at.api), cluster.add_reader("again", &[]).await);
+    let found =
+        reader.frames("d").await.into_iter().map(|f| (f.epoch, String::from_utf8(f.payload).unwrap()));
+    let found: Vec<_> = found.collect();
+    let expected =
+        [(1, "old 1"), (2, "old 2"), (3, "old 3"), (4, "new")].map(|(epoch, text)| (epoch, text.into()));
+    assert_eq!(found, expected);
 }

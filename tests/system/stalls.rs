@@ -72,9 +72,7 @@ async fn rewound(cluster: &mut Cluster, token: &str) -> Wire {
     cluster.process(Role::Eater).stop();
     wire.frames(2, &[b"two"]).await;
     until("the frame is on its way", SOON, async || {
-        let metrics = cluster.metrics(Role::Feeder).await;
-        let line = metrics.lines().find(|line| line.starts_with("trough_feeder_in_flight_bytes "))?;
-        (line.split(' ').nth(1)? != "0").then_some(())
+        (cluster.metric(Role::Feeder, "trough_feeder_in_flight_bytes").await > 0.0).then_some(())
     })
     .await;
     cluster.kill(Role::Eater);

@@ -4,6 +4,7 @@
 //! 2. A ticket that is older than a minute is refused (long form: `TROUGH_TEST_LONG=1`).
 //! 3. A ticket is not issued without a token, nor for a token in the query.
 //! 4. A token in the query is refused, unless its device opted in.
+//! 5. A ticket ends with the token that it was issued for.
 
 use serde_json::Value;
 use trough_tests::cluster::{Cluster, Shape};
@@ -76,4 +77,18 @@ async fn a_token_in_the_query_needs_leave() {
     for secret in [&token, &allowed] {
         assert!(!cluster.all_logs().contains(secret.as_str()), "a token was logged");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ticket_ends_with_its_token() {
+    let cluster = Cluster::start(Shape::Up).await;
+    let token = cluster.add_device("browser").await;
+    let [before, kept] = [ticket(&cluster, &token).await, ticket(&cluster, &token).await];
+    let wire = Wire::from_socket(ask(&cluster, &kept).send().await.unwrap(), Form::Json);
+    wire.close().await;
+    cluster.admin(&["devices", "rotate", "browser"], "").await;
+    let mut wire = Wire::from_socket(ask(&cluster, &before).send().await.unwrap(), Form::Json);
+    wire.say(&trough_protocol::device::ClientMessage::Hello(trough_protocol::device::Hello::NEW)).await;
+    let (code, reason, _) = wire.closed().await;
+    assert_eq!(code, 4300, "{reason}");
 }
