@@ -119,6 +119,7 @@ impl Committer {
             }
         }
         self.mark();
+        self.writer.trim();
         Ok(())
     }
 

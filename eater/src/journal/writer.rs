@@ -17,6 +17,14 @@ use super::disk::{Disk, DiskFile};
 use super::format::{FILE_HEADER_BYTES, FileHeader, GroupHeader};
 use super::names;
 
+/// Zeros that a small group writes behind itself, for the next ones to overwrite. While a file keeps its size and
+/// its blocks, fdatasync has only data to write; if it grows, the file system commits its own journal each time.
+static ZEROS: [u8; AHEAD_BYTES] = [0; AHEAD_BYTES];
+/// The files of the tests are small, too: they are to outgrow their zeros now and then.
+const AHEAD_BYTES: usize = if cfg!(test) { 2 * 1024 } else { 256 * 1024 };
+/// Groups up to this size, in bytes, are worth it: behind larger ones the zeros would be written for nothing.
+const SMALL_GROUP_BYTES: usize = 64 * 1024;
+
 /// Something failed; nothing of the group is durable as far as anyone may believe.
 #[derive(Debug)]
 pub(super) struct WriteError {
@@ -30,6 +38,8 @@ pub(super) struct Writer {
     roll_bytes: u64,
     nonces: Nonces,
     sync_seconds: Histogram,
+    /// Whether zeros are written ahead: not in the file that follows a failure, which may have been for want of space.
+    ahead: bool,
     state: State,
 }
 
@@ -56,8 +66,10 @@ pub(super) struct Active {
     pub file: Arc<dyn DiskFile>,
     pub id: u64,
     pub nonce: u64,
-    /// Its size; all of it is durable.
+    /// Where its groups end; all before is durable.
     pub durable: u64,
+    /// Its size: zeros stand behind its groups.
+    pub size: u64,
     /// What its header says came before.
     pub previous: (u64, u64),
 }
@@ -85,7 +97,7 @@ impl Writer {
             Ok(active) => State::Open(active),
             Err((id, len)) => State::Closed(Previous { id, len, used: id }),
         };
-        Self { disk, roll_bytes, nonces, sync_seconds, state }
+        Self { disk, roll_bytes, nonces, sync_seconds, ahead: true, state }
     }
 
     /// Whether the next group goes to a new file.
@@ -111,6 +123,8 @@ impl Writer {
                 return Ok(Ready::Same);
             }
             let (id, len) = (active.id, active.durable);
+            self.trim();
+            self.ahead = true;
             self.state = State::Closed(Previous { id, len, used: id });
         }
         let State::Closed(previous) = &mut self.state else { unreachable!("it was closed above") };
@@ -128,8 +142,9 @@ impl Writer {
             Ok(file) => {
                 let before = (previous.id, previous.len);
                 let complete = (previous.id > 0).then_some(before);
+                let len = FILE_HEADER_BYTES;
                 self.state =
-                    State::Open(Active { file, id, nonce, durable: FILE_HEADER_BYTES, previous: before });
+                    State::Open(Active { file, id, nonce, durable: len, size: len, previous: before });
                 Ok(Ready::New { id, nonce, complete })
             }
             Err(error) => {
@@ -171,9 +186,16 @@ impl Writer {
         let mut parts = Vec::with_capacity(batches.len() + 1);
         parts.push(IoSlice::new(&encoded));
         parts.extend(batches.map(|batch| IoSlice::new(batch)));
+        let mut size = active.size.max(header.end());
+        // A marker comes when there is nothing else to do, so nothing else will follow soon.
+        if self.ahead && header.end() > active.size && (1..=SMALL_GROUP_BYTES).contains(&len) {
+            parts.push(IoSlice::new(&ZEROS));
+            size = header.end() + ZEROS.len() as u64;
+        }
         match write_and_sync(&*active.file, &mut parts, active.durable, &self.sync_seconds) {
             Ok(()) => {
                 active.durable = header.end();
+                active.size = size;
                 Ok((active.id, header.offset))
             }
             Err(error) => {
@@ -191,8 +213,24 @@ impl Writer {
         }
     }
 
+    /// Cuts the zeros behind the groups of the open file.
+    pub(super) fn trim(&mut self) {
+        if let State::Open(active) = &mut self.state
+            && active.size > active.durable
+        {
+            match active.file.truncate(active.durable) {
+                Ok(()) => active.size = active.durable,
+                // The next start, or the next file's header, says where this one ends.
+                Err(error) => {
+                    tracing::warn!(file = active.id, %error, "zeros stay behind a journal file's groups")
+                }
+            }
+        }
+    }
+
     /// The open file is not to be used any more.
     fn give_up(&mut self) {
+        self.ahead = false;
         let State::Open(active) = &self.state else { return };
         if let Err(error) = active.file.truncate(active.durable) {
             // The next file's header says where this one ends.

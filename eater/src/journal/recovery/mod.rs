@@ -78,6 +78,7 @@ pub(super) fn recover(shared: &Shared) -> Result<Recovered, JournalError> {
                     id,
                     nonce: link.header.nonce,
                     durable: replayed.end,
+                    size: replayed.end,
                     previous: (link.header.previous_id, link.header.previous_len),
                 });
                 note_losses(shared, &aside);

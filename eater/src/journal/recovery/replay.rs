@@ -24,7 +24,7 @@ pub(super) struct Replayed {
     pub last_received: Micros,
     /// The last group is a marker, or there is none.
     pub vouched: bool,
-    /// Bytes behind the end, which were cut.
+    /// Bytes of a torn group behind the end, which were cut; zeros that were written ahead are none.
     pub cut: u64,
 }
 
@@ -55,6 +55,10 @@ pub(super) fn replay(shared: &Shared, link: &Link, aside: &Aside) -> Result<Repl
         }
     }
     let end = walk.at();
+    let mut cut = link.size.saturating_sub(end);
+    if has_only_zeros(&*link.file, end, link.size).map_err(|error| read_error(shared, id, error))? {
+        cut = 0;
+    }
     if link.end.is_none() {
         let unvouched = last.map_or(0, |last| last.durable_to);
         settle(&*link.file, unvouched, end, link.size).map_err(|error| {
@@ -62,7 +66,7 @@ pub(super) fn replay(shared: &Shared, link: &Link, aside: &Aside) -> Result<Repl
         })?;
     }
     let vouched = last.is_none_or(|last| last.batches == 0);
-    Ok(Replayed { end, last_received, vouched, cut: link.size.saturating_sub(end) })
+    Ok(Replayed { end, last_received, vouched, cut })
 }
 
 /// Returns an error if the fault is damage, and not the tail of a group that was being written.
@@ -112,6 +116,19 @@ fn settle(file: &dyn DiskFile, unvouched: u64, end: u64, size: u64) -> io::Resul
         at += bytes.len() as u64;
     }
     file.sync()
+}
+
+/// Whether a file has nothing but zeros from `at` to `end`.
+fn has_only_zeros(file: &dyn DiskFile, mut at: u64, end: u64) -> io::Result<bool> {
+    while at < end {
+        let len = usize::try_from(end - at).map_or(WINDOW_BYTES, |len| len.min(WINDOW_BYTES));
+        let bytes = file.read_at(at, len)?;
+        if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
+            return Ok(bytes.is_empty());
+        }
+        at += bytes.len() as u64;
+    }
+    Ok(true)
 }
 
 fn enter(shared: &Shared, device: &str, run: Run) {

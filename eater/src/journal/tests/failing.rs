@@ -57,6 +57,11 @@ impl Fixture {
         self.core.shared.queue.push(submission).unwrap();
     }
 
+    /// No room is left in the open file: its zeros are cut.
+    fn trim(&mut self) {
+        self.core.committer.finish().unwrap();
+    }
+
     fn commit(&mut self) {
         self.submit();
         assert_eq!(self.core.committer.step(), Step::Committed);
@@ -77,6 +82,7 @@ impl Fixture {
 fn a_full_disk_stops_acknowledgements_until_there_is_space() {
     let mut it = Fixture::new();
     it.commit();
+    it.trim();
     it.disk.set_faults(Faults { capacity: Some(700), ..Faults::default() });
     it.submit();
     for _ in 0..50 {
@@ -98,6 +104,27 @@ fn a_full_disk_stops_acknowledgements_until_there_is_space() {
     assert_eq!(it.sink.highest(), 3);
     assert_eq!((it.health.degraded(), it.core.shared.metrics.degraded.get()), (vec![], 0));
     it.assert_readable(3);
+}
+
+#[test]
+fn small_groups_overwrite_zeros_that_are_no_part_of_the_journal() {
+    let mut it = Fixture::new();
+    it.commit();
+    let size = it.disk.bytes(&names::journal(1)).len();
+    // A full disk takes what needs no room.
+    it.disk.set_faults(Faults { capacity: Some(size), ..Faults::default() });
+    (0..3).for_each(|_| it.commit());
+    assert_eq!(it.disk.bytes(&names::journal(1)).len(), size, "the file keeps its size");
+    it.disk.set_faults(Faults::default());
+    it.disk.power_loss();
+    (it.core, it.health) = try_open(&it.disk, &it.catalog).unwrap();
+    it.assert_readable(4);
+    assert!(it.disk.bytes(&names::journal(1)).len() < size, "a start cuts them");
+    it.commit();
+    it.assert_readable(5);
+    it.core.committer.finish().unwrap();
+    let end = it.core.shared.read().end;
+    assert_eq!(end, (1, it.disk.bytes(&names::journal(1)).len() as u64), "and so does an orderly end");
 }
 
 #[test]
@@ -130,6 +157,7 @@ fn closing_with_a_full_disk_says_what_was_not_stored() {
 fn after_a_failed_sync_the_group_goes_to_a_new_file() {
     let mut it = Fixture::new();
     it.commit();
+    it.trim();
     let durable = it.disk.bytes(&names::journal(1)).len();
     it.disk.set_faults(Faults { sync: 100, ..Faults::default() });
     it.submit();
@@ -143,7 +171,9 @@ fn after_a_failed_sync_the_group_goes_to_a_new_file() {
     assert_eq!(it.sink.highest(), 1);
     assert_eq!(it.core.committer.step(), Step::Committed);
     let syncs_of_old = it.disk.bytes(&names::journal(1)).len();
-    assert!(it.journals() == 2 && syncs_of_old >= durable);
+    // The machine may stop before the header of an attempt is taken back.
+    assert!((2..=3).contains(&it.journals()), "{steps:?}");
+    assert!(syncs_of_old >= durable, "{syncs_of_old} bytes of {durable}");
     it.assert_readable(2);
     it.disk.power_loss();
     (it.core, it.health) = try_open(&it.disk, &it.catalog).unwrap();
