@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 pub mod catalog;
+mod checks;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod error;
