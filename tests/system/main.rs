@@ -14,6 +14,7 @@ mod links;
 mod memory_loss;
 mod raw;
 mod reading;
+mod registry_mongo;
 mod repair;
 mod sequences;
 mod stalls;

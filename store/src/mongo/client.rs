@@ -212,11 +212,6 @@ impl Section {
         &self.mongo
     }
 
-    /// Whether it was ever used with success.
-    pub fn is_prepared(&self) -> bool {
-        self.prepared.initialized()
-    }
-
     /// As [`Mongo::run`], prepared.
     pub async fn run<T, W, F>(&self, at_most: Duration, work: W) -> Result<T, Failure>
     where

@@ -3,9 +3,17 @@
 //! Nothing connects before it is used. Every write waits for the journals of most servers, every read comes from the
 //! primary and sees what was written before.
 
+mod changes;
 mod client;
+mod devices;
 mod failure;
+mod meta;
+mod readers;
+mod registry;
+mod tokens;
+mod transaction;
 mod url;
 
 pub use client::Mongo;
+pub use registry::MongoRegistry;
 pub use url::{MongoUrl, MongoUrlError};
