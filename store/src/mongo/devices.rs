@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 use mongodb::error::Result;
-use mongodb::options::ReturnDocument;
 use mongodb::{ClientSession, Collection, Database};
 use serde::{Deserialize, Serialize};
 use trough_protocol::{DeviceId, Epoch, Micros};
@@ -257,26 +256,4 @@ pub(super) async fn authenticate(
     let record = get(database, &device).await?;
     let record = record.ok_or_else(|| Failure::Corrupt(format!("token {} has no device", token.id)))?;
     Ok(DeviceGrant { device, token_id: token.id, query_token: record.query_token, expires_at })
-}
-
-#[derive(Debug, Deserialize)]
-struct EpochOnly {
-    epoch: u64,
-}
-
-/// The next epoch, in one step that no two callers share; `None` if the device is unknown or was revoked.
-pub(super) async fn grant_epoch(
-    database: &Database,
-    id: &DeviceId,
-) -> std::result::Result<Option<Epoch>, Failure> {
-    let granted = database
-        .collection::<EpochOnly>("devices")
-        .find_one_and_update(
-            doc! { "_id": id.as_str(), "revoked_at": null },
-            doc! { "$inc": { "epoch": 1_i64 } },
-        )
-        .projection(doc! { "epoch": 1 })
-        .return_document(ReturnDocument::After)
-        .await?;
-    Ok(granted.map(|device| Epoch(device.epoch)))
 }

@@ -6,6 +6,7 @@
 mod changes;
 mod client;
 mod devices;
+mod epochs;
 mod failure;
 mod meta;
 mod readers;

@@ -11,6 +11,7 @@ use trough_runtime::clock::Clock;
 
 use super::changes::Changes;
 use super::client::{Mongo, OPERATION_MAX, Section};
+use super::epochs::Epochs;
 use super::failure::Failure;
 use super::transaction::{Work, transact_counted};
 use super::{devices, meta, readers, tokens};
@@ -35,6 +36,7 @@ const COLLISIONS_MAX: usize = 3;
 pub struct MongoRegistry {
     section: Section,
     changes: Changes,
+    epochs: Arc<Epochs>,
     clock: Clock,
 }
 
@@ -42,7 +44,7 @@ impl MongoRegistry {
     /// One in the collections `meta`, `devices`, `tokens` and `readers` of the database.
     pub fn new(mongo: Mongo, clock: Clock) -> Self {
         let section = Section::new(mongo, |database| Box::pin(meta::prepare(database)));
-        Self { section, changes: Changes::new(), clock }
+        Self { section, changes: Changes::new(), epochs: Arc::default(), clock }
     }
 
     async fn run<T, W, F>(&self, work: W) -> Result<T, Failure>
@@ -195,9 +197,8 @@ impl Registry for MongoRegistry {
 
     fn grant_epoch<'a>(&'a self, device: &'a DeviceId) -> BoxFuture<'a, Result<Epoch, RegistryError>> {
         Box::pin(async move {
-            let id = device.clone();
-            let granted = self.run(async move |database| devices::grant_epoch(&database, &id).await).await?;
-            match granted {
+            self.changes.begin(&self.section, &self.clock).await;
+            match self.epochs.grant(&self.section, device.clone()).await? {
                 Some(epoch) => Ok(epoch),
                 // Revoked, unless there is none.
                 None => self.get_device(device).await.and(Err(RegistryError::Revoked(device.clone()))),
