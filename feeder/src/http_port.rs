@@ -16,7 +16,7 @@ use trough_protocol::device::{PATH_RAW, PATH_STREAM};
 use trough_runtime::FullResponse;
 use trough_runtime::problem::Problem;
 use trough_runtime::request_id::RequestId;
-use trough_store::{AuthError, DeviceGrant};
+use trough_store::{AuthError, DeviceGrant, RegistryError};
 
 use crate::handshake::{Credential, Upgrade, credential, refuse, unavailable};
 use crate::session::{self, Peer};
@@ -137,7 +137,13 @@ async fn authenticate(shard: &Shard, credential: &Credential) -> Result<DeviceGr
     let grant = match tokio::time::timeout(AUTH_TIMEOUT, check).await {
         Ok(Ok(grant)) => grant,
         Ok(Err(AuthError::Registry(error))) => {
-            return Err(unavailable("registry_unavailable", error.to_string()));
+            // What is wrong with it, and where it is, is no stranger's business.
+            match error {
+                RegistryError::Unavailable { .. } => tracing::debug!(%error, "a token cannot be checked"),
+                _ => tracing::error!(%error, "a token cannot be checked"),
+            }
+            let detail = "the registry does not answer now; come back when Retry-After says";
+            return Err(unavailable("registry_unavailable", detail));
         }
         Ok(Err(error @ AuthError::Revoked)) => {
             return Err(Problem::new(StatusCode::FORBIDDEN, "token_revoked", error.to_string()));

@@ -1,14 +1,16 @@
 //! What the services remember besides frames: who may connect ([`Registry`]) and what the journal holds
-//! ([`Catalog`]). Both are traits with several implementations, which all pass one conformance suite; the one
-//! here is SQLite, for a deployment of one machine.
+//! ([`Catalog`]). Both are traits with several implementations, which all pass one conformance suite: [`sqlite`] is
+//! for a deployment of one machine, [`mongo`] for one of many.
 
 use std::future::Future;
 use std::pin::Pin;
 
 pub mod catalog;
+mod checks;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod error;
+pub mod mongo;
 pub mod names;
 pub mod object_catalog;
 pub mod objects;

@@ -262,6 +262,8 @@ pub trait Registry: Send + Sync + 'static {
     fn authenticate_reader<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<ReaderGrant, AuthError>>;
 
     /// A number that rises within 500 ms after anybody, in this process or another, changed who may do what,
-    /// or a token expired. Epoch grants do not move it. It starts anywhere, and its steps mean nothing.
+    /// or a token expired. Epoch grants do not move it. It starts anywhere, and its steps mean nothing. A registry
+    /// that connects when it is needed begins to look with the first other call: before that it has granted
+    /// nothing that could end.
     fn changes(&self) -> watch::Receiver<u64>;
 }

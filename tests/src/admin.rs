@@ -12,7 +12,7 @@ impl Cluster {
     pub async fn admin(&self, args: &[&str], input: &str) -> String {
         let data_dir = self.data_dir().display().to_string();
         let mut command = command();
-        command.args(args).args(["--data-dir", &data_dir]);
+        command.args(args).args(["--data-dir", &data_dir]).args(self.database_args());
         let output = run(command, input).await;
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()

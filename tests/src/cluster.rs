@@ -74,6 +74,8 @@ pub struct Options {
     pub feeder_args: Vec<String>,
     /// Where the feeder finds its eater, if it is not the one of this deployment.
     pub eater: Option<SocketAddr>,
+    /// The database of the registry, if it is not in the data directory.
+    pub database: Option<String>,
 }
 
 /// A running deployment. Dropping it kills its processes and removes its data.
@@ -183,6 +185,9 @@ impl Cluster {
             }
             Role::Eater => listen(&[("--links", links), ("--api", api), ("--admin", eater_admin)]),
         }
+        if role != Role::Up {
+            command.args(self.database_args());
+        }
         command.args(["--linger", "0"]);
         if role != Role::Eater {
             command.args(&self.options.feeder_args);
@@ -190,6 +195,17 @@ impl Cluster {
         let log = self.log_path(role);
         let process = Process::spawn(role.name(), &mut command, &log);
         self.processes.insert(role, process);
+    }
+
+    /// Names another database to processes that are started from now on.
+    pub fn set_database(&mut self, url: &str) {
+        self.options.database = Some(url.to_owned());
+    }
+
+    /// The options that name the database, if there is one.
+    pub fn database_args(&self) -> Vec<String> {
+        let database = self.options.database.iter();
+        database.flat_map(|url| ["--database".to_owned(), url.clone()]).collect()
     }
 
     fn log_path(&self, role: Role) -> PathBuf {

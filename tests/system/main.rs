@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic with its place is the report")]
 
+mod database;
 mod demo;
 mod disk;
 mod documents;
@@ -14,6 +15,7 @@ mod links;
 mod memory_loss;
 mod raw;
 mod reading;
+mod registry_mongo;
 mod repair;
 mod sequences;
 mod stalls;

@@ -2,8 +2,12 @@
 
 use clap::{Args, Parser, Subcommand};
 
+use trough_store::mongo::MongoUrl;
+
 use crate::cmd;
+use crate::faults::Faults;
 use crate::opt;
+use crate::registry::Place;
 
 /// Takes streams of small frames from devices, makes them durable, and serves them over HTTP.
 #[derive(Debug, Parser)]
@@ -90,6 +94,42 @@ pub struct DataDirArgs {
     #[arg(long, env = opt::DATA_DIR.env, hide_env_values = true, value_name = "DIR",
           default_value = DATA_DIR_DEFAULT)]
     pub data_dir: std::path::PathBuf,
+}
+
+/// Where a deployment of many machines keeps its registry.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// Database of the registry, mongodb://HOST:PORT/NAME; a password in it is better passed in the environment
+    /// [default: none, SQLite in --data-dir]
+    #[arg(long, env = opt::DATABASE.env, hide_env_values = true, value_name = "URL")]
+    database: Option<String>,
+}
+
+impl DatabaseArgs {
+    /// Checks them: a database, or none.
+    pub fn check(&self, faults: &mut Faults) -> Option<Option<MongoUrl>> {
+        match &self.database {
+            None => Some(None),
+            Some(url) => faults.database(opt::DATABASE, url).map(Some),
+        }
+    }
+}
+
+/// Which registry a command works on.
+#[derive(Debug, Clone, Args)]
+pub struct RegistryArgs {
+    #[command(flatten)]
+    data: DataDirArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+impl RegistryArgs {
+    /// Checks them.
+    pub fn check(self, faults: &mut Faults) -> Option<Place> {
+        let database = self.database.check(faults)?;
+        Some(Place::of(self.data.data_dir, database))
+    }
 }
 
 /// Where `trough up` keeps its data unless told otherwise.

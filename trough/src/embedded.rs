@@ -11,9 +11,9 @@ use trough_feeder::EaterAddress;
 use trough_runtime::health::State;
 use trough_runtime::local;
 use trough_runtime::shutdown::Shutdown;
-use trough_store::sqlite::SqliteRegistry;
+use trough_store::Registry;
 
-use crate::registry;
+use crate::registry::{self, Place};
 use crate::service::{Chassis, Part};
 
 /// How often is looked whether the journal is open. Devices that come sooner wait in the listener's queue.
@@ -33,7 +33,7 @@ pub struct Sockets {
 /// A deployment that runs.
 pub struct Embedded {
     /// Who may do what.
-    pub registry: Arc<SqliteRegistry>,
+    pub registry: Arc<dyn Registry>,
     /// What to wait for.
     pub parts: Vec<Part>,
 }
@@ -48,7 +48,7 @@ pub async fn start(
     config: trough_feeder::Config,
     shutdown: Shutdown,
 ) -> Result<Embedded> {
-    let mut chassis = Chassis::new(data_dir, shutdown.clone())?;
+    let mut chassis = Chassis::new(Place::of(data_dir, None), shutdown.clone())?;
     let catalog = Arc::new(registry::open_catalog(data_dir)?);
     let feeder_metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     let eater_metrics = trough_eater::Metrics::register(&mut chassis.metrics);

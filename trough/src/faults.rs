@@ -8,6 +8,7 @@ use std::time::Duration;
 use trough_runtime::secret::Secret;
 use trough_runtime::telemetry::{Format, TelemetryError};
 use trough_store::TokenKind;
+use trough_store::mongo::{MongoUrl, MongoUrlError};
 
 use crate::opt::{self, Opt};
 
@@ -162,6 +163,12 @@ impl Faults {
         Some(url)
     }
 
+    /// A database. Its URL may hold a password, so it stays out of the message.
+    pub fn database(&mut self, option: Opt, value: &str) -> Option<MongoUrl> {
+        let remedy = "use mongodb://HOST:PORT/NAME, with USER:PASSWORD@ before the host if it has users";
+        value.parse().map_err(|error: MongoUrlError| self.add(option, "***", error.to_string(), remedy)).ok()
+    }
+
     /// A token, from the command line or the environment.
     pub fn token(&mut self, option: Opt, kind: TokenKind, value: &str) -> Option<Secret<String>> {
         let (whose, other) = match kind {
@@ -250,5 +257,14 @@ mod tests {
         assert!(faults.token(opt::DEVICE_TOKEN, TokenKind::Device, "trdr_secret").is_none());
         let text = faults.to_string();
         assert!(!text.contains("cret") && text.contains("it is a reader's token"), "{text}");
+    }
+
+    #[test]
+    fn a_password_is_never_repeated() {
+        let mut faults = Faults::default();
+        assert!(faults.database(opt::DATABASE, "mongodb://user:hunter2@host").is_none());
+        assert!(faults.database(opt::DATABASE, "postgres://user:hunter2@host/name").is_none());
+        let text = faults.to_string();
+        assert!(!text.contains("hunter2") && text.contains("it names no database"), "{text}");
     }
 }

@@ -23,6 +23,7 @@ options! {
     LOG = "--log", "TROUGH_LOG";
     LOG_FORMAT = "--log-format", "TROUGH_LOG_FORMAT";
     DATA_DIR = "--data-dir", "TROUGH_DATA_DIR";
+    DATABASE = "--database", "TROUGH_DATABASE";
     DEMO_DIR = "--data-dir", "TROUGH_DEMO_DIR";
     LISTEN = "--listen", "TROUGH_LISTEN";
     LINKS = "--links", "TROUGH_LINKS";

@@ -1,11 +1,15 @@
-//! The stores of a data directory.
+//! The stores of a data directory, and the registry in a database.
 
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use trough_runtime::clock::Clock;
+use trough_runtime::health::Health;
+use trough_store::mongo::{Mongo, MongoRegistry, MongoUrl};
 use trough_store::registry::LIST_DEVICES_MAX;
 use trough_store::sqlite::{SqliteCatalog, SqliteRegistry};
 use trough_store::{DeviceFilter, DeviceRecord, Registry};
@@ -28,23 +32,63 @@ pub enum Missing {
     Refuse,
 }
 
-/// Opens the registry of a data directory.
+/// Where a registry is.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// In a file of this directory.
+    DataDir(PathBuf),
+    /// In a database, where it is made with its first use.
+    Database(MongoUrl),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataDir(dir) => write!(f, "{}", dir.join(REGISTRY).display()),
+            Self::Database(url) => write!(f, "{url}"),
+        }
+    }
+}
+
+impl Place {
+    /// In the database, if there is one.
+    pub fn of(data_dir: impl Into<PathBuf>, database: Option<MongoUrl>) -> Self {
+        database.map_or_else(|| Self::DataDir(data_dir.into()), Self::Database)
+    }
+}
+
+/// Opens a registry for a command. One in a database is not connected to before it is used.
 ///
 /// # Errors
 /// There is none and none is to be made, or it cannot be opened.
-pub fn open(data_dir: &Path, missing: Missing) -> Result<SqliteRegistry> {
+pub fn open(place: Place, missing: Missing) -> Result<Arc<dyn Registry>> {
+    let data_dir = match place {
+        Place::Database(url) => return Ok(in_database(url, Health::new())),
+        Place::DataDir(dir) => dir,
+    };
     let path = data_dir.join(REGISTRY);
     if missing == Missing::Create && !path.exists() {
         output::note(format!("beginning a new registry: {}", path.display()));
     }
-    open_quietly(data_dir, missing)
+    Ok(Arc::new(open_file(&data_dir, missing)?))
 }
 
-/// As [`open`], without a word about a new one.
+/// Opens a registry for a service, without a word about a new one. Health says whether its database can be reached.
 ///
 /// # Errors
-/// As [`open`].
-pub fn open_quietly(data_dir: &Path, missing: Missing) -> Result<SqliteRegistry> {
+/// It cannot be opened.
+pub fn open_for_service(place: Place, health: Health) -> Result<Arc<dyn Registry>> {
+    Ok(match place {
+        Place::DataDir(dir) => Arc::new(open_file(&dir, Missing::Create)?),
+        Place::Database(url) => in_database(url, health),
+    })
+}
+
+fn in_database(url: MongoUrl, health: Health) -> Arc<dyn Registry> {
+    Arc::new(MongoRegistry::new(Mongo::new(url, health), Clock::system()))
+}
+
+fn open_file(data_dir: &Path, missing: Missing) -> Result<SqliteRegistry> {
     let path = data_dir.join(REGISTRY);
     if !path.exists() {
         if missing == Missing::Refuse {

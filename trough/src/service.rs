@@ -1,6 +1,5 @@
 //! What `up`, `feeder` and `eater` have in common: options, the chassis, and how they end.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +13,11 @@ use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_runtime::metrics::{self, Metrics};
 use trough_runtime::shutdown::Shutdown;
-use trough_store::sqlite::SqliteRegistry;
+use trough_store::Registry;
 
 use crate::cli::DataDirArgs;
 use crate::faults::Faults;
-use crate::registry::{self, Missing};
+use crate::registry::{self, Place};
 use crate::{opt, sockets};
 
 /// Descriptors a feeder needs besides those of its connections.
@@ -87,7 +86,7 @@ pub struct Chassis {
     /// What `/readyz` says.
     pub health: Health,
     /// Who may do what.
-    pub registry: Arc<SqliteRegistry>,
+    pub registry: Arc<dyn Registry>,
     /// Filled by the services before [`Chassis::serve_admin`].
     pub metrics: metrics::Registry,
     /// When to stop.
@@ -95,15 +94,15 @@ pub struct Chassis {
 }
 
 impl Chassis {
-    /// Opens the registry, making it and its directory if they are missing.
+    /// Opens the registry; in a data directory it is made, with the directory, if it is missing.
     ///
     /// # Errors
     /// The directory or the registry cannot be used.
-    pub fn new(data_dir: &Path, shutdown: Shutdown) -> Result<Self> {
-        let clock = Clock::system();
-        let registry = Arc::new(registry::open_quietly(data_dir, Missing::Create)?);
+    pub fn new(place: Place, shutdown: Shutdown) -> Result<Self> {
+        let (clock, health) = (Clock::system(), Health::new());
+        let registry = registry::open_for_service(place, health.clone())?;
         let metrics = metrics::new_registry(env!("CARGO_PKG_VERSION"), &clock);
-        Ok(Self { clock, health: Health::new(), registry, metrics, shutdown })
+        Ok(Self { clock, health, registry, metrics, shutdown })
     }
 
     /// Serves what was registered. It goes on while the service drains.

@@ -189,7 +189,10 @@ async fn registry<T>(work: impl Future<Output = Result<T, RegistryError>>) -> Re
         Ok(Err(error @ (RegistryError::Revoked(_) | RegistryError::NotFound { .. }))) => {
             Err(Ending::new(CloseCode::TokenRevoked, error.to_string()).into())
         }
-        Ok(Err(error)) => Err(unavailable(&error.to_string())),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a session cannot be opened");
+            Err(unavailable("the registry does not answer now"))
+        }
         Err(_) => Err(unavailable("the registry did not answer in time")),
     }
 }

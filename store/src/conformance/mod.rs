@@ -29,10 +29,22 @@ pub struct Fixture<T: ?Sized> {
     pub keep: Box<dyn Any + Send + Sync>,
 }
 
-/// Makes one test of each case of a suite.
+/// Makes one test of each case of a suite, or one of all: where a server must be started first, it is started once,
+/// and each case gets new storage on it.
 #[macro_export]
 macro_rules! suite_cases {
-    ($module:ident, $fixture:expr, $($case:ident),* $(,)?) => {$(
+    ($module:ident, (on $server:expr, $fixture:expr), $($case:ident),* $(,)?) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn all_cases() {
+            let server = $server.await;
+            $({
+                println!("{}", stringify!($case));
+                let fixture = $fixture(&server).await;
+                $crate::conformance::$module::$case(&fixture).await;
+            })*
+        }
+    };
+    ($module:ident, ($fixture:expr), $($case:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
             $crate::conformance::$module::$case(&$fixture).await;
@@ -40,13 +52,14 @@ macro_rules! suite_cases {
     )*};
 }
 
-/// The tests of a registry.
+/// The tests of a registry: `registry_suite!(fixture)`, or `registry_suite!(on server, fixture)` for one test of all
+/// cases, where `server` is a future and `fixture` is called with what it gives.
 #[macro_export]
 macro_rules! registry_suite {
-    ($fixture:expr) => {
+    ($($fixture:tt)*) => {
         $crate::suite_cases!(
             registry,
-            $fixture,
+            ($($fixture)*),
             a_token_opens_its_own_device_only,
             damaged_and_foreign_tokens_are_unknown,
             devices_are_listed_in_order_by_page_and_group,
@@ -75,7 +88,7 @@ macro_rules! catalog_suite {
     ($fixture:expr) => {
         $crate::suite_cases!(
             catalog,
-            $fixture,
+            ($fixture),
             a_sealed_file_is_recorded_once,
             other_figures_of_a_known_file_are_a_conflict,
             files_merge_the_same_in_any_order,

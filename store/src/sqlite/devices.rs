@@ -10,11 +10,10 @@ use trough_protocol::{DeviceId, Epoch, Micros};
 use trough_runtime::clock::micros;
 
 use super::tokens;
+use crate::checks::no_device;
 use crate::error::{AuthError, RegistryError};
 use crate::names::Group;
-use crate::registry::{
-    DeviceFilter, DeviceGrant, DeviceRecord, GROUPS_MAX, IMPORT_DEVICES_MAX, LIST_DEVICES_MAX, NewDevice,
-};
+use crate::registry::{DeviceFilter, DeviceGrant, DeviceRecord, LIST_DEVICES_MAX, NewDevice};
 use crate::token::{PresentedToken, Token, TokenKind};
 
 const COLUMNS: &str = "id, query_token, created_at, revoked_at, epoch, \
@@ -40,14 +39,6 @@ pub(super) fn parse_groups(row: &Row<'_>, index: usize) -> rusqlite::Result<BTre
     text.as_deref().unwrap_or_default().split_ascii_whitespace().map(parse).collect()
 }
 
-/// Refuses too many groups.
-pub(super) fn check_groups(groups: &BTreeSet<Group>) -> Result<(), RegistryError> {
-    if groups.len() <= GROUPS_MAX {
-        return Ok(());
-    }
-    Err(RegistryError::Invalid(format!("{} groups are too many: use {GROUPS_MAX} at most", groups.len())))
-}
-
 fn read_record(row: &Row<'_>) -> rusqlite::Result<DeviceRecord> {
     Ok(DeviceRecord {
         id: parsed(row, 0)?,
@@ -59,16 +50,12 @@ fn read_record(row: &Row<'_>) -> rusqlite::Result<DeviceRecord> {
     })
 }
 
-fn not_found(id: &DeviceId) -> RegistryError {
-    RegistryError::NotFound { what: "device", name: id.to_string() }
-}
-
 /// That a device exists and was not revoked.
 fn require_active(connection: &Connection, id: &DeviceId) -> Result<(), RegistryError> {
     let mut select = connection.prepare_cached("SELECT revoked_at FROM devices WHERE id = ?1")?;
     let revoked: Option<Option<Micros>> = select.query_row([id.as_str()], |row| row.get(0)).optional()?;
     match revoked {
-        None => Err(not_found(id)),
+        None => Err(no_device(id)),
         Some(Some(_)) => Err(RegistryError::Revoked(id.clone())),
         Some(None) => Ok(()),
     }
@@ -84,16 +71,6 @@ fn insert_groups(
         insert.execute([id.as_str(), group.as_str()])?;
     }
     Ok(())
-}
-
-/// Refuses what can be refused before the writer is asked.
-pub(super) fn check_new(devices: &[NewDevice]) -> Result<(), RegistryError> {
-    let count = devices.len();
-    if count > IMPORT_DEVICES_MAX {
-        let reason = format!("{count} devices are too many at once: import {IMPORT_DEVICES_MAX} at most");
-        return Err(RegistryError::Invalid(reason));
-    }
-    devices.iter().try_for_each(|device| check_groups(&device.groups))
 }
 
 /// Adds devices, each with its first token; fails at the first one whose id is taken.
@@ -144,7 +121,7 @@ pub(super) fn list(
 pub(super) fn get(connection: &Connection, id: &DeviceId) -> Result<DeviceRecord, RegistryError> {
     let sql = format!("SELECT {COLUMNS} FROM devices WHERE id = ?1");
     let record = connection.prepare_cached(&sql)?.query_row([id.as_str()], read_record).optional()?;
-    record.ok_or_else(|| not_found(id))
+    record.ok_or_else(|| no_device(id))
 }
 
 /// A new token; the older ones end now or after `keep_old`.
@@ -211,7 +188,7 @@ pub(super) fn grant_epoch(connection: &Connection, id: &DeviceId) -> Result<Epoc
     let granted = connection.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?;
     match granted {
         Some(epoch) => Ok(Epoch(epoch)),
-        None => Err(require_active(connection, id).err().unwrap_or_else(|| not_found(id))),
+        None => Err(require_active(connection, id).err().unwrap_or_else(|| no_device(id))),
     }
 }
 
@@ -219,5 +196,5 @@ pub(super) fn grant_epoch(connection: &Connection, id: &DeviceId) -> Result<Epoc
 pub(super) fn current_epoch(connection: &Connection, id: &DeviceId) -> Result<Epoch, RegistryError> {
     let sql = "SELECT epoch FROM devices WHERE id = ?1";
     let epoch = connection.prepare_cached(sql)?.query_row([id.as_str()], |row| row.get(0)).optional()?;
-    epoch.map(Epoch).ok_or_else(|| not_found(id))
+    epoch.map(Epoch).ok_or_else(|| no_device(id))
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use trough_protocol::Micros;
 
-use super::devices::{check_groups, parse_groups, parsed};
+use super::devices::{parse_groups, parsed};
 use super::tokens;
+use crate::checks::no_reader;
 use crate::error::{AuthError, RegistryError};
 use crate::names::ReaderName;
 use crate::registry::{GroupAccess, NewReader, ReaderGrant, ReaderRecord, Scope};
@@ -32,30 +33,8 @@ fn get(connection: &Connection, name: &str) -> rusqlite::Result<Option<ReaderRec
     connection.prepare_cached(&sql)?.query_row([name], read_record).optional()
 }
 
-fn not_found(name: &str) -> RegistryError {
-    RegistryError::NotFound { what: "reader", name: name.to_owned() }
-}
-
 fn join(scopes: &BTreeSet<Scope>) -> String {
     scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" ")
-}
-
-/// Refuses what can be refused before the writer is asked.
-pub(super) fn check_new(reader: &NewReader) -> Result<(), RegistryError> {
-    if reader.scopes.is_empty() {
-        let known = Scope::ALL.map(Scope::as_str).join(", ");
-        let reason =
-            format!("reader {:?} has no scope, so it could do nothing: give one of {known}", reader.name);
-        return Err(RegistryError::Invalid(reason));
-    }
-    match &reader.groups {
-        GroupAccess::Only(groups) if groups.is_empty() => Err(RegistryError::Invalid(format!(
-            "reader {:?} has no group, so it would see no device: name one, or allow all",
-            reader.name
-        ))),
-        GroupAccess::Only(groups) => check_groups(groups),
-        GroupAccess::All => Ok(()),
-    }
 }
 
 /// Adds a reader, or one that was revoked again, with a new token.
@@ -91,7 +70,7 @@ pub(super) fn revoke(connection: &Connection, name: &ReaderName, now: Micros) ->
     let name = name.as_str();
     let sql = "UPDATE readers SET revoked_at = coalesce(revoked_at, ?2) WHERE name = ?1";
     if connection.prepare_cached(sql)?.execute(params![name, now])? == 0 {
-        return Err(not_found(name));
+        return Err(no_reader(name));
     }
     tokens::revoke_all(connection, TokenKind::Reader, name, now)
 }
@@ -103,6 +82,6 @@ pub(super) fn authenticate(
     now: Micros,
 ) -> Result<ReaderGrant, AuthError> {
     let (owner, _) = tokens::recognise(connection, TokenKind::Reader, token, now)?;
-    let reader = get(connection, &owner)?.ok_or_else(|| not_found(&owner))?;
+    let reader = get(connection, &owner)?.ok_or_else(|| no_reader(&owner))?;
     Ok(ReaderGrant { name: reader.name, token_id: token.id, scopes: reader.scopes, groups: reader.groups })
 }

@@ -15,6 +15,7 @@ use super::pool::Pool;
 use super::writer::Writer;
 use super::{devices, readers, tokens};
 use crate::BoxFuture;
+use crate::checks;
 use crate::error::{AuthError, RegistryError};
 use crate::names::{Group, ReaderName};
 use crate::registry::{
@@ -101,7 +102,7 @@ impl Registry for SqliteRegistry {
         devices: Vec<NewDevice>,
     ) -> BoxFuture<'_, Result<Vec<(DeviceId, Token)>, RegistryError>> {
         Box::pin(async move {
-            devices::check_new(&devices)?;
+            checks::new_devices(&devices)?;
             self.change(move |connection, now| devices::add(connection, devices, now)).await
         })
     }
@@ -136,7 +137,7 @@ impl Registry for SqliteRegistry {
     ) -> BoxFuture<'a, Result<(), RegistryError>> {
         let id = id.clone();
         Box::pin(async move {
-            devices::check_groups(&groups)?;
+            checks::groups(&groups)?;
             self.change(move |connection, _| devices::set_groups(connection, &id, &groups)).await
         })
     }
@@ -150,7 +151,7 @@ impl Registry for SqliteRegistry {
         ids: &'a [TokenId],
     ) -> BoxFuture<'a, Result<Vec<TokenId>, RegistryError>> {
         Box::pin(async move {
-            tokens::check_count(ids)?;
+            checks::token_count(ids)?;
             let (ids, now) = (ids.to_vec(), self.clock.now());
             self.pool.run(move |connection| tokens::ended(connection, &ids, now)).await
         })
@@ -168,7 +169,7 @@ impl Registry for SqliteRegistry {
 
     fn add_reader(&self, reader: NewReader) -> BoxFuture<'_, Result<Token, RegistryError>> {
         Box::pin(async move {
-            readers::check_new(&reader)?;
+            checks::new_reader(&reader)?;
             self.change(move |connection, now| readers::add(connection, &reader, now)).await
         })
     }

@@ -4,7 +4,6 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use trough_protocol::Micros;
 
 use crate::error::{AuthError, RegistryError};
-use crate::registry::TOKENS_CHECKED_MAX;
 use crate::token::{PresentedToken, Token, TokenId, TokenKind};
 
 /// Rows of ended tokens are kept this long, in µs (30 days), so that a device that shows one is told that it
@@ -119,15 +118,4 @@ pub(super) fn ended(
         }
     }
     Ok(ended)
-}
-
-/// Refuses a question that is too long.
-pub(super) fn check_count(ids: &[TokenId]) -> Result<(), RegistryError> {
-    if ids.len() <= TOKENS_CHECKED_MAX {
-        return Ok(());
-    }
-    let count = ids.len();
-    Err(RegistryError::Invalid(format!(
-        "{count} tokens are too many to check: ask about {TOKENS_CHECKED_MAX} at most"
-    )))
 }

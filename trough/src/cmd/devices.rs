@@ -6,14 +6,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trough_protocol::{DeviceId, Micros};
-use trough_store::{DeviceFilter, DeviceRecord, Group, NewDevice, Registry, Token};
+use trough_store::{DeviceFilter, DeviceRecord, Group, NewDevice, Token};
 
-use crate::cli::DataDirArgs;
+use crate::cli::RegistryArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
 use crate::opt::{self, Opt};
-use crate::registry::{self, Missing};
+use crate::registry::{self, Missing, Place};
 use crate::{import, output};
 
 const DEVICE: Opt = Opt { flag: "DEVICE", env: "" };
@@ -47,7 +47,7 @@ pub struct AddArgs {
           value_parser = clap::builder::BoolishValueParser::new())]
     token_in_url: bool,
     #[command(flatten)]
-    data: DataDirArgs,
+    registry: RegistryArgs,
 }
 
 /// Many new devices.
@@ -57,7 +57,7 @@ pub struct ImportArgs {
     #[arg(value_name = "FILE", default_value = "-")]
     file: String,
     #[command(flatten)]
-    data: DataDirArgs,
+    registry: RegistryArgs,
 }
 
 /// Which devices.
@@ -71,7 +71,7 @@ pub struct ListArgs {
           value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
     #[command(flatten)]
-    data: DataDirArgs,
+    registry: RegistryArgs,
 }
 
 /// Which device, and how long its old tokens live on.
@@ -84,7 +84,7 @@ pub struct RotateArgs {
     #[arg(long, env = opt::KEEP_OLD.env, hide_env_values = true, value_name = "SECONDS", default_value = "0")]
     keep_old: String,
     #[command(flatten)]
-    data: DataDirArgs,
+    registry: RegistryArgs,
 }
 
 /// Which device.
@@ -94,7 +94,7 @@ pub struct RevokeArgs {
     #[arg(value_name = "DEVICE")]
     device: String,
     #[command(flatten)]
-    data: DataDirArgs,
+    registry: RegistryArgs,
 }
 
 /// Checks the options.
@@ -103,31 +103,36 @@ pub fn prepare(command: DevicesCommand, mut faults: Faults) -> Result<Work, Faul
         DevicesCommand::Add(args) => {
             let id = device_id(&mut faults, &args.device);
             let groups = groups(&mut faults, &args.group);
-            let (id, groups) = faults.into_result(id.zip(groups))?;
+            let place = args.registry.check(&mut faults);
+            let ((id, groups), place) = faults.into_result(id.zip(groups).zip(place))?;
             let device = NewDevice { id, groups, query_token: args.token_in_url };
-            Box::pin(add(args.data, device))
+            Box::pin(add(place, device))
         }
         DevicesCommand::Import(args) => {
-            faults.into_result(Some(()))?;
-            Box::pin(import(args.data, args.file))
+            let place = args.registry.check(&mut faults);
+            let place = faults.into_result(place)?;
+            Box::pin(import(place, args.file))
         }
         DevicesCommand::List(args) => {
             let groups = groups(&mut faults, &args.group);
-            let groups = faults.into_result(groups)?;
+            let place = args.registry.check(&mut faults);
+            let (groups, place) = faults.into_result(groups.zip(place))?;
             let filter =
                 DeviceFilter { groups: (!groups.is_empty()).then_some(groups), ..DeviceFilter::default() };
-            Box::pin(list(args.data, filter, args.json))
+            Box::pin(list(place, filter, args.json))
         }
         DevicesCommand::Rotate(args) => {
             let id = device_id(&mut faults, &args.device);
             let keep = faults.seconds(opt::KEEP_OLD, &args.keep_old, 0..=31_536_000);
-            let (id, keep) = faults.into_result(id.zip(keep))?;
-            Box::pin(rotate(args.data, id, keep))
+            let place = args.registry.check(&mut faults);
+            let ((id, keep), place) = faults.into_result(id.zip(keep).zip(place))?;
+            Box::pin(rotate(place, id, keep))
         }
         DevicesCommand::Revoke(args) => {
             let id = device_id(&mut faults, &args.device);
-            let id = faults.into_result(id)?;
-            Box::pin(revoke(args.data, id))
+            let place = args.registry.check(&mut faults);
+            let (id, place) = faults.into_result(id.zip(place))?;
+            Box::pin(revoke(place, id))
         }
     })
 }
@@ -153,16 +158,16 @@ pub fn groups(faults: &mut Faults, values: &[String]) -> Option<BTreeSet<Group>>
     Some(valid)
 }
 
-async fn add(data: DataDirArgs, device: NewDevice) -> Result<(), CliError> {
+async fn add(place: Place, device: NewDevice) -> Result<(), CliError> {
     let id = device.id.clone();
-    let registry = registry::open(&data.data_dir, Missing::Create)?;
+    let registry = registry::open(place, Missing::Create)?;
     let token = registry.add_device(device).await?;
     shown_once(&token, &format!("device {id} was added"))
 }
 
-async fn import(data: DataDirArgs, file: String) -> Result<(), CliError> {
+async fn import(place: Place, file: String) -> Result<(), CliError> {
     let devices = import::read(&file)?;
-    let registry = registry::open(&data.data_dir, Missing::Create)?;
+    let registry = registry::open(place, Missing::Create)?;
     let added = registry.import_devices(devices).await?;
     output::note(format!(
         "{} added; the tokens are shown this once",
@@ -175,9 +180,9 @@ async fn import(data: DataDirArgs, file: String) -> Result<(), CliError> {
     output::line(csv.trim_end())
 }
 
-async fn list(data: DataDirArgs, filter: DeviceFilter, json: bool) -> Result<(), CliError> {
-    let registry = registry::open(&data.data_dir, Missing::Refuse)?;
-    let devices = registry::all_devices(&registry, filter).await?;
+async fn list(place: Place, filter: DeviceFilter, json: bool) -> Result<(), CliError> {
+    let registry = registry::open(place, Missing::Refuse)?;
+    let devices = registry::all_devices(&*registry, filter).await?;
     if json {
         let devices: Vec<_> = devices.iter().map(DeviceJson::of).collect();
         return output::json(&devices);
@@ -226,8 +231,8 @@ impl<'a> DeviceJson<'a> {
     }
 }
 
-async fn rotate(data: DataDirArgs, id: DeviceId, keep: Duration) -> Result<(), CliError> {
-    let registry = registry::open(&data.data_dir, Missing::Refuse)?;
+async fn rotate(place: Place, id: DeviceId, keep: Duration) -> Result<(), CliError> {
+    let registry = registry::open(place, Missing::Refuse)?;
     let token = registry.rotate_device(&id, (!keep.is_zero()).then_some(keep)).await?;
     let old = match keep.as_secs() {
         0 => "the old ones have ended".to_owned(),
@@ -236,8 +241,8 @@ async fn rotate(data: DataDirArgs, id: DeviceId, keep: Duration) -> Result<(), C
     shown_once(&token, &format!("device {id} has a new token; {old}"))
 }
 
-async fn revoke(data: DataDirArgs, id: DeviceId) -> Result<(), CliError> {
-    registry::open(&data.data_dir, Missing::Refuse)?.revoke_device(&id).await?;
+async fn revoke(place: Place, id: DeviceId) -> Result<(), CliError> {
+    registry::open(place, Missing::Refuse)?.revoke_device(&id).await?;
     output::note(format!("device {id} was revoked; sessions of it end within a second, its frames stay"));
     Ok(())
 }

@@ -8,12 +8,15 @@ use anyhow::Context;
 use clap::Args;
 use trough_eater::LinkListener;
 use trough_runtime::shutdown::Shutdown;
+use trough_store::mongo::MongoUrl;
 
+use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
+use crate::registry::{self, Place};
 use crate::service::{self, Chassis, ServiceArgs};
-use crate::{opt, registry, sockets};
+use crate::{opt, sockets};
 
 /// Where to serve.
 #[derive(Debug, Args)]
@@ -35,6 +38,8 @@ pub struct EaterArgs {
     #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "5")]
     linger: String,
     #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
     service: ServiceArgs,
 }
 
@@ -43,6 +48,7 @@ struct Settings {
     api: HostPort,
     admin: HostPort,
     linger: Duration,
+    database: Option<MongoUrl>,
 }
 
 /// Checks the options.
@@ -51,20 +57,27 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
     let api = faults.host_port(opt::API, &args.api);
     let admin = faults.host_port(opt::ADMIN, &args.admin);
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
+    let database = args.database.check(&mut faults);
     let grace = args.service.check(&mut faults);
-    let settings =
-        (|| Some((Settings { links: links?, api: api?, admin: admin?, linger: linger? }, grace?)))();
+    let settings = (|| {
+        Some((
+            Settings { links: links?, api: api?, admin: admin?, linger: linger?, database: database? },
+            grace?,
+        ))
+    })();
     let (settings, grace) = faults.into_result(settings)?;
     let data_dir = args.service.data.data_dir;
     Ok(Box::pin(async move { run(settings, &data_dir, service::shutdown_on_signals(grace)?).await }))
 }
 
 async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { links, api, admin, linger } = settings;
+    let Settings { links, api, admin, linger, database } = settings;
     let bound = sockets::bind([(opt::LINKS, &links), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let [links, api, admin] = bound;
     sockets::raise_open_files();
-    let mut chassis = Chassis::new(data_dir, shutdown.clone())?;
+    registry::create_data_dir(data_dir)?;
+    let registry = Place::of(data_dir, database);
+    let mut chassis = Chassis::new(registry.clone(), shutdown.clone())?;
     let catalog = Arc::new(registry::open_catalog(data_dir)?);
     let metrics = trough_eater::Metrics::register(&mut chassis.metrics);
     tracing::info!(
@@ -72,6 +85,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
         api = %api.local_addr()?,
         admin = %admin.local_addr()?,
         data_dir = %data_dir.display(),
+        %registry,
         "eater starts"
     );
     chassis.serve_admin(admin);

@@ -1,15 +1,15 @@
 //! `trough feeder`: takes frames from devices and forwards them to an eater.
 
-use std::path::Path;
-
 use anyhow::Context;
 use clap::Args;
 use trough_feeder::EaterAddress;
 use trough_runtime::shutdown::Shutdown;
 
+use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
+use crate::registry::Place;
 use crate::service::{self, Chassis, ServiceArgs, SessionArgs};
 use crate::{opt, sockets};
 
@@ -35,6 +35,8 @@ pub struct FeederArgs {
     #[command(flatten)]
     sessions: SessionArgs,
     #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
     service: ServiceArgs,
 }
 
@@ -42,6 +44,7 @@ struct Settings {
     listen: HostPort,
     admin: HostPort,
     eater: HostPort,
+    registry: Place,
     config: trough_feeder::Config,
 }
 
@@ -52,27 +55,28 @@ pub fn prepare(args: FeederArgs, mut faults: Faults) -> Result<Work, Faults> {
     let eater = faults.host_port(opt::EATER, &args.eater);
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
     let config = args.sessions.check(&mut faults);
+    let database = args.database.check(&mut faults);
     let grace = args.service.check(&mut faults);
     let settings = (|| {
         let config = trough_feeder::Config { drain_linger: linger?, ..config? };
-        Some((Settings { listen: listen?, admin: admin?, eater: eater?, config }, grace?))
+        let registry = Place::of(args.service.data.data_dir, database?);
+        Some((Settings { listen: listen?, admin: admin?, eater: eater?, registry, config }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
-    let data_dir = args.service.data.data_dir;
-    Ok(Box::pin(async move { run(settings, &data_dir, service::shutdown_on_signals(grace)?).await }))
+    Ok(Box::pin(async move { run(settings, service::shutdown_on_signals(grace)?).await }))
 }
 
-async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { listen, admin, eater, config } = settings;
+async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
+    let Settings { listen, admin, eater, registry, config } = settings;
     service::prepare_open_files(&config);
     let [devices, admin] = sockets::bind([(opt::LISTEN, &listen), (opt::ADMIN, &admin)]).await?;
-    let mut chassis = Chassis::new(data_dir, shutdown.clone())?;
+    let mut chassis = Chassis::new(registry.clone(), shutdown.clone())?;
     let metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     tracing::info!(
         devices = %devices.local_addr()?,
         admin = %admin.local_addr()?,
         eater = %eater,
-        data_dir = %data_dir.display(),
+        %registry,
         "feeder starts"
     );
     chassis.serve_admin(admin);

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trough_protocol::Micros;
-use trough_store::{Group, GroupAccess, NewReader, ReaderName, ReaderRecord, Registry, Scope};
+use trough_store::{Group, GroupAccess, NewReader, ReaderName, ReaderRecord, Scope};
 
-use crate::cli::DataDirArgs;
+use crate::cli::RegistryArgs;
 use crate::cmd::Work;
 use crate::cmd::devices::{groups, shown_once};
 use crate::error::CliError;
 use crate::faults::Faults;
 use crate::opt::{self, Opt};
 use crate::output;
-use crate::registry::{self, Missing};
+use crate::registry::{self, Missing, Place};
 
 const READER: Opt = Opt { flag: "READER", env: "" };
 
@@ -43,7 +43,7 @@ pub struct AddArgs {
           default_values_t = Scope::ALL.map(|scope| scope.as_str().to_owned()))]
     scope: Vec<String>,
     #[command(flatten)]
-    data: DataDirArgs,
+    registry: RegistryArgs,
 }
 
 /// How to list.
@@ -54,7 +54,7 @@ pub struct ListArgs {
           value_parser = clap::builder::BoolishValueParser::new())]
     json: bool,
     #[command(flatten)]
-    data: DataDirArgs,
+    registry: RegistryArgs,
 }
 
 /// Which reader.
@@ -64,7 +64,7 @@ pub struct RevokeArgs {
     #[arg(value_name = "READER")]
     reader: String,
     #[command(flatten)]
-    data: DataDirArgs,
+    registry: RegistryArgs,
 }
 
 /// Checks the options.
@@ -74,18 +74,22 @@ pub fn prepare(command: ReadersCommand, mut faults: Faults) -> Result<Work, Faul
             let name = reader_name(&mut faults, &args.reader);
             let groups = groups(&mut faults, &args.group);
             let scopes = scopes(&mut faults, &args.scope);
-            let ((name, groups), scopes) = faults.into_result(name.zip(groups).zip(scopes))?;
+            let place = args.registry.check(&mut faults);
+            let reader = name.zip(groups).zip(scopes);
+            let (((name, groups), scopes), place) = faults.into_result(reader.zip(place))?;
             let groups = if groups.is_empty() { GroupAccess::All } else { GroupAccess::Only(groups) };
-            Box::pin(add(args.data, NewReader { name, scopes, groups }))
+            Box::pin(add(place, NewReader { name, scopes, groups }))
         }
         ReadersCommand::List(args) => {
-            faults.into_result(Some(()))?;
-            Box::pin(list(args.data, args.json))
+            let place = args.registry.check(&mut faults);
+            let place = faults.into_result(place)?;
+            Box::pin(list(place, args.json))
         }
         ReadersCommand::Revoke(args) => {
             let name = reader_name(&mut faults, &args.reader);
-            let name = faults.into_result(name)?;
-            Box::pin(revoke(args.data, name))
+            let place = args.registry.check(&mut faults);
+            let (name, place) = faults.into_result(name.zip(place))?;
+            Box::pin(revoke(place, name))
         }
     })
 }
@@ -112,15 +116,15 @@ fn scopes(faults: &mut Faults, values: &[String]) -> Option<BTreeSet<Scope>> {
     Some(valid)
 }
 
-async fn add(data: DataDirArgs, reader: NewReader) -> Result<(), CliError> {
+async fn add(place: Place, reader: NewReader) -> Result<(), CliError> {
     let name = reader.name.clone();
-    let registry = registry::open(&data.data_dir, Missing::Create)?;
+    let registry = registry::open(place, Missing::Create)?;
     let token = registry.add_reader(reader).await?;
     shown_once(&token, &format!("reader {name} was added"))
 }
 
-async fn list(data: DataDirArgs, json: bool) -> Result<(), CliError> {
-    let readers = registry::open(&data.data_dir, Missing::Refuse)?.list_readers().await?;
+async fn list(place: Place, json: bool) -> Result<(), CliError> {
+    let readers = registry::open(place, Missing::Refuse)?.list_readers().await?;
     if json {
         let readers: Vec<_> = readers.iter().map(ReaderJson::of).collect();
         return output::json(&readers);
@@ -169,8 +173,8 @@ impl<'a> ReaderJson<'a> {
     }
 }
 
-async fn revoke(data: DataDirArgs, name: ReaderName) -> Result<(), CliError> {
-    registry::open(&data.data_dir, Missing::Refuse)?.revoke_reader(&name).await?;
+async fn revoke(place: Place, name: ReaderName) -> Result<(), CliError> {
+    registry::open(place, Missing::Refuse)?.revoke_reader(&name).await?;
     output::note(format!("reader {name} was revoked"));
     Ok(())
 }

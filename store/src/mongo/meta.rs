@@ -1,0 +1,69 @@
+//! One document that says what the registry is, and counts its changes.
+
+use mongodb::bson::{Document, doc};
+use mongodb::error::Result;
+use mongodb::{ClientSession, Collection, Database, IndexModel};
+use serde::{Deserialize, Serialize};
+
+use super::failure::Failure;
+use super::{devices, tokens};
+
+/// The document's id.
+const ID: &str = "registry";
+/// The format that this release writes and reads.
+const FORMAT: i64 = 1;
+
+/// What the registry is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct MetaDocument {
+    #[serde(rename = "_id")]
+    id: String,
+    format: i64,
+    /// Rises with every change of who may do what; epoch grants leave it.
+    generation: i64,
+}
+
+fn meta(database: &Database) -> Collection<MetaDocument> {
+    database.collection("meta")
+}
+
+/// Makes the indexes and the document, and refuses the format of another release. Idempotent.
+pub(super) async fn prepare(database: Database) -> std::result::Result<(), Failure> {
+    let known = meta(&database).find_one(doc! { "_id": ID }).await?;
+    if known.is_none() {
+        let new = doc! { "$setOnInsert": { "format": FORMAT, "generation": 0_i64 } };
+        match meta(&database).update_one(doc! { "_id": ID }, new).upsert(true).await.map_err(Failure::from) {
+            // Another process was as quick.
+            Ok(_) | Err(Failure::Duplicate(_)) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    let found = meta(&database).find_one(doc! { "_id": ID }).await?.map(|meta| meta.format);
+    if found != Some(FORMAT) {
+        return Err(Failure::Invalid(format!(
+            "the registry in the database has format {}, and this release reads {FORMAT}: run the release that \
+             wrote it, or a newer one",
+            found.unwrap_or_default()
+        )));
+    }
+    let models = |keys: Vec<Document>| keys.into_iter().map(|keys| IndexModel::builder().keys(keys).build());
+    devices::devices(&database).create_indexes(models(devices::indexes())).await?;
+    tokens::tokens(&database).create_indexes(models(tokens::indexes())).await?;
+    Ok(())
+}
+
+/// Counts a change, in its transaction, as its first step: two changes at once collide here, before either has
+/// done its work in vain.
+pub(super) async fn count_change(database: &Database, session: &mut ClientSession) -> Result<()> {
+    let more = doc! { "$inc": { "generation": 1_i64 } };
+    meta(database).update_one(doc! { "_id": ID }, more).session(session).await?;
+    Ok(())
+}
+
+/// Changes so far.
+pub(super) async fn generation(database: &Database) -> std::result::Result<i64, Failure> {
+    let found = meta(database).find_one(doc! { "_id": ID }).await?;
+    found.map(|meta| meta.generation).ok_or_else(|| {
+        Failure::Corrupt("the registry's own document is gone from the database's collection meta".into())
+    })
+}

@@ -1,0 +1,20 @@
+//! The registry in MongoDB, for a deployment of many machines.
+//!
+//! Nothing connects before it is used. Every write waits for the journals of most servers, every read comes from the
+//! primary and sees what was written before.
+
+mod changes;
+mod client;
+mod devices;
+mod epochs;
+mod failure;
+mod meta;
+mod readers;
+mod registry;
+mod tokens;
+mod transaction;
+mod url;
+
+pub use client::Mongo;
+pub use registry::MongoRegistry;
+pub use url::{MongoUrl, MongoUrlError};
