@@ -12,6 +12,7 @@ mod handshakes;
 mod kills;
 mod links;
 mod memory_loss;
+mod objects_s3;
 mod raw;
 mod reading;
 mod repair;
