@@ -5,22 +5,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use s3::creds::Credentials;
-use s3::{Bucket, BucketConfiguration, Region};
 use tempfile::TempDir;
 
-use super::{free_ports, log_in, own_ip, program};
+use super::{Access, BUCKET, REGION, free_ports, log_in, make_bucket, own_ip, program};
 use crate::poll::{LATER, until};
 use crate::process::Process;
 
 /// Who may do everything.
-pub const ACCESS_KEY: &str = "testkey";
-/// Their secret.
-pub const SECRET_KEY: &str = "testsecret";
-/// The bucket that is there.
-pub const BUCKET: &str = "trough";
+pub const ACCESS: Access = Access { access_key: "testkey", secret_key: "testsecret" };
 
-const REGION: &str = "us-east-1";
 const IDENTITIES: &str = r#"{"identities":[{"name":"t","credentials":[{"accessKey":"testkey","secretKey":"testsecret"}],
 "actions":["Admin","Read","Write","List","Tagging"]}]}"#;
 
@@ -45,7 +38,7 @@ impl Seaweed {
         let mut server = Self { at: ports[6], ports, process, dir };
         server.ready().await;
         let endpoint = server.endpoint();
-        until("SeaweedFS makes a bucket", LATER, async || make_bucket(&endpoint).await).await;
+        until("SeaweedFS makes a bucket", LATER, async || make_bucket(&endpoint, &ACCESS).await).await;
         server
     }
 
@@ -90,13 +83,6 @@ impl Seaweed {
         })
         .await;
     }
-}
-
-async fn make_bucket(endpoint: &str) -> Option<()> {
-    let credentials = Credentials::new(Some(ACCESS_KEY), Some(SECRET_KEY), None, None, None).unwrap();
-    let region = Region::Custom { region: REGION.to_owned(), endpoint: endpoint.to_owned() };
-    let config = BucketConfiguration::default();
-    Bucket::create_with_path_style(BUCKET, region, credentials, config).await.ok().map(drop)
 }
 
 fn spawn(ports: &[SocketAddr; 8], dir: &Path) -> Process {
