@@ -120,6 +120,7 @@ macro_rules! objects_suite {
             what_is_not_there_is_not_found,
             what_is_deleted_is_gone,
             listings_begin_with_a_prefix_and_go_on_behind_a_key,
+            names_beside_a_directorys_are_listed_once_in_any_order,
             a_listing_longer_than_a_page_is_complete,
             odd_keys_are_ordinary_ones,
             many_puts_at_once_all_arrive,

@@ -172,12 +172,23 @@ pub async fn listings_begin_with_a_prefix_and_go_on_behind_a_key(on: &On) {
         ("b/", "b/x/15", &all[5..7]),
         ("b/", "a/1", &all[4..7]),
         ("a/", "b", &[]),
-        ("", "ab", &all[3..8]),
+        ("", "ab/0", &all[3..8]),
         ("", "c", &[]),
     ] {
         let page = store.list(prefix, Some(&key(after)), 100).await.unwrap();
         let page: Vec<_> = page.iter().map(|entry| entry.key.as_str()).collect();
         assert_eq!(page, wanted, "{prefix:?} after {after}");
+    }
+}
+
+pub async fn names_beside_a_directorys_are_listed_once_in_any_order(on: &On) {
+    let store = (on.open)();
+    let all = ["d-1", "d.1", "d/1", "d/2", "d0"];
+    put_all(on, all.iter().map(ToString::to_string), &pattern(1)).await;
+    for page in [1, 2, 3, 1000] {
+        let mut listed = keys(&*store, "", page).await;
+        listed.sort_unstable();
+        assert_eq!(listed, all, "pages of {page}");
     }
 }
 

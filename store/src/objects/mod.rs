@@ -37,7 +37,8 @@ pub const LIST_MAX: usize = 1000;
 /// Where an object lies: parts of `A–Z a–z 0–9 . _ - =` joined by `/`, none of them empty, `.` or `..`.
 ///
 /// No key may go on where another ends (`a` and `a/b`): in many stores the first is a file, and the second needs
-/// a directory of that name.
+/// a directory of that name. And where `a/…` stands beside `a-…` or `a.…`, stores that have directories do not list
+/// them in the order of their bytes: do not count on it there.
 ///
 /// Cloning is cheap (a reference count).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,7 +139,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     fn delete<'a>(&'a self, key: &'a ObjectKey) -> BoxFuture<'a, Result<(), ObjectError>>;
 
     /// Objects whose keys begin with `prefix`, in the order of their keys' bytes, those after `after`, at most
-    /// `limit` and never more than [`LIST_MAX`]. An empty page is the end.
+    /// `limit` and never more than [`LIST_MAX`]. An empty page is the end. `after` need not exist, but no key may go
+    /// on where it ends.
     fn list<'a>(
         &'a self,
         prefix: &'a str,

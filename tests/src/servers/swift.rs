@@ -69,13 +69,15 @@ impl Swift {
         fs::create_dir_all(dir.path().join("devices/d1")).unwrap();
         let keepers = KEEPERS.iter().zip(keepers).map(|(kind, at)| {
             make_ring(dir.path(), kind, at);
-            let app = format!("[pipeline:main]\npipeline = app\n[app:app]\nuse = egg:swift#{kind}\n");
+            let app = format!(
+                "[pipeline:main]\npipeline = {kind}-server\n[app:{kind}-server]\nuse = egg:swift#{kind}\n"
+            );
             spawn(dir.path(), kind, at, &app)
         });
         let keepers = keepers.collect();
         let app = format!(
             "[pipeline:main]\npipeline = catch_errors gatekeeper healthcheck cache listing_formats s3api tempauth \
-             copy slo dlo versioned_writes symlink app\n[app:app]\nuse = egg:swift#proxy\naccount_autocreate = \
+             copy slo dlo versioned_writes symlink proxy-server\n[app:proxy-server]\nuse = egg:swift#proxy\naccount_autocreate = \
              true\nallow_account_management = false\nconn_timeout = 2\n[filter:cache]\nuse = egg:swift#memcache\n\
              memcache_servers = {}\n{FILTERS}",
             cache.at
