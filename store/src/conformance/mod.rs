@@ -31,10 +31,22 @@ pub struct Fixture<T: ?Sized> {
     pub keep: Box<dyn Any + Send + Sync>,
 }
 
-/// Makes one test of each case of a suite.
+/// Makes one test of each case of a suite, or one of all: where a server must be started first, it is started once,
+/// and each case gets new storage on it.
 #[macro_export]
 macro_rules! suite_cases {
-    ($module:ident, $fixture:expr, $($case:ident),* $(,)?) => {$(
+    ($module:ident, (on $server:expr, $fixture:expr), $($case:ident),* $(,)?) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn all_cases() {
+            let server = $server.await;
+            $({
+                println!("{}", stringify!($case));
+                let fixture = $fixture(&server).await;
+                $crate::conformance::$module::$case(&fixture).await;
+            })*
+        }
+    };
+    ($module:ident, ($fixture:expr), $($case:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
             $crate::conformance::$module::$case(&$fixture).await;
@@ -45,19 +57,20 @@ macro_rules! suite_cases {
 /// Runs the cases of a suite one after another, in an async function, and says which.
 #[macro_export]
 macro_rules! suite_in_one {
-    ($module:ident, $fixture:expr, $($case:ident),* $(,)?) => {$(
+    ($module:ident, ($fixture:expr), $($case:ident),* $(,)?) => {$(
         println!("{}", stringify!($case));
         $crate::conformance::$module::$case(&$fixture).await;
     )*};
 }
 
-/// The tests of a registry.
+/// The tests of a registry: `registry_suite!(fixture)`, or `registry_suite!(on server, fixture)` for one test of all
+/// cases, where `server` is a future and `fixture` is called with what it gives.
 #[macro_export]
 macro_rules! registry_suite {
-    ($fixture:expr) => {
+    ($($fixture:tt)*) => {
         $crate::suite_cases!(
             registry,
-            $fixture,
+            ($($fixture)*),
             a_token_opens_its_own_device_only,
             damaged_and_foreign_tokens_are_unknown,
             devices_are_listed_in_order_by_page_and_group,
@@ -86,7 +99,7 @@ macro_rules! catalog_suite {
     ($fixture:expr) => {
         $crate::suite_cases!(
             catalog,
-            $fixture,
+            ($fixture),
             a_sealed_file_is_recorded_once,
             other_figures_of_a_known_file_are_a_conflict,
             files_merge_the_same_in_any_order,
@@ -100,17 +113,17 @@ macro_rules! catalog_suite {
     };
 }
 
-/// The tests of an object store: one for each case, or `objects_suite!(in_one, fixture)` as statements of one
-/// test, for storage that takes seconds to start.
+/// The tests of an object store, called as [`registry_suite`](crate::registry_suite) is; or
+/// `objects_suite!(in_one, fixture)` as statements of a test that does more, such as being skipped.
 #[macro_export]
 macro_rules! objects_suite {
     (in_one, $fixture:expr) => {
         $crate::objects_suite!(@cases suite_in_one, $fixture)
     };
-    (@cases $run:ident, $fixture:expr) => {
+    (@cases $run:ident, $($fixture:tt)*) => {
         $crate::$run!(
             objects,
-            $fixture,
+            ($($fixture)*),
             what_is_put_is_got_by_anybody,
             ranges_are_exact,
             ranges_that_make_no_sense_are_invalid,
@@ -127,7 +140,7 @@ macro_rules! objects_suite {
             a_put_that_is_dropped_is_whole_or_nothing,
         );
     };
-    ($fixture:expr) => {
-        $crate::objects_suite!(@cases suite_cases, $fixture);
+    ($($fixture:tt)*) => {
+        $crate::objects_suite!(@cases suite_cases, $($fixture)*);
     };
 }

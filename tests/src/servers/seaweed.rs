@@ -85,6 +85,17 @@ impl Seaweed {
     }
 }
 
+impl Drop for Seaweed {
+    fn drop(&mut self) {
+        self.process.kill();
+        // What it leaves outside of its directory.
+        for (kind, at) in ["master", "volume", "filer", "s3"].iter().zip(self.ports.iter().skip(1).step_by(2))
+        {
+            let _ = fs::remove_file(format!("/tmp/seaweedfs-{kind}-grpc-{}.sock", at.port()));
+        }
+    }
+}
+
 fn spawn(ports: &[SocketAddr; 8], dir: &Path) -> Process {
     let file = |name: &str| dir.join(name).display().to_string();
     let ip = ports[0].ip();
