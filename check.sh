@@ -35,7 +35,8 @@ fi
 for component in rustfmt clippy; do
     cargo "${component/rustfmt/fmt}" --version >/dev/null 2>&1 || rustup component add "$component"
 done
-tests/install-servers.sh
+# The long form is for Swift, too.
+tests/install-servers.sh "$([[ ${1:-} != long ]] || echo swift)"
 # Ten thousand connections need ten thousand descriptors.
 ulimit -Sn "$(ulimit -Hn)"
 cargo fetch --locked --quiet

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::poll::until;
+use crate::poll::{SOON, until};
 
 /// Lines of a log that are shown when a test fails.
 const TAIL_LINES: usize = 25;
@@ -85,9 +85,31 @@ impl Process {
         }
     }
 
-    /// SIGSTOP: it keeps its sockets and does nothing.
+    /// SIGSTOP: it keeps its sockets and does nothing. Waits until it does: on a busy machine its threads go on
+    /// for a moment.
+    ///
+    /// # Panics
+    /// If it goes on.
     pub fn stop(&self) {
         self.signal(Signal::STOP);
+        let deadline = Instant::now() + SOON;
+        while !self.stands_still() {
+            assert!(Instant::now() < deadline, "{} goes on after SIGSTOP", self.name);
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether every thread is stopped, or gone.
+    fn stands_still(&self) -> bool {
+        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.child.id())) else { return true };
+        tasks.flatten().all(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // 123 (name, which may have anything in it) S …
+            !matches!(
+                stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]),
+                Some(b'R' | b'S' | b'D' | b'I')
+            )
+        })
     }
 
     /// SIGCONT.

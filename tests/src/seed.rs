@@ -32,3 +32,12 @@ pub fn count(variable: &str, default: usize) -> usize {
     let Ok(text) = std::env::var(variable) else { return default };
     text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}: use a whole number"))
 }
+
+/// Whether the long form was asked for; if not, says that `what` was skipped.
+pub fn long(what: &str) -> bool {
+    let long = std::env::var_os("TROUGH_TEST_LONG").is_some();
+    if !long {
+        println!("skipped: {what} (set TROUGH_TEST_LONG=1, or run ./check.sh long)");
+    }
+    long
+}

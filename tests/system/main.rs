@@ -13,6 +13,8 @@ mod handshakes;
 mod kills;
 mod links;
 mod memory_loss;
+mod objects_s3;
+mod objects_swift;
 mod raw;
 mod reading;
 mod registry_mongo;

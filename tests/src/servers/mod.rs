@@ -6,8 +6,46 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
+use s3::{Bucket, BucketConfiguration, Region};
+use trough_store::objects::Credentials;
+
 pub mod memcached;
 pub mod mongo;
+pub mod seaweed;
+pub mod swift;
+
+/// The bucket of an object store.
+pub const BUCKET: &str = "trough";
+const REGION: &str = "us-east-1";
+
+/// Who may use an object store.
+#[derive(Debug)]
+pub struct Access {
+    /// `AWS_ACCESS_KEY_ID`.
+    pub access_key: &'static str,
+    /// `AWS_SECRET_ACCESS_KEY`.
+    pub secret_key: &'static str,
+}
+
+impl Access {
+    /// As the store takes it.
+    pub fn credentials(&self) -> Credentials {
+        Credentials {
+            access_key: self.access_key.to_owned().into(),
+            secret_key: self.secret_key.to_owned().into(),
+        }
+    }
+}
+
+/// Makes the bucket; nothing if that fails.
+async fn make_bucket(endpoint: &str, access: &Access) -> Option<()> {
+    let (access_key, secret_key) = (access.access_key, access.secret_key);
+    let credentials =
+        s3::creds::Credentials::new(Some(access_key), Some(secret_key), None, None, None).ok()?;
+    let region = Region::Custom { region: REGION.to_owned(), endpoint: endpoint.to_owned() };
+    let config = BucketConfiguration::default();
+    Bucket::create_with_path_style(BUCKET, region, credentials, config).await.ok().map(drop)
+}
 
 /// Where a program of one of the servers lies: in their own environment, or on the path.
 ///
