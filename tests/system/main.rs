@@ -12,6 +12,7 @@ mod handshakes;
 mod kills;
 mod links;
 mod memory_loss;
+mod nginx;
 mod raw;
 mod reading;
 mod repair;
