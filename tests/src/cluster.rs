@@ -9,6 +9,7 @@ use std::time::Duration;
 use reqwest::Client;
 use serde_json::Value;
 use tempfile::TempDir;
+use trough_device::Tls;
 
 use crate::poll::{LATER, until};
 use crate::process::{Exit, Process, command};
@@ -29,23 +30,39 @@ pub enum Shape {
 pub enum Role {
     /// Everything.
     Up,
-    /// What devices connect to.
-    Feeder,
-    /// What stores.
-    Eater,
+    /// What devices connect to: the first is 0.
+    Feeder(usize),
+    /// What stores: the first is 0.
+    Eater(usize),
 }
 
 impl Role {
-    fn name(self) -> &'static str {
+    fn command(self) -> &'static str {
         match self {
             Self::Up => "up",
-            Self::Feeder => "feeder",
-            Self::Eater => "eater",
+            Self::Feeder(_) => "feeder",
+            Self::Eater(_) => "eater",
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Up => "up".into(),
+            Self::Feeder(index) => format!("feeder-{index}"),
+            Self::Eater(index) => format!("eater-{index}"),
+        }
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Up => 0,
+            Self::Feeder(index) | Self::Eater(index) => index,
         }
     }
 }
 
-/// Where everything listens: the same over all restarts, on a loopback address of its own ([`own_ip`]).
+/// Where `up`, or one feeder and one eater, listen: the same over all restarts, on a loopback address of its own
+/// ([`own_ip`]).
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
     /// For devices.
@@ -68,25 +85,57 @@ impl Addresses {
 }
 
 /// What a test may want to be different from the defaults.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Options {
+    /// How many feeders a split deployment has.
+    pub feeders: usize,
+    /// How many eaters. A journal in the data directory has one.
+    pub eaters: usize,
     /// Further arguments of whatever has devices.
     pub feeder_args: Vec<String>,
-    /// Where the feeder finds its eater, if it is not the one of this deployment.
+    /// Further arguments of whatever has readers.
+    pub eater_args: Vec<String>,
+    /// Where the feeders find their eater, if it is not one of this deployment.
     pub eater: Option<SocketAddr>,
     /// The database of the registry, if it is not in the data directory.
     pub database: Option<String>,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            feeders: 1,
+            eaters: 1,
+            feeder_args: Vec::new(),
+            eater_args: Vec::new(),
+            eater: None,
+            database: None,
+        }
+    }
+}
+
+/// Where devices come in.
+#[derive(Debug, Clone)]
+pub struct Entrance {
+    /// What the client library is told.
+    pub url: String,
+    /// Whom it trusts, if it is `wss://`.
+    pub tls: Option<Tls>,
+}
+
 /// A running deployment. Dropping it kills its processes and removes its data.
 #[derive(Debug)]
 pub struct Cluster {
-    /// Where everything listens.
+    /// Where `up`, or the first feeder and the first eater, listen.
     pub at: Addresses,
+    /// Where devices come in: the first feeder, unless a test puts something in front of it.
+    pub entrance: Entrance,
     /// What processes that are started from now on log.
     pub log_filter: String,
     shape: Shape,
     options: Options,
+    /// Those of the feeders and eaters with the same index.
+    addresses: Vec<Addresses>,
     processes: BTreeMap<Role, Process>,
     client: Client,
     reader_token: String,
@@ -115,7 +164,7 @@ impl Cluster {
     pub async fn start_with(shape: Shape, options: Options) -> Self {
         let mut cluster = Self::prepare(shape, options).await;
         for role in cluster.roles() {
-            cluster.spawn(*role);
+            cluster.spawn(role);
         }
         cluster.ready().await;
         cluster
@@ -124,11 +173,16 @@ impl Cluster {
     /// A deployment with a data directory and a reader, of which no process runs yet.
     pub async fn prepare(shape: Shape, options: Options) -> Self {
         let dir = tempfile::Builder::new().prefix("trough-test-").tempdir().unwrap();
+        let most = options.feeders.max(options.eaters);
+        let addresses: Vec<_> = std::iter::repeat_with(Addresses::new).take(most).collect();
+        let at = addresses[0];
         let mut cluster = Self {
-            at: Addresses::new(),
+            at,
+            entrance: Entrance { url: format!("ws://{}", at.devices), tls: None },
             log_filter: "info".into(),
             shape,
             options,
+            addresses,
             processes: BTreeMap::new(),
             client: client(),
             reader_token: String::new(),
@@ -139,21 +193,34 @@ impl Cluster {
     }
 
     /// Its processes.
-    pub fn roles(&self) -> &'static [Role] {
+    pub fn roles(&self) -> Vec<Role> {
         match self.shape {
-            Shape::Up => &[Role::Up],
-            Shape::Split => &[Role::Eater, Role::Feeder],
+            Shape::Up => vec![Role::Up],
+            Shape::Split => {
+                let eaters = (0..self.options.eaters).map(Role::Eater);
+                eaters.chain((0..self.options.feeders).map(Role::Feeder)).collect()
+            }
         }
     }
 
-    /// Which process has the sessions.
+    /// Which process has the sessions: the first of them.
     pub fn front(&self) -> Role {
-        if self.shape == Shape::Up { Role::Up } else { Role::Feeder }
+        if self.shape == Shape::Up { Role::Up } else { Role::Feeder(0) }
     }
 
-    /// Which process has the journal.
+    /// Which process has the journal: the first of them.
     pub fn back(&self) -> Role {
-        if self.shape == Shape::Up { Role::Up } else { Role::Eater }
+        if self.shape == Shape::Up { Role::Up } else { Role::Eater(0) }
+    }
+
+    /// Where the feeders take devices.
+    pub fn feeders(&self) -> Vec<SocketAddr> {
+        self.addresses[..self.options.feeders].iter().map(|at| at.devices).collect()
+    }
+
+    /// Where the eaters take readers.
+    pub fn eaters(&self) -> Vec<SocketAddr> {
+        self.addresses[..self.options.eaters].iter().map(|at| at.api).collect()
     }
 
     /// The data directory.
@@ -168,9 +235,9 @@ impl Cluster {
 
     /// Starts a process, again or for the first time.
     pub fn spawn(&mut self, role: Role) {
-        let Addresses { devices, api, links, admin, eater_admin } = self.at;
+        let Addresses { devices, api, links, admin, eater_admin } = self.addresses[role.index()];
         let mut command = command();
-        command.args(["--log-format", "json", "--log", &self.log_filter, role.name()]);
+        command.args(["--log-format", "json", "--log", &self.log_filter, role.command()]);
         command.arg("--data-dir").arg(self.data_dir());
         let mut listen = |pairs: &[(&str, SocketAddr)]| {
             for (option, at) in pairs {
@@ -179,21 +246,24 @@ impl Cluster {
         };
         match role {
             Role::Up => listen(&[("--listen", devices), ("--api", api), ("--admin", admin)]),
-            Role::Feeder => {
-                let eater = self.options.eater.unwrap_or(links);
-                listen(&[("--listen", devices), ("--admin", admin), ("--eater", eater)]);
+            Role::Feeder(_) => {
+                listen(&[("--listen", devices), ("--admin", admin)]);
+                command.args(["--eater", &self.eater_option()]);
             }
-            Role::Eater => listen(&[("--links", links), ("--api", api), ("--admin", eater_admin)]),
+            Role::Eater(_) => listen(&[("--links", links), ("--api", api), ("--admin", eater_admin)]),
         }
         if role != Role::Up {
             command.args(self.database_args());
         }
         command.args(["--linger", "0"]);
-        if role != Role::Eater {
+        if !matches!(role, Role::Eater(_)) {
             command.args(&self.options.feeder_args);
         }
+        if !matches!(role, Role::Feeder(_)) {
+            command.args(&self.options.eater_args);
+        }
         let log = self.log_path(role);
-        let process = Process::spawn(role.name(), &mut command, &log);
+        let process = Process::spawn(&role.name(), &mut command, &log);
         self.processes.insert(role, process);
     }
 
@@ -206,6 +276,12 @@ impl Cluster {
     pub fn database_args(&self) -> Vec<String> {
         let database = self.options.database.iter();
         database.flat_map(|url| ["--database".to_owned(), url.clone()]).collect()
+    }
+
+    /// Where the feeders find their eaters.
+    fn eater_option(&self) -> String {
+        let own = self.addresses[..self.options.eaters].iter().map(|at| at.links.to_string());
+        self.options.eater.map_or_else(|| own.collect::<Vec<_>>().join(","), |at| at.to_string())
     }
 
     fn log_path(&self, role: Role) -> PathBuf {
@@ -238,24 +314,29 @@ impl Cluster {
         for role in self.roles() {
             let what = format!("{role:?} is ready");
             until(&what, LATER, async || {
-                assert!(!self.process(*role).has_ended(), "{role:?} ended instead of becoming ready");
-                let (status, body) = self.readiness(*role).await?;
+                assert!(!self.process(role).has_ended(), "{role:?} ended instead of becoming ready");
+                let (status, body) = self.readiness(role).await?;
                 (status == 200 && body["degraded"].as_array()?.is_empty()).then_some(())
             })
             .await;
         }
     }
 
+    fn admin_of(&self, role: Role) -> SocketAddr {
+        let at = self.addresses[role.index()];
+        if matches!(role, Role::Eater(_)) { at.eater_admin } else { at.admin }
+    }
+
     /// What `/readyz` says; `None` if nobody answers.
     pub async fn readiness(&self, role: Role) -> Option<(u16, Value)> {
-        let at = if role == Role::Eater { self.at.eater_admin } else { self.at.admin };
+        let at = self.admin_of(role);
         let response = self.client.get(format!("http://{at}/readyz")).send().await.ok()?;
         Some((response.status().as_u16(), serde_json::from_str(&response.text().await.ok()?).ok()?))
     }
 
     /// A process's metrics.
     pub async fn metrics(&self, role: Role) -> String {
-        let at = if role == Role::Eater { self.at.eater_admin } else { self.at.admin };
+        let at = self.admin_of(role);
         self.client.get(format!("http://{at}/metrics")).send().await.unwrap().text().await.unwrap()
     }
 
@@ -277,23 +358,32 @@ impl Cluster {
 
     /// Everything that any process has printed.
     pub fn all_logs(&self) -> String {
-        self.roles().iter().map(|role| fs::read_to_string(self.log_path(*role)).unwrap_or_default()).collect()
+        self.roles()
+            .into_iter()
+            .map(|role| fs::read_to_string(self.log_path(role)).unwrap_or_default())
+            .collect()
     }
 
-    /// How the sessions of a device ended, in order, by the names of their codes.
+    /// How the sessions of a device ended, in order, by the names of their codes; feeder by feeder.
     pub fn session_ends(&self, device: &str) -> Vec<String> {
-        let log = self.log(self.front());
+        let fronts = self.roles().into_iter().filter(|role| !matches!(role, Role::Eater(_)));
+        let log: Vec<Value> = fronts.flat_map(|role| self.log(role)).collect();
         let ended = log.iter().filter(|line| line["message"] == "session ended" && line["device"] == device);
         ended.filter_map(|line| line["end"].as_str().map(str::to_owned)).collect()
     }
 
-    /// A reader of everything.
+    /// A reader of everything, at the first eater.
     pub fn reader(&self) -> Reader {
         Reader::new(format!("http://{}", self.at.api), self.reader_token.clone())
     }
 
+    /// The token of that reader.
+    pub fn reader_token(&self) -> &str {
+        &self.reader_token
+    }
+
     /// Where the client library connects.
     pub fn url(&self) -> String {
-        format!("ws://{}", self.at.devices)
+        self.entrance.url.clone()
     }
 }

@@ -14,6 +14,7 @@ use crate::poll::{LATER, SOON, ends, until};
 /// A configuration for tests: it does not wait long before it connects again.
 pub fn config(cluster: &Cluster, token: &str) -> Config {
     let mut config = Config::new(cluster.url(), token);
+    config.tls = cluster.entrance.tls.clone();
     config.backoff_min = Duration::from_millis(20);
     config.backoff_max = Duration::from_millis(500);
     config
@@ -58,6 +59,14 @@ impl Fleet {
         self.let_go.send_replace(thousandths);
     }
 
+    /// How many frames that is, over all devices.
+    pub fn due(&self) -> u64 {
+        let let_go = *self.let_go.borrow();
+        let due =
+            |track: &Track| (0..track.sent.len()).filter(|at| turn(track, *at) <= let_go).count() as u64;
+        self.tracks.iter().map(due).sum()
+    }
+
     /// Lets the devices send the rest, and waits until all of it is acknowledged.
     pub async fn finish(&mut self) {
         self.let_go(1000);
@@ -75,10 +84,15 @@ impl Fleet {
     }
 }
 
+/// How many thousandths must have been let go before the frame at this place is sent.
+fn turn(track: &Track, at: usize) -> u64 {
+    at as u64 * 1000 / track.sent.len() as u64 + 1
+}
+
 async fn send(device: Arc<Device>, tracks: Arc<Vec<Track>>, index: usize, mut gate: watch::Receiver<u64>) {
-    let sent = &tracks[index].sent;
-    for (at, frame) in sent.iter().enumerate() {
-        let needed = at as u64 * 1000 / sent.len() as u64 + 1;
+    let track = &tracks[index];
+    for (at, frame) in track.sent.iter().enumerate() {
+        let needed = turn(track, at);
         if gate.wait_for(|let_go| *let_go >= needed).await.is_err() {
             return;
         }

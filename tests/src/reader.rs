@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::header::{ACCEPT, AUTHORIZATION};
-use reqwest::{Client, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Response};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -98,23 +98,42 @@ pub struct Reader {
     token: String,
 }
 
+/// The same that trusts this certificate, and asks by `https://` only.
+///
+/// # Panics
+/// If it is none.
+pub fn client_trusting(certificate_pem: &str) -> Client {
+    let certificate = Certificate::from_pem(certificate_pem.as_bytes()).unwrap();
+    builder().https_only(true).add_root_certificate(certificate).build().unwrap()
+}
+
 /// An HTTP client with deadlines.
 ///
 /// # Panics
 /// If there is no cryptography to be had.
 pub fn client() -> Client {
+    builder().build().unwrap()
+}
+
+fn builder() -> ClientBuilder {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // Fails only if another test of this process did it.
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap()
+    Client::builder().no_proxy().timeout(Duration::from_secs(60))
 }
 
 impl Reader {
     /// A reader of the API at `base`, such as `http://127.0.0.1:8081`.
     pub fn new(base: String, token: String) -> Self {
         Self { client: client(), base, token }
+    }
+
+    /// The same reader of the API at `base`, asked by `client`.
+    #[must_use]
+    pub fn through(&self, client: Client, base: String) -> Self {
+        Self { client, base, ..self.clone() }
     }
 
     /// The same reader with another token.

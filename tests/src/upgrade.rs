@@ -1,10 +1,16 @@
 //! A WebSocket upgrade by hand: what a refusal says, byte by byte, is what is tested.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
@@ -79,16 +85,40 @@ impl Ask {
     /// # Errors
     /// A refusal.
     pub async fn send(self) -> Result<WebSocketStream<TcpStream>, Refused> {
-        ends("the upgrade is answered", SOON, self.answer()).await
+        ends("the upgrade is answered", SOON, async { self.answer(self.connect().await).await }).await
     }
 
-    async fn answer(self) -> Result<WebSocketStream<TcpStream>, Refused> {
+    /// Sends it by TLS to a server with this certificate.
+    ///
+    /// # Errors
+    /// A refusal.
+    pub async fn send_by_tls(
+        self,
+        certificate_pem: &str,
+    ) -> Result<WebSocketStream<TlsStream<TcpStream>>, Refused> {
+        let connector = connector(certificate_pem);
+        ends("the upgrade is answered", SOON, async {
+            let stream = self.connect().await;
+            let stream = connector.connect(self.at.ip().into(), stream).await.unwrap();
+            self.answer(stream).await
+        })
+        .await
+    }
+
+    async fn connect(&self) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes).unwrap();
         }
-        let mut stream = socket.connect(self.at).await.unwrap();
+        let stream = socket.connect(self.at).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    async fn answer<S>(&self, mut stream: S) -> Result<WebSocketStream<S>, Refused>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let mut request = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
@@ -107,14 +137,25 @@ impl Ask {
             return Ok(WebSocketStream::from_partially_read(stream, rest, Role::Client, None).await);
         }
         let mut body = rest;
-        stream.read_to_end(&mut body).await.unwrap();
+        // A proxy keeps the connection; then the length is said.
+        let length =
+            head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        while body.len() < length.unwrap_or(usize::MAX) && stream.read_buf(&mut body).await.unwrap() > 0 {}
         let problem = serde_json::from_slice(&body).unwrap_or_default();
         Err(Refused { status, head, problem })
     }
 }
 
+fn connector(certificate_pem: &str) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(certificate_pem.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth()).into()
+}
+
 /// Reads up to the empty line; gives what came after it, too.
-async fn read_head(stream: &mut TcpStream) -> (String, Vec<u8>) {
+async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {

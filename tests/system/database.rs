@@ -48,7 +48,7 @@ async fn a_deployment_starts_without_its_database() {
     let token = cluster.add_device("bus-1").await;
     server.kill();
     for role in cluster.roles() {
-        cluster.spawn(*role);
+        cluster.spawn(role);
     }
     // Ready, and nothing is degraded: nobody has needed it yet.
     cluster.ready().await;
@@ -59,7 +59,7 @@ async fn a_deployment_starts_without_its_database() {
     let answer = cluster.reader().get("/v1/devices", "application/json").await.unwrap();
     assert_eq!(answer.status(), 503);
     assert!(answer.headers().contains_key("retry-after"), "{answer:?}");
-    for role in [Role::Feeder, Role::Eater] {
+    for role in [Role::Feeder(0), Role::Eater(0)] {
         names_database(&cluster, role).await;
     }
 
@@ -70,7 +70,7 @@ async fn a_deployment_starts_without_its_database() {
     wire.acked(1).await;
     wire.close().await;
     assert_eq!(cluster.reader().frames("bus-1").await.len(), 1);
-    for role in [Role::Feeder, Role::Eater] {
+    for role in [Role::Feeder(0), Role::Eater(0)] {
         assert!(!cluster.process(role).has_ended(), "{role:?} was never restarted");
     }
 }
@@ -92,7 +92,7 @@ async fn sessions_stream_on_while_the_database_is_dead() {
     .await;
     let refused = Wire::open(cluster.at.devices, Form::Binary, &late).await.unwrap_err();
     assert_eq!(refused.status, 503, "{refused:?}");
-    names_database(&cluster, Role::Feeder).await;
+    names_database(&cluster, Role::Feeder(0)).await;
 
     server.restart().await;
     fleet.finish().await;
@@ -167,15 +167,15 @@ async fn the_password_is_never_told() {
     cluster.log_filter = "trace".into();
     cluster.set_database(&url);
     for role in cluster.roles() {
-        cluster.spawn(*role);
+        cluster.spawn(role);
     }
     for role in cluster.roles() {
-        serves(&cluster, *role).await;
+        serves(&cluster, role).await;
     }
     let refused = Wire::open(cluster.at.devices, Form::Binary, &token).await.unwrap_err();
     let answer = cluster.reader().get("/v1/devices", "application/json").await.unwrap();
     let answer = answer.text().await.unwrap();
-    let mut told = format!("{refused:?} {answer} {:?}", cluster.readiness(Role::Feeder).await);
+    let mut told = format!("{refused:?} {answer} {:?}", cluster.readiness(Role::Feeder(0)).await);
     for url in [&url, "mongodb://trough:hunter2@host:port/x", "mongodb://trough:hunter2@host"] {
         let mut command = command();
         command.args(["--log", "trace", "devices", "list", "--database", url]);

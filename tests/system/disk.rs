@@ -74,7 +74,7 @@ async fn cramped(shape: Shape) -> Option<Cramped> {
     let mut cluster = Cluster::prepare(shape, Options::default()).await;
     let disk = SmallDisk::mount(&cluster.data_dir().join("journal"))?;
     for role in cluster.roles() {
-        cluster.spawn(*role);
+        cluster.spawn(role);
     }
     cluster.ready().await;
     Some(Cramped { cluster, disk })
@@ -158,7 +158,7 @@ async fn credit_is_a_hard_limit() {
     let Some(Cramped { mut cluster, disk }) = cramped(Shape::Split).await else { return };
     cluster.add_device("greedy").await;
     disk.fill(256 << 10);
-    let before = cluster.rss_bytes(Role::Eater);
+    let before = cluster.rss_bytes(Role::Eater(0));
     let (mut peer, credit) = Peer::up(cluster.at.links).await;
     let payload = vec![b'x'; 1 << 20];
     let (mut sent, mut number) = (0, 0);
@@ -181,6 +181,6 @@ async fn credit_is_a_hard_limit() {
         }
     };
     assert!(text.contains(&credit.to_string()), "{text}");
-    let grown = cluster.rss_bytes(Role::Eater).saturating_sub(before);
+    let grown = cluster.rss_bytes(Role::Eater(0)).saturating_sub(before);
     assert!(grown < credit + (48 << 20), "the eater grew by {grown} bytes over a credit of {credit}");
 }

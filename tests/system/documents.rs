@@ -109,8 +109,8 @@ async fn a_device_in_python() {
     let mut device = Process::spawn("device.py", &mut device, &cluster.path().join("device.log"));
     until("it streams", SOON, async || (cluster.reader().head("snake").await?.1 > 100).then_some(())).await;
     for role in cluster.roles() {
-        cluster.kill(*role);
-        cluster.spawn(*role);
+        cluster.kill(role);
+        cluster.spawn(role);
     }
     let exit = device.wait(LATER + Duration::from_secs(60)).await;
     assert_eq!(exit.code, Some(0), "{}", device.log());

@@ -91,11 +91,11 @@ async fn the_eater_drains() {
     let mut cluster = Cluster::start(Shape::Split).await;
     let mut fleet = under_load(&cluster).await;
     let mut events: Vec<_> = fleet.devices.iter().map(|device| device.events()).collect();
-    let exit = cluster.terminate(Role::Eater, GRACE).await;
+    let exit = cluster.terminate(Role::Eater(0), GRACE).await;
     assert_eq!(exit.code, Some(0));
-    let (status, _) = cluster.readiness(Role::Feeder).await.unwrap();
+    let (status, _) = cluster.readiness(Role::Feeder(0)).await.unwrap();
     assert_eq!(status, 200, "the feeder is ready all the time");
-    cluster.spawn(Role::Eater);
+    cluster.spawn(Role::Eater(0));
     fleet.finish().await;
     for events in &mut events {
         while let Ok(event) = events.try_recv() {

@@ -65,7 +65,7 @@ fn victims(cluster: &Cluster, rng: &mut StdRng) -> Vec<Role> {
     let roles = cluster.roles();
     let first = roles[rng.random_range(0..roles.len())];
     let all = rng.random_bool(0.2);
-    roles.iter().copied().filter(|role| all || *role == first).collect()
+    roles.into_iter().filter(|role| all || *role == first).collect()
 }
 
 /// Looks at one device after another: what it has acknowledged must be visible to the next request.

@@ -111,7 +111,7 @@ async fn what_is_out_of_order_ends_the_link() {
     let mut cluster = Cluster::start(Shape::Split).await;
     let neighbour = Neighbour::start(&cluster).await;
     let at = cluster.at.links;
-    let before = cluster.rss_bytes(Role::Eater);
+    let before = cluster.rss_bytes(Role::Eater(0));
     cluster.add_device("d").await;
     let one = batch("d", 1, &[b"one"]);
 
@@ -145,7 +145,7 @@ async fn what_is_out_of_order_ends_the_link() {
     // One that connects and says nothing is given up.
     let mut silent = Peer::connect(at).await;
     assert_eq!(silent.hear().await, Heard::End);
-    let grown = cluster.rss_bytes(Role::Eater).saturating_sub(before);
+    let grown = cluster.rss_bytes(Role::Eater(0)).saturating_sub(before);
     assert!(grown < 32 << 20, "the eater grew by {grown} bytes");
     assert_eq!(cluster.reader().frames("d").await.len(), 0);
     neighbour.assert_unharmed(&cluster).await;
@@ -156,7 +156,7 @@ async fn feeder_of(eater: &TcpListener) -> (Cluster, String) {
     let options = Options { eater: Some(eater.local_addr().unwrap()), ..Options::default() };
     let mut cluster = Cluster::prepare(Shape::Split, options).await;
     let token = cluster.add_device("d").await;
-    cluster.spawn(Role::Feeder);
+    cluster.spawn(Role::Feeder(0));
     (cluster, token)
 }
 
@@ -195,7 +195,7 @@ async fn a_feeder_survives_every_eater() {
         assert!(matches!(parting, Heard::Goaway { .. } | Heard::End), "round {round}: {parting:?}");
     }
     let degraded = until("the feeder says what is wrong", SOON, async || {
-        let (status, body) = cluster.readiness(Role::Feeder).await?;
+        let (status, body) = cluster.readiness(Role::Feeder(0)).await?;
         assert_eq!(status, 200);
         body["degraded"].as_array()?.iter().find(|part| part["part"] == "eater").cloned()
     })
@@ -205,5 +205,5 @@ async fn a_feeder_survives_every_eater() {
     assert!(log.contains("8 to 9") && log.contains("1 to 1"), "the log names both ranges");
     let refused = Wire::open(cluster.at.devices, Form::Binary, &token).await.unwrap_err();
     assert_eq!((refused.status, refused.code()), (503, "no_eater"));
-    assert!(!cluster.process(Role::Feeder).has_ended());
+    assert!(!cluster.process(Role::Feeder(0)).has_ended());
 }

@@ -13,6 +13,7 @@ mod handshakes;
 mod kills;
 mod links;
 mod memory_loss;
+mod nginx;
 mod objects_s3;
 mod objects_swift;
 mod raw;

@@ -144,10 +144,10 @@ async fn an_old_memory_waits_for_what_is_on_its_way() {
     let (mut wire, welcome) = Wire::begin(at, Form::Binary, &token).await;
     wire.frames(1, &[b"durable"]).await;
     wire.acked(1).await;
-    cluster.process(Role::Eater).stop();
+    cluster.process(Role::Eater(0)).stop();
     wire.frames(2, &[b"on its way"]).await;
     until("the frame is on its way", SOON, async || {
-        (cluster.metric(Role::Feeder, "trough_feeder_in_flight_bytes").await > 0.0).then_some(())
+        (cluster.metric(Role::Feeder(0), "trough_feeder_in_flight_bytes").await > 0.0).then_some(())
     })
     .await;
     drop(wire);
@@ -156,7 +156,7 @@ async fn an_old_memory_waits_for_what_is_on_its_way() {
     let mut wire = Wire::open(at, Form::Binary, &token).await.unwrap();
     let old = hello(welcome.epoch, 2, 2, 1);
     wire.say(&trough_protocol::device::ClientMessage::Hello(old)).await;
-    cluster.process(Role::Eater).resume();
+    cluster.process(Role::Eater(0)).resume();
     let Said::Message(ServerMessage::Welcome(again)) = wire.hear().await else { panic!("a welcome was due") };
     assert_eq!((again.epoch, again.resume), (Epoch(2), Seq(1)), "in epoch 1 its next frame would vanish");
     wire.frames(1, &[b"another"]).await;

@@ -41,8 +41,8 @@ async fn raw_frames_survive_the_eater() {
             wire.put(Message::binary(text(n).into_bytes())).await.unwrap();
         }
         if n % 200 == 150 {
-            cluster.kill(Role::Eater);
-            cluster.spawn(Role::Eater);
+            cluster.kill(Role::Eater(0));
+            cluster.spawn(Role::Eater(0));
             kills += 1;
         }
     }

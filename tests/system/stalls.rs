@@ -37,13 +37,13 @@ async fn a_stopped_eater_slows_devices_down() {
         fleet.devices.iter().all(|device| device.acked().0 > 0).then_some(())
     })
     .await;
-    let before = cluster.rss_bytes(Role::Feeder);
-    cluster.process(Role::Eater).stop();
+    let before = cluster.rss_bytes(Role::Feeder(0));
+    cluster.process(Role::Eater(0)).stop();
     fleet.let_go(1000);
 
     // What was on its way back may still arrive; then there is silence.
     until("readiness names the eater", SOON, async || {
-        let (status, body) = cluster.readiness(Role::Feeder).await?;
+        let (status, body) = cluster.readiness(Role::Feeder(0)).await?;
         assert_eq!(status, 200, "a missing eater does not take the feeder out of service");
         body["degraded"].as_array()?.iter().any(|part| part["part"] == "eater").then_some(())
     })
@@ -54,11 +54,11 @@ async fn a_stopped_eater_slows_devices_down() {
     })
     .await;
     assert_eq!(fleet.acked(), acked, "nothing is acknowledged while nothing can be stored");
-    let grown = cluster.rss_bytes(Role::Feeder).saturating_sub(before);
+    let grown = cluster.rss_bytes(Role::Feeder(0)).saturating_sub(before);
     // A window of 256 KiB for each, and what the allocator keeps.
     assert!(grown < 64 << 20, "the feeder grew by {grown} bytes");
 
-    cluster.process(Role::Eater).resume();
+    cluster.process(Role::Eater(0)).resume();
     fleet.finish().await;
     cluster.ready().await;
     assert_all_readable(&cluster.reader(), &fleet.tracks).await;
@@ -69,14 +69,14 @@ async fn rewound(cluster: &mut Cluster, token: &str) -> Wire {
     let (mut wire, _) = Wire::begin(cluster.at.devices, Form::Binary, token).await;
     wire.frames(1, &[b"one"]).await;
     wire.acked(1).await;
-    cluster.process(Role::Eater).stop();
+    cluster.process(Role::Eater(0)).stop();
     wire.frames(2, &[b"two"]).await;
     until("the frame is on its way", SOON, async || {
-        (cluster.metric(Role::Feeder, "trough_feeder_in_flight_bytes").await > 0.0).then_some(())
+        (cluster.metric(Role::Feeder(0), "trough_feeder_in_flight_bytes").await > 0.0).then_some(())
     })
     .await;
-    cluster.kill(Role::Eater);
-    cluster.spawn(Role::Eater);
+    cluster.kill(Role::Eater(0));
+    cluster.spawn(Role::Eater(0));
     assert_eq!(wire.hear().await, Said::Message(ServerMessage::Rewind(Seq(2))));
     wire
 }

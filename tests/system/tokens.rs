@@ -57,7 +57,7 @@ async fn no_token_is_ever_logged() {
     let mut cluster = Cluster::prepare(Shape::Split, Default::default()).await;
     cluster.log_filter = "trace".into();
     for role in cluster.roles() {
-        cluster.spawn(*role);
+        cluster.spawn(role);
     }
     cluster.ready().await;
     let device = cluster.add_device("d").await;

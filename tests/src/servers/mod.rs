@@ -11,6 +11,8 @@ use trough_store::objects::Credentials;
 
 pub mod memcached;
 pub mod mongo;
+pub mod nginx;
+pub mod proxy;
 pub mod seaweed;
 pub mod swift;
 
