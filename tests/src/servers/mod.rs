@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 pub mod memcached;
+pub mod mongo;
 
 /// Where a program of one of the servers lies: in their own environment, or on the path.
 ///

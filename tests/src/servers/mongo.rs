@@ -1,0 +1,79 @@
+//! The database: SecantusDB, which speaks MongoDB's protocol, as a replica set of one.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use mongodb::Client;
+use mongodb::bson::doc;
+use mongodb::options::{ClientOptions, ServerAddress};
+use tempfile::TempDir;
+
+use super::{free_ports, log_in, own_ip, program};
+use crate::poll::{LATER, until};
+use crate::process::Process;
+
+/// A running database server.
+#[derive(Debug)]
+pub struct Mongo {
+    /// Where it listens; the same over restarts.
+    pub at: SocketAddr,
+    process: Process,
+    dir: TempDir,
+}
+
+impl Mongo {
+    /// Starts one that is empty.
+    pub async fn start() -> Self {
+        let [at] = free_ports(own_ip());
+        let dir = tempfile::tempdir().unwrap();
+        let process = spawn(at, &dir);
+        let mut server = Self { at, process, dir };
+        server.ready().await;
+        server
+    }
+
+    /// The URL of one of its databases, which exists as soon as something is written to it.
+    pub fn url(&self, database: &str) -> String {
+        format!("mongodb://{}/{database}", self.at)
+    }
+
+    /// Its process, to be stopped and resumed.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// SIGKILL: what it had acknowledged with `j: true` stays.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after a kill, with what it has stored.
+    pub async fn restart(&mut self) {
+        self.process.kill();
+        self.process = spawn(self.at, &self.dir);
+        self.ready().await;
+    }
+
+    async fn ready(&mut self) {
+        let mut options = ClientOptions::default();
+        options.hosts =
+            vec![ServerAddress::Tcp { host: self.at.ip().to_string(), port: Some(self.at.port()) }];
+        options.direct_connection = Some(true);
+        options.server_selection_timeout = Some(Duration::from_secs(1));
+        let client = Client::with_options(options).unwrap();
+        until("the database answers", LATER, async || {
+            assert!(!self.process.has_ended(), "the database ended:\n{}", self.process.log());
+            client.database("admin").run_command(doc! { "ping": 1 }).await.ok()
+        })
+        .await;
+    }
+}
+
+fn spawn(at: SocketAddr, dir: &TempDir) -> Process {
+    let mut command = Command::new(program("secantusd-py"));
+    command.args(["--host", &at.ip().to_string(), "--port", &at.port().to_string()]);
+    // Its own default is 1 GiB, and several may run at once.
+    command.args(["--cache-size", "128M"]).arg("--storage-path").arg(dir.path().join("data"));
+    Process::spawn("secantusd-py", &mut command, &log_in(dir.path()))
+}
