@@ -9,6 +9,7 @@ pub mod catalog;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod error;
+pub mod mongo;
 pub mod names;
 pub mod object_catalog;
 pub mod objects;

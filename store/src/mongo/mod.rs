@@ -1,0 +1,11 @@
+//! The registry in MongoDB, for a deployment of many machines.
+//!
+//! Nothing connects before it is used. Every write waits for the journals of most servers, every read comes from the
+//! primary and sees what was written before.
+
+mod client;
+mod failure;
+mod url;
+
+pub use client::Mongo;
+pub use url::{MongoUrl, MongoUrlError};
