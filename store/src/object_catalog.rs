@@ -183,6 +183,9 @@ pub trait ObjectCatalog: Send + Sync + 'static {
 
     /// Declares an incarnation dead, or ended: enters the closing row behind its last one. The number of its last
     /// object. Twice is once; an unknown one is made known and closed.
+    ///
+    /// # Errors
+    /// [`CatalogError::Unavailable`] also if it enters rows all the time: it lives, and nothing is closed.
     fn close<'a>(&'a self, incarnation: Incarnation) -> BoxFuture<'a, Result<u64, CatalogError>>;
 
     /// Every incarnation, by its bytes.

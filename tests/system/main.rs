@@ -12,6 +12,7 @@ mod handshakes;
 mod kills;
 mod links;
 mod memory_loss;
+mod object_catalog_mongo;
 mod raw;
 mod reading;
 mod repair;

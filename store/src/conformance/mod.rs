@@ -1,6 +1,5 @@
-//! What every [`Registry`](crate::Registry), [`Catalog`](crate::Catalog) and
-//! [`ObjectCatalog`](crate::ObjectCatalog) must do, as tests that any
-//! implementation runs: `registry_suite!(fixture)` and `catalog_suite!(fixture)`, where `fixture` makes a
+//! What every [`Registry`](crate::Registry), [`Catalog`](crate::Catalog) and [`ObjectCatalog`](crate::ObjectCatalog)
+//! must do, as tests that any implementation runs: `registry_suite!(fixture)` and so on, where `fixture` makes a
 //! [`Fixture`] on new, empty storage. Times are manual; real time passes only where another process is
 //! waited for, and then a predicate is polled against a deadline.
 
