@@ -16,6 +16,7 @@ mod memory_loss;
 mod nginx;
 mod objects_s3;
 mod objects_swift;
+mod object_catalog_mongo;
 mod raw;
 mod reading;
 mod registry_mongo;

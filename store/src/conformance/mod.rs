@@ -1,13 +1,13 @@
-//! What every [`Registry`](crate::Registry), every [`Catalog`](crate::Catalog) and every
-//! [`ObjectStore`](crate::ObjectStore) must do, as tests that any implementation runs: `registry_suite!(fixture)`,
-//! `catalog_suite!(fixture)` and `objects_suite!(fixture)`, where `fixture` makes a [`Fixture`] on new, empty
-//! storage. Times are manual; real time passes only where another process is
+//! What every [`Registry`](crate::Registry), [`Catalog`](crate::Catalog), [`ObjectStore`](crate::ObjectStore) and
+//! [`ObjectCatalog`](crate::ObjectCatalog) must do, as tests that any implementation runs: `registry_suite!(fixture)`
+//! and so on, where `fixture` makes a [`Fixture`] on new, empty storage. Times are manual; real time passes only where another process is
 //! waited for, and then a predicate is polled against a deadline.
 
 #![allow(clippy::unwrap_used, reason = "these are tests, compiled into the library for other crates")]
 #![allow(missing_docs, reason = "the names of the tests say what they check")]
 
 pub mod catalog;
+pub mod object_catalog;
 pub mod objects;
 pub mod registry;
 
@@ -142,5 +142,32 @@ macro_rules! objects_suite {
     };
     ($($fixture:tt)*) => {
         $crate::objects_suite!(@cases suite_cases, $($fixture)*);
+    };
+}
+
+/// The tests of a catalog of journal objects, called as [`registry_suite`](crate::registry_suite) is.
+#[macro_export]
+macro_rules! object_catalog_suite {
+    ($($fixture:tt)*) => {
+        $crate::suite_cases!(
+            object_catalog,
+            ($($fixture)*),
+            the_same_row_again_is_a_success_and_other_content_is_not,
+            a_row_needs_the_one_before_it,
+            nothing_is_entered_behind_a_closing_row,
+            closing_twice_is_closing_once,
+            of_an_eater_and_those_who_close_it_one_gets_the_number,
+            of_two_rows_with_one_number_one_is_entered,
+            a_heartbeat_moves_the_time_and_a_beat_more_is_later,
+            spans_are_found_in_order_between_the_bounds,
+            wide_rows_stand_at_the_front,
+            what_was_entered_is_seen_by_everybody_at_once,
+            rows_are_read_in_order_page_by_page,
+            heads_only_rise,
+            devices_are_paged_with_their_newest_head,
+            what_was_returned_survives_a_restart,
+            a_row_lists_as_many_devices_as_it_may,
+            a_value_that_does_not_fit_changes_nothing,
+        );
     };
 }

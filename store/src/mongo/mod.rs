@@ -1,4 +1,4 @@
-//! The registry in MongoDB, for a deployment of many machines.
+//! Registry and catalog of journal objects in MongoDB, for a deployment of many machines.
 //!
 //! Nothing connects before it is used. Every write waits for the journals of most servers, every read comes from the
 //! primary and sees what was written before.
@@ -8,7 +8,11 @@ mod client;
 mod devices;
 mod epochs;
 mod failure;
+mod heads;
 mod meta;
+mod object_catalog;
+mod object_rows;
+mod object_spans;
 mod readers;
 mod registry;
 mod tokens;
@@ -16,5 +20,6 @@ mod transaction;
 mod url;
 
 pub use client::Mongo;
+pub use object_catalog::MongoObjectCatalog;
 pub use registry::MongoRegistry;
 pub use url::{MongoUrl, MongoUrlError};
