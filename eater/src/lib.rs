@@ -1,9 +1,10 @@
 //! The eater: makes batches durable, acknowledges them, and serves what is durable to readers.
 //!
-//! [`ingest`] takes batches from links, [`journal`] makes them durable and finds them again, [`api`] answers
-//! readers. The three know of each other only what the journal's interface says.
+//! [`ingest`] takes batches from links, a journal makes them durable and finds them again, [`api`] answers readers.
+//! The three know of each other only what [`frames`] says. [`journal`] is the local one.
 
 pub mod api;
+pub mod frames;
 pub mod ingest;
 pub mod journal;
 pub mod metrics;
@@ -19,34 +20,43 @@ use trough_runtime::shutdown::Shutdown;
 use trough_store::{Catalog, Registry};
 
 use api::{ApiLimits, ApiState};
+use frames::AnyJournal;
 pub use ingest::LinkListener;
-use journal::{Journal, JournalConfig, JournalError, JournalParts};
+use journal::{Journal, JournalConfig, JournalError, JournalMetrics, JournalParts};
 pub use metrics::Metrics;
 
 /// How an eater is set up.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The journal.
-    pub journal: JournalConfig,
     /// Bytes of batches that all feeders together may have on their way: what ingest needs of memory at most.
     pub budget_bytes: u64,
     /// Limits of the reader API.
     pub api: ApiLimits,
 }
 
-impl Config {
-    /// The defaults, with a journal in `dir`.
-    pub fn new(dir: impl Into<std::path::PathBuf>) -> Self {
-        Self { journal: JournalConfig::new(dir), budget_bytes: 256 * 1024 * 1024, api: ApiLimits::default() }
+impl Default for Config {
+    fn default() -> Self {
+        Self { budget_bytes: 256 * 1024 * 1024, api: ApiLimits::default() }
     }
+}
+
+/// Where an eater keeps what it has received.
+pub enum Storage {
+    /// In files of this machine.
+    Local {
+        /// What the files hold.
+        catalog: Arc<dyn Catalog>,
+        /// Where they are.
+        config: JournalConfig,
+    },
 }
 
 /// What an eater stands on; made by its caller.
 pub struct Parts {
     /// Who may read.
     pub registry: Arc<dyn Registry>,
-    /// What the journal holds.
-    pub catalog: Arc<dyn Catalog>,
+    /// Where frames are kept.
+    pub storage: Storage,
     /// The time.
     pub clock: Clock,
     /// What `/readyz` says; set ready by `run`.
@@ -82,27 +92,25 @@ pub async fn run(
     parts: Parts,
     config: Config,
 ) -> Result<(), RunError> {
-    let Parts { registry, catalog, clock, health, metrics, shutdown } = parts;
-    let journal_parts =
-        JournalParts { clock: clock.clone(), catalog, health: health.clone(), metrics: metrics.journal };
-    let opening = tokio::task::spawn_blocking(move || Journal::open(config.journal, journal_parts));
-    let (journal, report) = opening.await.map_err(|_| RunError::Panicked("journal"))??;
-    tracing::info!(
-        files = report.files,
-        files_scanned = report.files_scanned,
-        bytes_scanned = report.bytes_scanned,
-        bytes_cut = report.bytes_cut,
-        catalog_rebuilt = report.catalog_rebuilt,
-        "journal open"
-    );
+    let Parts { registry, storage, clock, health, metrics, shutdown } = parts;
+    let journal = open_journal(storage, clock.clone(), health.clone(), metrics.journal).await?;
 
     let ingest = start_ingest(links, journal.clone(), config.budget_bytes, metrics.ingest, &shutdown)?;
     let state =
         ApiState { journal: journal.clone(), registry, clock, health: health.clone(), metrics: metrics.api };
     let readers = tokio::spawn(api::serve(api, state, config.api, shutdown.clone()));
     health.set_ready();
-    shutdown.draining.cancelled().await;
+    let failed = tokio::select! {
+        () = shutdown.draining.cancelled() => None,
+        error = journal.failed() => Some(error),
+    };
     health.set_draining();
+    if let Some(error) = failed {
+        // Nothing can be acknowledged any more, so there is nothing to wait for.
+        shutdown.begin();
+        shutdown.killed.cancel();
+        return Err(error.into());
+    }
 
     let ingest = ingest.await.map_err(|_| RunError::Panicked("ingest"))?;
     let readers = readers.await.map_err(|_| RunError::Panicked("api"))?;
@@ -112,9 +120,33 @@ pub async fn run(
     Ok(())
 }
 
+async fn open_journal(
+    storage: Storage,
+    clock: Clock,
+    health: Health,
+    metrics: JournalMetrics,
+) -> Result<AnyJournal, RunError> {
+    match storage {
+        Storage::Local { catalog, config } => {
+            let parts = JournalParts { clock, catalog, health, metrics };
+            let opening = tokio::task::spawn_blocking(move || Journal::open(config, parts));
+            let (journal, report) = opening.await.map_err(|_| RunError::Panicked("journal"))??;
+            tracing::info!(
+                files = report.files,
+                files_scanned = report.files_scanned,
+                bytes_scanned = report.bytes_scanned,
+                bytes_cut = report.bytes_cut,
+                catalog_rebuilt = report.catalog_rebuilt,
+                "journal open"
+            );
+            Ok(Arc::new(journal))
+        }
+    }
+}
+
 fn start_ingest(
     links: LinkListener,
-    journal: Journal,
+    journal: AnyJournal,
     budget_bytes: u64,
     metrics: metrics::IngestMetrics,
     shutdown: &Shutdown,

@@ -3,8 +3,11 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use trough_eater::Storage;
+use trough_eater::journal::JournalConfig;
 use trough_runtime::clock::Clock;
 use trough_store::registry::LIST_DEVICES_MAX;
 use trough_store::sqlite::{SqliteCatalog, SqliteRegistry};
@@ -65,6 +68,15 @@ pub fn open_quietly(data_dir: &Path, missing: Missing) -> Result<SqliteRegistry>
 /// It cannot be opened.
 pub fn open_catalog(data_dir: &Path) -> Result<SqliteCatalog> {
     Ok(SqliteCatalog::open(&data_dir.join(CATALOG))?)
+}
+
+/// A journal in a data directory, which must exist, and its catalog.
+///
+/// # Errors
+/// The catalog cannot be opened.
+pub fn local_storage(data_dir: &Path) -> Result<Storage> {
+    let catalog = Arc::new(open_catalog(data_dir)?);
+    Ok(Storage::Local { catalog, config: JournalConfig::new(journal_dir(data_dir)) })
 }
 
 /// Where the journal lies.

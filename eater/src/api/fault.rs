@@ -28,6 +28,12 @@ impl ReadFault {
         tracing::error!(%device, error = %self, "frames cannot be read");
     }
 
+    /// What the client is told when it was not frames that it asked for.
+    pub(super) fn states_refusal(&self) -> Refusal {
+        tracing::error!(error = %self, "what is known of devices cannot be read");
+        self.refusal(Order::Asc)
+    }
+
     /// What the client is told. File names are not its business.
     pub(super) fn refusal(&self, order: Order) -> Refusal {
         match self {

@@ -1,7 +1,6 @@
 //! `trough eater`: makes frames durable and serves them.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -65,7 +64,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     let [links, api, admin] = bound;
     sockets::raise_open_files();
     let mut chassis = Chassis::new(data_dir, shutdown.clone())?;
-    let catalog = Arc::new(registry::open_catalog(data_dir)?);
+    let storage = registry::local_storage(data_dir)?;
     let metrics = trough_eater::Metrics::register(&mut chassis.metrics);
     tracing::info!(
         links = %links.local_addr()?,
@@ -77,13 +76,13 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     chassis.serve_admin(admin);
     let parts = trough_eater::Parts {
         registry: chassis.registry,
-        catalog,
+        storage,
         clock: chassis.clock,
         health: chassis.health,
         metrics,
         shutdown: shutdown.clone(),
     };
-    let mut config = trough_eater::Config::new(registry::journal_dir(data_dir));
+    let mut config = trough_eater::Config::default();
     config.api.linger = linger;
     let eater = trough_eater::run(LinkListener::Tcp(links.into_std()?), api, parts, config);
     let eater = shutdown.tasks.spawn(async move { eater.await.context("the eater failed") });
