@@ -1,13 +1,15 @@
 //! The eater: makes batches durable, acknowledges them, and serves what is durable to readers.
 //!
 //! [`ingest`] takes batches from links, a journal makes them durable and finds them again, [`api`] answers readers.
-//! The three know of each other only what [`frames`] says. [`journal`] is the local one.
+//! The three know of each other only what [`frames`] says. [`journal`] is the local one,
+//! [`objects`] the one that many eaters share.
 
 pub mod api;
 pub mod frames;
 pub mod ingest;
 pub mod journal;
 pub mod metrics;
+pub mod objects;
 
 use std::io;
 use std::sync::Arc;
@@ -17,13 +19,15 @@ use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_runtime::random::link_id;
 use trough_runtime::shutdown::Shutdown;
-use trough_store::{Catalog, Registry};
+use trough_store::object_catalog::Incarnation;
+use trough_store::{Catalog, ObjectCatalog, ObjectStore, Registry};
 
 use api::{ApiLimits, ApiState};
 use frames::AnyJournal;
 pub use ingest::LinkListener;
-use journal::{Journal, JournalConfig, JournalError, JournalMetrics, JournalParts};
+use journal::{Journal, JournalConfig, JournalError, JournalParts};
 pub use metrics::Metrics;
+use objects::{ObjectJournal, ObjectsConfig, ObjectsParts};
 
 /// How an eater is set up.
 #[derive(Debug, Clone)]
@@ -48,6 +52,17 @@ pub enum Storage {
         catalog: Arc<dyn Catalog>,
         /// Where they are.
         config: JournalConfig,
+    },
+    /// In an object store, which all eaters share.
+    Objects {
+        /// Where objects lie.
+        store: Arc<dyn ObjectStore>,
+        /// Which of them count.
+        catalog: Arc<dyn ObjectCatalog>,
+        /// Who this eater is in this life: random, never used before.
+        incarnation: Incarnation,
+        /// How it is set up.
+        config: ObjectsConfig,
     },
 }
 
@@ -93,7 +108,7 @@ pub async fn run(
     config: Config,
 ) -> Result<(), RunError> {
     let Parts { registry, storage, clock, health, metrics, shutdown } = parts;
-    let journal = open_journal(storage, clock.clone(), health.clone(), metrics.journal).await?;
+    let journal = open_journal(storage, &clock, &health, &metrics, &shutdown).await?;
 
     let ingest = start_ingest(links, journal.clone(), config.budget_bytes, metrics.ingest, &shutdown)?;
     let state =
@@ -122,13 +137,15 @@ pub async fn run(
 
 async fn open_journal(
     storage: Storage,
-    clock: Clock,
-    health: Health,
-    metrics: JournalMetrics,
+    clock: &Clock,
+    health: &Health,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
 ) -> Result<AnyJournal, RunError> {
+    let (clock, health) = (clock.clone(), health.clone());
     match storage {
         Storage::Local { catalog, config } => {
-            let parts = JournalParts { clock, catalog, health, metrics };
+            let parts = JournalParts { clock, catalog, health, metrics: metrics.journal.clone() };
             let opening = tokio::task::spawn_blocking(move || Journal::open(config, parts));
             let (journal, report) = opening.await.map_err(|_| RunError::Panicked("journal"))??;
             tracing::info!(
@@ -140,6 +157,19 @@ async fn open_journal(
                 "journal open"
             );
             Ok(Arc::new(journal))
+        }
+        Storage::Objects { store, catalog, incarnation, config } => {
+            let parts = ObjectsParts {
+                store,
+                catalog,
+                incarnation,
+                clock,
+                health,
+                journal_metrics: metrics.journal.clone(),
+                metrics: metrics.objects.clone(),
+                killed: shutdown.killed.clone(),
+            };
+            Ok(Arc::new(ObjectJournal::open(config, parts)))
         }
     }
 }
