@@ -40,7 +40,7 @@ mod seal;
 mod shared;
 mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -283,7 +283,7 @@ impl ObjectCatalog for Line {
     }
 
     fn spans<'a>(&'a self, query: &'a SpanQuery) -> BoxFuture<'a, Result<Vec<Found>, CatalogError>> {
-        Box::pin(self.ask(|world| Ok(world.spans(query))))
+        Box::pin(self.ask(move |world| Ok(world.spans(query))))
     }
 
     fn rows<'a>(
@@ -300,7 +300,7 @@ impl ObjectCatalog for Line {
     }
 
     fn note_heads<'a>(&'a self, heads: &'a [DeviceHead]) -> BoxFuture<'a, Result<(), CatalogError>> {
-        Box::pin(self.ask(|world| {
+        Box::pin(self.ask(move |world| {
             let mut known = world.heads.lock().unwrap();
             for head in heads {
                 let held = known.entry((head.device.clone(), head.epoch)).or_insert_with(|| head.clone());
@@ -313,7 +313,7 @@ impl ObjectCatalog for Line {
     }
 
     fn heads<'a>(&'a self, device: &'a DeviceId) -> BoxFuture<'a, Result<Vec<DeviceHead>, CatalogError>> {
-        Box::pin(self.ask(|world| {
+        Box::pin(self.ask(move |world| {
             let known = world.heads.lock().unwrap();
             Ok(known.values().filter(|head| head.device == *device).cloned().collect())
         }))
