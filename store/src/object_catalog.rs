@@ -17,10 +17,16 @@ use trough_protocol::{DeviceId, Epoch, Micros, Seq};
 use crate::BoxFuture;
 use crate::error::CatalogError;
 
+mod check;
+
 /// Most spans one [`ObjectCatalog::spans`] returns.
 pub const SPANS_MAX: usize = 10_000;
 /// Most devices a row lists; one more, and the row says of itself that it is [`ObjectRow::wide`].
 pub const ROW_SPANS_MAX: usize = 4096;
+/// Most rows one [`ObjectCatalog::rows`] returns: each may list [`ROW_SPANS_MAX`] devices.
+pub const ROWS_MAX: usize = 100;
+/// Most heads one [`ObjectCatalog::device_heads`] returns.
+pub const HEADS_MAX: usize = 10_000;
 
 /// One life of one eater: random, so that no two are ever the same.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,7 +81,7 @@ pub struct ObjectRow {
     pub crc: u32,
     /// When its eater sealed it, in µs since 1970. Rises with n.
     pub received_at: Micros,
-    /// What it holds, by (device, epoch); at most [`ROW_SPANS_MAX`].
+    /// What it holds, rising by (device, epoch), each once; at most [`ROW_SPANS_MAX`].
     pub spans: Vec<DeviceSpan>,
     /// It holds more devices than a row lists: whoever looks for a device must ask the object itself.
     pub wide: bool,
@@ -156,32 +162,40 @@ pub enum AppendError {
 /// Cancel safety: dropping a future that changes something leaves it open whether the change happens, but it
 /// happens whole or not at all; doing it again is harmless.
 pub trait ObjectCatalog: Send + Sync + 'static {
-    /// Makes a new incarnation known, alive as of now.
+    /// Makes a new incarnation known, alive as of now. Twice is once; it opens nothing that was closed.
     fn open<'a>(&'a self, incarnation: Incarnation) -> BoxFuture<'a, Result<(), CatalogError>>;
 
     /// Says that an incarnation lives.
     ///
     /// # Errors
-    /// [`AppendError::Closed`] if it was declared dead.
+    /// [`AppendError::Closed`] if it was declared dead; [`CatalogError::Invalid`] if it was never opened.
     fn heartbeat<'a>(&'a self, incarnation: Incarnation) -> BoxFuture<'a, Result<(), AppendError>>;
 
     /// Enters an object's row, durably (majority and journaled, or synced). The row before must be there: the
-    /// caller enters them one after another. The same row again is a success.
+    /// caller enters them one after another. The same row again is a success, also after the incarnation was
+    /// closed: it is in the catalog, and stays there.
+    ///
+    /// # Errors
+    /// [`AppendError::Closed`] for every number from the closing row's on; [`AppendError::Taken`];
+    /// [`CatalogError::Invalid`] if the row before is missing, the incarnation was never opened, or a value is not
+    /// one that [`ObjectRow::check`] passes. Nothing changed then.
     fn append<'a>(&'a self, row: &'a ObjectRow) -> BoxFuture<'a, Result<(), AppendError>>;
 
     /// Declares an incarnation dead, or ended: enters the closing row behind its last one. The number of its last
     /// object. Twice is once; an unknown one is made known and closed.
     fn close<'a>(&'a self, incarnation: Incarnation) -> BoxFuture<'a, Result<u64, CatalogError>>;
 
-    /// Every incarnation.
+    /// Every incarnation, by its bytes.
     fn incarnations(&self) -> BoxFuture<'_, Result<Vec<IncarnationState>, CatalogError>>;
 
-    /// Where a device's numbers are, by (epoch, first, received_at, id); wide rows stand at the front, as they may
-    /// hold anything. Everything that was entered before the call is in it.
+    /// Where a device's numbers are, by (epoch, first, received_at, id): every span whose last number is behind
+    /// `after` and whose first is before `before`. Wide rows stand at the front, by (received_at, id), as they may
+    /// hold anything. Everything that was entered before the call is in it. Fewer than `limit` are all.
     fn spans<'a>(&'a self, query: &'a SpanQuery) -> BoxFuture<'a, Result<Vec<Found>, CatalogError>>;
 
-    /// Rows of an incarnation in the order of n, those after `after`, at most `limit`: what a rebuild, a check or
-    /// a live reader follows.
+    /// Rows of an incarnation in the order of n, those after `after`, at most `limit` and never more than
+    /// [`ROWS_MAX`], without the closing row: what a rebuild, a check or a live reader follows. An empty page is
+    /// the end.
     fn rows<'a>(
         &'a self,
         incarnation: Incarnation,
@@ -189,14 +203,15 @@ pub trait ObjectCatalog: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<ObjectRow>, CatalogError>>;
 
-    /// Takes note of heads: each is kept unless a higher one is known. Written behind the rows, so that a stale one
-    /// is too low, which is safe, and never too high.
+    /// Takes note of heads: of those of a device and epoch the greatest (head, received_at) is kept. Written behind
+    /// the rows, so that a stale one is too low, which is safe, and never too high.
     fn note_heads<'a>(&'a self, heads: &'a [DeviceHead]) -> BoxFuture<'a, Result<(), CatalogError>>;
 
     /// The heads that were noted of a device, by epoch.
     fn heads<'a>(&'a self, device: &'a DeviceId) -> BoxFuture<'a, Result<Vec<DeviceHead>, CatalogError>>;
 
-    /// Devices with a head, by id, those after `after`, at most `limit`: the newest head of each.
+    /// Devices with a head, in the order of their ids' bytes, those after `after`, at most `limit` and never more
+    /// than [`HEADS_MAX`]: the head of each in its newest epoch. An empty page is the end.
     fn device_heads(
         &self,
         after: Option<DeviceId>,

@@ -1,4 +1,5 @@
-//! What every [`Registry`](crate::Registry) and every [`Catalog`](crate::Catalog) must do, as tests that any
+//! What every [`Registry`](crate::Registry), [`Catalog`](crate::Catalog) and
+//! [`ObjectCatalog`](crate::ObjectCatalog) must do, as tests that any
 //! implementation runs: `registry_suite!(fixture)` and `catalog_suite!(fixture)`, where `fixture` makes a
 //! [`Fixture`] on new, empty storage. Times are manual; real time passes only where another process is
 //! waited for, and then a predicate is polled against a deadline.
@@ -7,6 +8,7 @@
 #![allow(missing_docs, reason = "the names of the tests say what they check")]
 
 pub mod catalog;
+pub mod object_catalog;
 pub mod registry;
 
 use std::any::Any;
@@ -29,10 +31,22 @@ pub struct Fixture<T: ?Sized> {
     pub keep: Box<dyn Any + Send + Sync>,
 }
 
-/// Makes one test of each case of a suite.
+/// Makes one test of each case of a suite, or one of all: where a server must be started first, it is started once,
+/// and each case gets new storage on it.
 #[macro_export]
 macro_rules! suite_cases {
-    ($module:ident, $fixture:expr, $($case:ident),* $(,)?) => {$(
+    ($module:ident, (on $server:expr, $fixture:expr), $($case:ident),* $(,)?) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn all_cases() {
+            let server = $server.await;
+            $({
+                println!("{}", stringify!($case));
+                let fixture = $fixture(&server).await;
+                $crate::conformance::$module::$case(&fixture).await;
+            })*
+        }
+    };
+    ($module:ident, ($fixture:expr), $($case:ident),* $(,)?) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
             $crate::conformance::$module::$case(&$fixture).await;
@@ -40,13 +54,14 @@ macro_rules! suite_cases {
     )*};
 }
 
-/// The tests of a registry.
+/// The tests of a registry: `registry_suite!(fixture)`, or `registry_suite!(on server, fixture)` for one test of all
+/// cases, where `server` is a future and `fixture` is called with what it gives.
 #[macro_export]
 macro_rules! registry_suite {
-    ($fixture:expr) => {
+    ($($fixture:tt)*) => {
         $crate::suite_cases!(
             registry,
-            $fixture,
+            ($($fixture)*),
             a_token_opens_its_own_device_only,
             damaged_and_foreign_tokens_are_unknown,
             devices_are_listed_in_order_by_page_and_group,
@@ -75,7 +90,7 @@ macro_rules! catalog_suite {
     ($fixture:expr) => {
         $crate::suite_cases!(
             catalog,
-            $fixture,
+            ($fixture),
             a_sealed_file_is_recorded_once,
             other_figures_of_a_known_file_are_a_conflict,
             files_merge_the_same_in_any_order,
@@ -84,6 +99,33 @@ macro_rules! catalog_suite {
             removed_files_leave_the_devices,
             clearing_forgets_everything,
             what_was_recorded_survives_a_restart,
+            a_value_that_does_not_fit_changes_nothing,
+        );
+    };
+}
+
+/// The tests of a catalog of journal objects, called as [`registry_suite`](crate::registry_suite) is.
+#[macro_export]
+macro_rules! object_catalog_suite {
+    ($($fixture:tt)*) => {
+        $crate::suite_cases!(
+            object_catalog,
+            ($($fixture)*),
+            the_same_row_again_is_a_success_and_other_content_is_not,
+            a_row_needs_the_one_before_it,
+            nothing_is_entered_behind_a_closing_row,
+            closing_twice_is_closing_once,
+            of_an_eater_and_those_who_close_it_one_gets_the_number,
+            of_two_rows_with_one_number_one_is_entered,
+            a_heartbeat_moves_the_time_and_a_beat_more_is_later,
+            spans_are_found_in_order_between_the_bounds,
+            wide_rows_stand_at_the_front,
+            what_was_entered_is_seen_by_everybody_at_once,
+            rows_are_read_in_order_page_by_page,
+            heads_only_rise,
+            devices_are_paged_with_their_newest_head,
+            what_was_returned_survives_a_restart,
+            a_row_lists_as_many_devices_as_it_may,
             a_value_that_does_not_fit_changes_nothing,
         );
     };

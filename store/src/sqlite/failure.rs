@@ -5,6 +5,7 @@ use std::time::Duration;
 use rusqlite::{Error, ErrorCode};
 
 use crate::error::{AuthError, CatalogError, RegistryError};
+use crate::object_catalog::AppendError;
 
 /// When to try again after a failure that may pass.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -74,6 +75,12 @@ impl From<Failure> for AuthError {
     }
 }
 
+impl From<Failure> for AppendError {
+    fn from(failure: Failure) -> Self {
+        Self::Catalog(failure.into())
+    }
+}
+
 macro_rules! from_sqlite {
     ($($error:ty),*) => {$(
         impl From<Error> for $error {
@@ -84,4 +91,4 @@ macro_rules! from_sqlite {
     )*};
 }
 
-from_sqlite!(RegistryError, CatalogError, AuthError);
+from_sqlite!(RegistryError, CatalogError, AuthError, AppendError);

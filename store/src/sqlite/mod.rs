@@ -1,4 +1,4 @@
-//! Registry and catalog in SQLite files, for a deployment of one machine.
+//! Registry and catalogs in SQLite files, for a deployment of one machine.
 //!
 //! Each file has one writer thread, which puts everything that waits into one transaction, and a few
 //! connections that read (write-ahead log: readers and the writer do not wait for one another). Several
@@ -9,14 +9,17 @@ mod changes;
 mod database;
 mod devices;
 mod failure;
+mod object_catalog;
 mod pool;
 mod readers;
 mod registry;
+mod spans;
 mod tokens;
 mod writer;
 
 pub use catalog::SqliteCatalog;
 pub use database::OpenError;
+pub use object_catalog::SqliteObjectCatalog;
 pub use registry::SqliteRegistry;
 
 #[cfg(test)]

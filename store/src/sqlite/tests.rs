@@ -9,11 +9,11 @@ use rusqlite::Connection;
 use trough_protocol::DeviceId;
 use trough_runtime::clock::Clock;
 
-use super::{OpenError, SqliteCatalog, SqliteRegistry};
+use super::{OpenError, SqliteCatalog, SqliteObjectCatalog, SqliteRegistry};
 use crate::conformance::{Fixture, START};
 use crate::error::{AuthError, RegistryError};
 use crate::registry::{NewDevice, Registry};
-use crate::{Catalog, catalog_suite, registry_suite};
+use crate::{Catalog, ObjectCatalog, catalog_suite, object_catalog_suite, registry_suite};
 
 fn registry_fixture() -> Fixture<dyn Registry> {
     let directory = tempfile::tempdir().unwrap();
@@ -30,6 +30,15 @@ fn catalog_fixture() -> Fixture<dyn Catalog> {
     Fixture { clock: Clock::manual(START), open: Box::new(open), keep: Box::new(directory) }
 }
 
+fn object_catalog_fixture() -> Fixture<dyn ObjectCatalog> {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("objects.sqlite"), Clock::manual(START));
+    let time = clock.clone();
+    let open =
+        move || Arc::new(SqliteObjectCatalog::open(&path, time.clone()).unwrap()) as Arc<dyn ObjectCatalog>;
+    Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
+}
+
 mod registry {
     use super::*;
     registry_suite!(registry_fixture());
@@ -38,6 +47,11 @@ mod registry {
 mod catalog {
     use super::*;
     catalog_suite!(catalog_fixture());
+}
+
+mod object_catalog {
+    use super::*;
+    object_catalog_suite!(object_catalog_fixture());
 }
 
 fn open_registry(path: &Path) -> Result<SqliteRegistry, OpenError> {
