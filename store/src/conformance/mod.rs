@@ -1,7 +1,7 @@
-//! What every [`Registry`](crate::Registry), [`Catalog`](crate::Catalog) and
-//! [`ObjectCatalog`](crate::ObjectCatalog) must do, as tests that any
-//! implementation runs: `registry_suite!(fixture)` and `catalog_suite!(fixture)`, where `fixture` makes a
-//! [`Fixture`] on new, empty storage. Times are manual; real time passes only where another process is
+//! What every [`Registry`](crate::Registry), [`Catalog`](crate::Catalog), [`ObjectCatalog`](crate::ObjectCatalog) and
+//! [`ObjectStore`](crate::ObjectStore) must do, as tests that any implementation runs: `registry_suite!(fixture)`,
+//! `catalog_suite!(fixture)`, `object_catalog_suite!(fixture)` and `objects_suite!(fixture)`, where `fixture` makes a [`Fixture`] on new, empty
+//! storage. Times are manual; real time passes only where another process is
 //! waited for, and then a predicate is polled against a deadline.
 
 #![allow(clippy::unwrap_used, reason = "these are tests, compiled into the library for other crates")]
@@ -9,6 +9,7 @@
 
 pub mod catalog;
 pub mod object_catalog;
+pub mod objects;
 pub mod registry;
 
 use std::any::Any;
@@ -51,6 +52,15 @@ macro_rules! suite_cases {
         async fn $case() {
             $crate::conformance::$module::$case(&$fixture).await;
         }
+    )*};
+}
+
+/// Runs the cases of a suite one after another, in an async function, and says which.
+#[macro_export]
+macro_rules! suite_in_one {
+    ($module:ident, ($fixture:expr), $($case:ident),* $(,)?) => {$(
+        println!("{}", stringify!($case));
+        $crate::conformance::$module::$case(&$fixture).await;
     )*};
 }
 
@@ -101,6 +111,38 @@ macro_rules! catalog_suite {
             what_was_recorded_survives_a_restart,
             a_value_that_does_not_fit_changes_nothing,
         );
+    };
+}
+
+/// The tests of an object store, called as [`registry_suite`](crate::registry_suite) is; or
+/// `objects_suite!(in_one, fixture)` as statements of a test that does more, such as being skipped.
+#[macro_export]
+macro_rules! objects_suite {
+    (in_one, $fixture:expr) => {
+        $crate::objects_suite!(@cases suite_in_one, $fixture)
+    };
+    (@cases $run:ident, $($fixture:tt)*) => {
+        $crate::$run!(
+            objects,
+            ($($fixture)*),
+            what_is_put_is_got_by_anybody,
+            ranges_are_exact,
+            ranges_that_make_no_sense_are_invalid,
+            an_object_may_be_empty,
+            an_object_of_8_mib,
+            the_same_bytes_may_be_put_again,
+            what_is_not_there_is_not_found,
+            what_is_deleted_is_gone,
+            listings_begin_with_a_prefix_and_go_on_behind_a_key,
+            names_beside_a_directorys_are_listed_once_in_any_order,
+            a_listing_longer_than_a_page_is_complete,
+            odd_keys_are_ordinary_ones,
+            many_puts_at_once_all_arrive,
+            a_put_that_is_dropped_is_whole_or_nothing,
+        );
+    };
+    ($($fixture:tt)*) => {
+        $crate::objects_suite!(@cases suite_cases, $($fixture)*);
     };
 }
 
