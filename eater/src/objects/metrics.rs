@@ -5,7 +5,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use trough_runtime::metrics::Registry;
 
-/// Metrics, all named `trough_objects_…`. Clones share them.
+/// Metrics, all named `trough_journal_objects_…`. Clones share them.
 #[derive(Debug, Clone)]
 pub struct ObjectMetrics {
     /// How long it took until an object was stored, tries and all, in seconds.
@@ -34,7 +34,7 @@ impl ObjectMetrics {
             declared_dead: Counter::default(),
             orphans_removed: Counter::default(),
         };
-        let all = registry.sub_registry_with_prefix("trough_objects");
+        let all = registry.sub_registry_with_prefix("trough_journal_objects");
         all.register("put_seconds", "How long storing a journal object took", metrics.put_seconds.clone());
         all.register("enter_seconds", "How long entering its row took", metrics.enter_seconds.clone());
         all.register("in_flight", "Objects sealed and not entered yet", metrics.in_flight.clone());

@@ -12,7 +12,8 @@ use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
 use crate::service::{self, Chassis, ServiceArgs};
-use crate::{opt, registry, sockets};
+use crate::storage::{StorageArgs, StorageChoice};
+use crate::{opt, sockets};
 
 /// Where to serve.
 #[derive(Debug, Args)]
@@ -34,6 +35,8 @@ pub struct EaterArgs {
     #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "5")]
     linger: String,
     #[command(flatten)]
+    storage: StorageArgs,
+    #[command(flatten)]
     service: ServiceArgs,
 }
 
@@ -42,6 +45,7 @@ struct Settings {
     api: HostPort,
     admin: HostPort,
     linger: Duration,
+    storage: StorageChoice,
 }
 
 /// Checks the options.
@@ -50,21 +54,25 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
     let api = faults.host_port(opt::API, &args.api);
     let admin = faults.host_port(opt::ADMIN, &args.admin);
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
+    let storage = args.storage.check(&mut faults);
     let grace = args.service.check(&mut faults);
-    let settings =
-        (|| Some((Settings { links: links?, api: api?, admin: admin?, linger: linger? }, grace?)))();
+    let settings = (|| {
+        let settings =
+            Settings { links: links?, api: api?, admin: admin?, linger: linger?, storage: storage? };
+        Some((settings, grace?))
+    })();
     let (settings, grace) = faults.into_result(settings)?;
     let data_dir = args.service.data.data_dir;
     Ok(Box::pin(async move { run(settings, &data_dir, service::shutdown_on_signals(grace)?).await }))
 }
 
 async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { links, api, admin, linger } = settings;
+    let Settings { links, api, admin, linger, storage } = settings;
     let bound = sockets::bind([(opt::LINKS, &links), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let [links, api, admin] = bound;
     sockets::raise_open_files();
     let mut chassis = Chassis::new(data_dir, shutdown.clone())?;
-    let storage = registry::local_storage(data_dir)?;
+    let storage = storage.open(data_dir, &mut chassis)?;
     let metrics = trough_eater::Metrics::register(&mut chassis.metrics);
     tracing::info!(
         links = %links.local_addr()?,
