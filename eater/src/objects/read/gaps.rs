@@ -22,11 +22,12 @@ impl Reader {
     ) -> Result<Vec<Gap>, ReadError> {
         // The number `after` itself is looked at: whether a gap begins behind it or reaches over it.
         let from = after.map(|(epoch, seq)| (epoch, Seq(seq.0.saturating_sub(1))));
-        let mut walk = Walk::new(self.clone(), device.clone(), Order::Asc, from).wide();
+        let mut walk = Walk::new(self.clone(), device.clone(), Order::Asc, from);
         let mut gaps: Vec<Gap> = Vec::new();
         while let Some(mut numbers) = walk.next().await? {
             // The catalog counts frames and numbers: only where they differ can there be a gap.
             numbers.pieces = keep_groups(numbers.pieces, |piece| !Piece::is_full(piece));
+            walk.opens(numbers.pieces.len())?;
             if numbers.pieces.is_empty() {
                 continue;
             }

@@ -104,6 +104,7 @@ impl Scan {
         }
         // Where there are only losses, there is nothing to read.
         numbers.pieces = keep_groups(numbers.pieces, |piece| piece.span.frames > 0);
+        self.walk.opens(numbers.pieces.len())?;
         let lot = Lot::load(&self.reader, &self.device, numbers).await?;
         let segments = resolve(&lot.frames, lot.first, lot.last);
         match self.order {

@@ -12,6 +12,10 @@ use crate::journal::{Order, ReadError};
 /// Pieces asked for at once, at first and later: someone who wants ten frames should not wait for sixty objects.
 const PIECES_FIRST: usize = 8;
 const PIECES: usize = 64;
+/// Most pieces asked for at once, by a walk that opens few of their objects.
+const PIECES_MAX: usize = 1024;
+/// Most pieces that one walk looks at, whether it opens them or not.
+const LOOKED_MAX: usize = 1_000_000;
 /// How many numbers a falling walk looks at first.
 const WINDOW_FIRST: u64 = 128;
 /// A falling walk looks at more numbers next time if it found fewer pieces than this, and at fewer if it found more.
@@ -44,8 +48,9 @@ pub(super) struct Walk {
     window: u64,
     /// Noted heads, by epoch; asked for once.
     heads: Option<Vec<Place>>,
-    /// Pieces given so far.
-    given: usize,
+    /// Pieces looked at so far, and those whose objects were to be opened.
+    looked: usize,
+    opened: usize,
 }
 
 impl Walk {
@@ -61,14 +66,22 @@ impl Walk {
             pieces: PIECES_FIRST,
             window: WINDOW_FIRST,
             heads: None,
-            given: 0,
+            looked: 0,
+            opened: 0,
         }
     }
 
-    /// Looks at more at once from the beginning: for whoever wants to see everything anyway.
-    pub(super) fn wide(mut self) -> Self {
-        self.pieces = 1024;
-        self
+    /// Takes note of how many objects of the last numbers are opened; looks at more at once next time if none is.
+    ///
+    /// # Errors
+    /// [`ReadError::TooManyObjects`].
+    pub(super) fn opens(&mut self, objects: usize) -> Result<(), ReadError> {
+        self.opened += objects;
+        if self.opened > self.reader.objects_max {
+            return Err(ReadError::TooManyObjects { objects: self.opened });
+        }
+        self.pieces = if objects == 0 { (self.pieces * 2).min(PIECES_MAX) } else { PIECES };
+        Ok(())
     }
 
     /// The next numbers; `None` at the end.
@@ -80,9 +93,9 @@ impl Walk {
             }
         }
         let next = self.ready.pop_front();
-        self.given += next.as_ref().map_or(0, |numbers| numbers.pieces.len());
-        if self.given > self.reader.objects_max {
-            return Err(ReadError::TooManyObjects { objects: self.given });
+        self.looked += next.as_ref().map_or(0, |numbers| numbers.pieces.len());
+        if self.looked > LOOKED_MAX {
+            return Err(ReadError::TooManyObjects { objects: self.looked });
         }
         Ok(next)
     }
@@ -96,7 +109,6 @@ impl Walk {
             Some((epoch, seq)) => self.at = Some((epoch, Seq(seq.0 - 1))),
             None => self.done = true,
         }
-        self.pieces = self.pieces.max(PIECES);
         Ok(())
     }
 
@@ -104,7 +116,7 @@ impl Walk {
         let mut floor = self.guess().await?;
         let pieces = loop {
             let bounds = Bounds { after: floor, before: self.at };
-            let Pieces { pieces, known_to } = self.reader.pieces(&self.device, bounds, 1024).await?;
+            let Pieces { pieces, known_to } = self.reader.pieces(&self.device, bounds, 4 * PIECES).await?;
             match known_to {
                 // More than expected: go on from where the highest of them begin.
                 Some((epoch, seq)) => floor = Some((epoch, Seq(seq.0 - 1))),
