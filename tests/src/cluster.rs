@@ -1,4 +1,4 @@
-//! A deployment of real processes, in one of its two shapes.
+//! A deployment of real processes, in one of its shapes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,6 +22,8 @@ pub enum Shape {
     Up,
     /// `trough feeder` and `trough eater`.
     Split,
+    /// The same, with frames in an object store: a directory of files.
+    Objects,
 }
 
 /// One process of a deployment.
@@ -140,7 +142,7 @@ impl Cluster {
     pub fn roles(&self) -> &'static [Role] {
         match self.shape {
             Shape::Up => &[Role::Up],
-            Shape::Split => &[Role::Eater, Role::Feeder],
+            Shape::Split | Shape::Objects => &[Role::Eater, Role::Feeder],
         }
     }
 
@@ -184,6 +186,9 @@ impl Cluster {
             Role::Eater => listen(&[("--links", links), ("--api", api), ("--admin", eater_admin)]),
         }
         command.args(["--linger", "0"]);
+        if role == Role::Eater && self.shape == Shape::Objects {
+            command.arg("--store").arg(format!("file://{}", self.dir.path().join("store").display()));
+        }
         if role != Role::Eater {
             command.args(&self.options.feeder_args);
         }

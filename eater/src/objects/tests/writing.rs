@@ -127,7 +127,8 @@ async fn an_eater_that_was_declared_dead_acknowledges_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_long_outage_of_the_catalog_kills_nobody() {
     let world = Arc::default();
-    let eaters = [Eater::calm(&world, 1), Eater::calm(&world, 2)];
+    // So many that somebody looks before somebody else has been heard again.
+    let eaters: Vec<Eater> = (1..=12).map(|name| Eater::calm(&world, name)).collect();
     let sink = Arc::new(TestSink::default());
     for (number, eater) in (1..).zip(&eaters) {
         submit(eater, &sink, number, number, 1);
