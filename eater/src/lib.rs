@@ -1,12 +1,15 @@
 //! The eater: makes batches durable, acknowledges them, and serves what is durable to readers.
 //!
-//! [`ingest`] takes batches from links, [`journal`] makes them durable and finds them again, [`api`] answers
-//! readers. The three know of each other only what the journal's interface says.
+//! [`ingest`] takes batches from links, a journal makes them durable and finds them again, [`api`] answers readers.
+//! The three know of each other only what [`frames`] says. [`journal`] is the local one,
+//! [`objects`] the one that many eaters share.
 
 pub mod api;
+pub mod frames;
 pub mod ingest;
 pub mod journal;
 pub mod metrics;
+pub mod objects;
 
 use std::io;
 use std::sync::Arc;
@@ -16,37 +19,59 @@ use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_runtime::random::link_id;
 use trough_runtime::shutdown::Shutdown;
-use trough_store::{Catalog, Registry};
+use trough_store::object_catalog::Incarnation;
+use trough_store::{Catalog, ObjectCatalog, ObjectStore, Registry};
 
 use api::{ApiLimits, ApiState};
+use frames::AnyJournal;
 pub use ingest::LinkListener;
 use journal::{Journal, JournalConfig, JournalError, JournalParts};
 pub use metrics::Metrics;
+use objects::{ObjectJournal, ObjectsConfig, ObjectsParts};
 
 /// How an eater is set up.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The journal.
-    pub journal: JournalConfig,
     /// Bytes of batches that all feeders together may have on their way: what ingest needs of memory at most.
     pub budget_bytes: u64,
     /// Limits of the reader API.
     pub api: ApiLimits,
 }
 
-impl Config {
-    /// The defaults, with a journal in `dir`.
-    pub fn new(dir: impl Into<std::path::PathBuf>) -> Self {
-        Self { journal: JournalConfig::new(dir), budget_bytes: 256 * 1024 * 1024, api: ApiLimits::default() }
+impl Default for Config {
+    fn default() -> Self {
+        Self { budget_bytes: 256 * 1024 * 1024, api: ApiLimits::default() }
     }
+}
+
+/// Where an eater keeps what it has received.
+pub enum Storage {
+    /// In files of this machine.
+    Local {
+        /// What the files hold.
+        catalog: Arc<dyn Catalog>,
+        /// Where they are.
+        config: JournalConfig,
+    },
+    /// In an object store, which all eaters share.
+    Objects {
+        /// Where objects lie.
+        store: Arc<dyn ObjectStore>,
+        /// Which of them count.
+        catalog: Arc<dyn ObjectCatalog>,
+        /// Who this eater is in this life: random, never used before.
+        incarnation: Incarnation,
+        /// How it is set up.
+        config: ObjectsConfig,
+    },
 }
 
 /// What an eater stands on; made by its caller.
 pub struct Parts {
     /// Who may read.
     pub registry: Arc<dyn Registry>,
-    /// What the journal holds.
-    pub catalog: Arc<dyn Catalog>,
+    /// Where frames are kept.
+    pub storage: Storage,
     /// The time.
     pub clock: Clock,
     /// What `/readyz` says; set ready by `run`.
@@ -82,27 +107,25 @@ pub async fn run(
     parts: Parts,
     config: Config,
 ) -> Result<(), RunError> {
-    let Parts { registry, catalog, clock, health, metrics, shutdown } = parts;
-    let journal_parts =
-        JournalParts { clock: clock.clone(), catalog, health: health.clone(), metrics: metrics.journal };
-    let opening = tokio::task::spawn_blocking(move || Journal::open(config.journal, journal_parts));
-    let (journal, report) = opening.await.map_err(|_| RunError::Panicked("journal"))??;
-    tracing::info!(
-        files = report.files,
-        files_scanned = report.files_scanned,
-        bytes_scanned = report.bytes_scanned,
-        bytes_cut = report.bytes_cut,
-        catalog_rebuilt = report.catalog_rebuilt,
-        "journal open"
-    );
+    let Parts { registry, storage, clock, health, metrics, shutdown } = parts;
+    let journal = open_journal(storage, &clock, &health, &metrics, &shutdown).await?;
 
     let ingest = start_ingest(links, journal.clone(), config.budget_bytes, metrics.ingest, &shutdown)?;
     let state =
         ApiState { journal: journal.clone(), registry, clock, health: health.clone(), metrics: metrics.api };
     let readers = tokio::spawn(api::serve(api, state, config.api, shutdown.clone()));
     health.set_ready();
-    shutdown.draining.cancelled().await;
+    let failed = tokio::select! {
+        () = shutdown.draining.cancelled() => None,
+        error = journal.failed() => Some(error),
+    };
     health.set_draining();
+    if let Some(error) = failed {
+        // Nothing can be acknowledged any more, so there is nothing to wait for.
+        shutdown.begin();
+        shutdown.killed.cancel();
+        return Err(error.into());
+    }
 
     let ingest = ingest.await.map_err(|_| RunError::Panicked("ingest"))?;
     let readers = readers.await.map_err(|_| RunError::Panicked("api"))?;
@@ -112,9 +135,48 @@ pub async fn run(
     Ok(())
 }
 
+async fn open_journal(
+    storage: Storage,
+    clock: &Clock,
+    health: &Health,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> Result<AnyJournal, RunError> {
+    let (clock, health) = (clock.clone(), health.clone());
+    match storage {
+        Storage::Local { catalog, config } => {
+            let parts = JournalParts { clock, catalog, health, metrics: metrics.journal.clone() };
+            let opening = tokio::task::spawn_blocking(move || Journal::open(config, parts));
+            let (journal, report) = opening.await.map_err(|_| RunError::Panicked("journal"))??;
+            tracing::info!(
+                files = report.files,
+                files_scanned = report.files_scanned,
+                bytes_scanned = report.bytes_scanned,
+                bytes_cut = report.bytes_cut,
+                catalog_rebuilt = report.catalog_rebuilt,
+                "journal open"
+            );
+            Ok(Arc::new(journal))
+        }
+        Storage::Objects { store, catalog, incarnation, config } => {
+            let parts = ObjectsParts {
+                store,
+                catalog,
+                incarnation,
+                clock,
+                health,
+                journal_metrics: metrics.journal.clone(),
+                metrics: metrics.objects.clone(),
+                killed: shutdown.killed.clone(),
+            };
+            Ok(Arc::new(ObjectJournal::open(config, parts)))
+        }
+    }
+}
+
 fn start_ingest(
     links: LinkListener,
-    journal: Journal,
+    journal: AnyJournal,
     budget_bytes: u64,
     metrics: metrics::IngestMetrics,
     shutdown: &Shutdown,

@@ -6,6 +6,7 @@ use prometheus_client::registry::Registry;
 
 use crate::api::ApiMetrics;
 use crate::journal::JournalMetrics;
+use crate::objects::ObjectMetrics;
 
 /// The metrics of ingest. Cloning is cheap: clones count together.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +44,8 @@ pub struct Metrics {
     pub ingest: IngestMetrics,
     /// Commits and files.
     pub journal: JournalMetrics,
+    /// Objects, if that is where frames are kept.
+    pub objects: ObjectMetrics,
     /// Requests of readers.
     pub api: ApiMetrics,
 }
@@ -53,6 +56,7 @@ impl Metrics {
         Self {
             ingest: IngestMetrics::register(registry),
             journal: JournalMetrics::register(registry),
+            objects: ObjectMetrics::register(registry),
             api: ApiMetrics::register(registry),
         }
     }

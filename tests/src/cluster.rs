@@ -1,4 +1,4 @@
-//! A deployment of real processes, in one of its two shapes.
+//! A deployment of real processes, in one of its shapes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,6 +23,8 @@ pub enum Shape {
     Up,
     /// `trough feeder` and `trough eater`.
     Split,
+    /// The same, with frames in an object store: a directory of files.
+    Objects,
 }
 
 /// One process of a deployment.
@@ -196,7 +198,7 @@ impl Cluster {
     pub fn roles(&self) -> Vec<Role> {
         match self.shape {
             Shape::Up => vec![Role::Up],
-            Shape::Split => {
+            Shape::Split | Shape::Objects => {
                 let eaters = (0..self.options.eaters).map(Role::Eater);
                 eaters.chain((0..self.options.feeders).map(Role::Feeder)).collect()
             }
@@ -256,6 +258,9 @@ impl Cluster {
             command.args(self.database_args());
         }
         command.args(["--linger", "0"]);
+        if matches!(role, Role::Eater(_)) && self.shape == Shape::Objects {
+            command.arg("--store").arg(format!("file://{}", self.dir.path().join("store").display()));
+        }
         if !matches!(role, Role::Eater(_)) {
             command.args(&self.options.feeder_args);
         }

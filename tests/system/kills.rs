@@ -2,6 +2,7 @@
 //!
 //! 1. `trough up` is killed and started again.
 //! 2. Eater and feeder are killed and started again, in any order, now and then both.
+//! 3. The same with frames in an object store, where each start of the eater is another eater.
 //!
 //! Whenever a reader looks in between, what a device has acknowledged can be read. In the end everything that was
 //! sent can be read, each frame once and in order, and no gap is reported. Now and then a process is killed while
@@ -91,4 +92,9 @@ async fn up_is_killed_again_and_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eater_and_feeder_are_killed_again_and_again() {
     storm("split", Shape::Split).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_eater_without_a_disk_is_killed_again_and_again() {
+    storm("objects", Shape::Objects).await;
 }

@@ -49,18 +49,18 @@ pub async fn start(
     shutdown: Shutdown,
 ) -> Result<Embedded> {
     let mut chassis = Chassis::new(Place::of(data_dir, None), shutdown.clone())?;
-    let catalog = Arc::new(registry::open_catalog(data_dir)?);
+    let storage = registry::local_storage(data_dir)?;
     let feeder_metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     let eater_metrics = trough_eater::Metrics::register(&mut chassis.metrics);
     chassis.serve_admin(sockets.admin);
     let (connector, links) = local::pair();
 
     let after_feeder = follower(&shutdown);
-    let mut eater_config = trough_eater::Config::new(registry::journal_dir(data_dir));
+    let mut eater_config = trough_eater::Config::default();
     eater_config.api.linger = config.drain_linger;
     let eater = trough_eater::Parts {
         registry: chassis.registry.clone(),
-        catalog,
+        storage,
         clock: chassis.clock.clone(),
         health: chassis.health.clone(),
         metrics: eater_metrics,

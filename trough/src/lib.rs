@@ -21,6 +21,7 @@ mod send;
 mod service;
 mod sockets;
 mod stages;
+mod storage;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -31,6 +31,8 @@ options! {
     ADMIN = "--admin", "TROUGH_ADMIN";
     EATER = "--eater", "TROUGH_EATER";
     LINGER = "--linger", "TROUGH_LINGER";
+    STORE = "--store", "TROUGH_STORE";
+    FLUSH_AFTER = "--flush-after", "TROUGH_FLUSH_AFTER";
     GRACE = "--grace", "TROUGH_GRACE";
     FRAME_BYTES_MAX = "--frame-bytes-max", "TROUGH_FRAME_BYTES_MAX";
     SESSIONS_MAX = "--sessions-max", "TROUGH_SESSIONS_MAX";

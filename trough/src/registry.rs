@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use trough_eater::Storage;
+use trough_eater::journal::JournalConfig;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_store::mongo::{Mongo, MongoRegistry, MongoUrl};
@@ -109,6 +111,15 @@ fn open_file(data_dir: &Path, missing: Missing) -> Result<SqliteRegistry> {
 /// It cannot be opened.
 pub fn open_catalog(data_dir: &Path) -> Result<SqliteCatalog> {
     Ok(SqliteCatalog::open(&data_dir.join(CATALOG))?)
+}
+
+/// A journal in a data directory, which must exist, and its catalog.
+///
+/// # Errors
+/// The catalog cannot be opened.
+pub fn local_storage(data_dir: &Path) -> Result<Storage> {
+    let catalog = Arc::new(open_catalog(data_dir)?);
+    Ok(Storage::Local { catalog, config: JournalConfig::new(journal_dir(data_dir)) })
 }
 
 /// Where the journal lies.

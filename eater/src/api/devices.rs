@@ -27,7 +27,8 @@ use super::refusal::Refusal;
 use super::routes::DeviceName;
 use super::run::BadRun;
 use super::state::Api;
-use crate::journal::{Journal, Order};
+use crate::frames::Frames;
+use crate::journal::Order;
 
 #[derive(Serialize)]
 struct DevicesJson {
@@ -102,12 +103,14 @@ pub(super) async fn list(
     let next_cursor = records.last().filter(|_| more).map(|last| query.cursor_after(last.id.clone()));
     let journal = api.journal.clone();
     let body = on_thread(move || {
-        let state = |record: &DeviceRecord| journal.device_state(record.id.as_str());
-        let json = |record| DeviceJson::new(record, state(record).as_ref(), &access);
-        let devices = records.iter().map(json).collect();
-        serde_json::to_string(&DevicesJson { devices, next_cursor }).expect("all of it always serialises")
+        let ids: Vec<DeviceId> = records.iter().map(|record| record.id.clone()).collect();
+        let states = journal.device_states(&ids).map_err(|error| ReadFault::from(error).states_refusal())?;
+        let json = |(record, state): (_, &Option<_>)| DeviceJson::new(record, state.as_ref(), &access);
+        let devices = records.iter().zip(&states).map(json).collect();
+        let body = DevicesJson { devices, next_cursor };
+        Ok::<_, Refusal>(serde_json::to_string(&body).expect("all of it always serialises"))
     });
-    let body = body.await?;
+    let body = body.await??;
     let head = Head { offer, tag: Fingerprint::default().text(&body).etag() };
     Ok(head.unchanged(&request.headers).unwrap_or_else(|| head.with(body.into())))
 }
@@ -137,10 +140,12 @@ pub(super) async fn device(
     let permit = api.pages.permit()?;
     let journal = api.journal.clone();
     let read = on_thread(move || {
-        let state = journal.device_state(record.id.as_str());
-        let mut json = DeviceJson::new(&record, state.as_ref(), &caller.grant.groups);
+        let states = journal.device_states(std::slice::from_ref(&record.id));
+        let states = states.map_err(|error| ReadFault::from(error).states_refusal())?;
+        let state = states.first().and_then(Option::as_ref);
+        let mut json = DeviceJson::new(&record, state, &caller.grant.groups);
         if with_frames {
-            json.channels = Some(last_frames(&journal, &record.id)?);
+            json.channels = Some(last_frames(&*journal, &record.id)?);
         }
         Ok::<_, Refusal>((serde_json::to_string(&json).expect("all of it always serialises"), permit))
     });
@@ -151,7 +156,7 @@ pub(super) async fn device(
 
 /// The last frame of each channel, as a JSON array by channel; `None` if one of them is damaged: the rest of the
 /// device can be shown all the same.
-fn last_frames(journal: &Journal, device: &DeviceId) -> Result<Option<Box<RawValue>>, Refusal> {
+fn last_frames(journal: &dyn Frames, device: &DeviceId) -> Result<Option<Box<RawValue>>, Refusal> {
     let fault = match encode_last_frames(journal, device) {
         Ok(channels) => return Ok(Some(channels)),
         Err(fault) => fault,
@@ -163,10 +168,10 @@ fn last_frames(journal: &Journal, device: &DeviceId) -> Result<Option<Box<RawVal
     }
 }
 
-fn encode_last_frames(journal: &Journal, device: &DeviceId) -> Result<Box<RawValue>, ReadFault> {
+fn encode_last_frames(journal: &dyn Frames, device: &DeviceId) -> Result<Box<RawValue>, ReadFault> {
     let mut encoder = FrameEncoder::new(FrameFormat::Json, 4096);
     encoder.push_raw(b"[");
-    for last in journal.last_per_channel(device.as_str())? {
+    for last in journal.last_per_channel(device)? {
         let frame = FrameRef::decode(&mut &last.bytes[..], FRAME_BYTES_MAX)
             .map_err(|error| BadRun::one(last.epoch, last.seq, error.to_string()))?;
         encoder.begin_run(last.epoch, last.received_at);

@@ -11,6 +11,9 @@ use crate::journal::{Order, ReadError};
 /// When to try again what the disk refused.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// When to try again what lies in too many objects: they are merged in the meantime.
+const RETRY_MERGED_AFTER: Duration = Duration::from_secs(60);
+
 /// Frames cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadFault {
@@ -28,16 +31,31 @@ impl ReadFault {
         tracing::error!(%device, error = %self, "frames cannot be read");
     }
 
+    /// What the client is told when it was not frames that it asked for.
+    pub(super) fn states_refusal(&self) -> Refusal {
+        tracing::error!(error = %self, "what is known of devices cannot be read");
+        self.refusal(Order::Asc)
+    }
+
     /// What the client is told. File names are not its business.
     pub(super) fn refusal(&self, order: Order) -> Refusal {
         match self {
-            Self::Journal(ReadError::Damaged { epoch, first, last, .. }) => {
-                damaged(*epoch, *first, *last, order)
+            Self::Journal(
+                ReadError::Damaged { epoch, first, last, .. }
+                | ReadError::DamagedObject { epoch, first, last, .. },
+            ) => damaged(*epoch, *first, *last, order),
+            Self::Journal(ReadError::Io { .. } | ReadError::Catalog(_) | ReadError::Store(_)) => {
+                Refusal::Busy {
+                    what: "the journal cannot be read just now".to_owned(),
+                    retry_after: RETRY_AFTER,
+                }
             }
-            Self::Journal(ReadError::Io { .. } | ReadError::Catalog(_)) => Refusal::Busy {
-                what: "the journal cannot be read just now".to_owned(),
-                retry_after: RETRY_AFTER,
-            },
+            Self::Journal(error @ ReadError::TooManyObjects { .. }) => {
+                Refusal::Busy { what: error.to_string(), retry_after: RETRY_MERGED_AFTER }
+            }
+            Self::Journal(ReadError::Broken(_)) => {
+                Refusal::Broken("reading broke off; the server's log says why".to_owned())
+            }
             Self::Journal(ReadError::Index { .. }) => {
                 Refusal::Broken("the journal's index is damaged; the server's log says what to do".to_owned())
             }

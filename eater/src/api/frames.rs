@@ -26,7 +26,8 @@ use super::routes::DeviceName;
 use super::state::Api;
 use super::stream::{Ended, stream};
 use super::watch::watch_rights;
-use crate::journal::{Journal, Order, Scan};
+use crate::frames::{Chunks, Frames};
+use crate::journal::Order;
 
 /// How long an answer waits for its first frames, to say with a status that they cannot be read.
 const BEGIN_WAIT: Duration = Duration::from_secs(2);
@@ -44,7 +45,7 @@ pub(super) async fn frames(
     let offer = negotiate(&request.headers, FRAME_OFFERS)
         .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), FRAME_OFFERS))?;
     // Asked before anything is read, so that the tag is never newer than the frames.
-    let generation = api.journal.generation(query.device.as_str());
+    let generation = api.generation(&query.device).await?;
     let tag = query.identity().text(offer.content_type).number(generation).etag();
     let head = Head { offer, tag };
     if let Some(unchanged) = head.unchanged(&request.headers) {
@@ -59,9 +60,9 @@ pub(super) async fn frames(
     }
 }
 
-fn scan(journal: &Journal, query: &FramesQuery) -> std::iter::Flatten<std::option::IntoIter<Scan>> {
+fn scan(journal: &dyn Frames, query: &FramesQuery) -> std::iter::Flatten<std::option::IntoIter<Chunks>> {
     let range = query.scan_range();
-    range.map(|range| journal.scan(query.device.as_str(), range)).into_iter().flatten()
+    range.map(|range| journal.scan(&query.device, range)).into_iter().flatten()
 }
 
 async fn paged(
@@ -81,7 +82,7 @@ async fn paged(
     let read = move || {
         let mut encoder = FrameEncoder::new(format, 4096);
         begin_envelope(&mut encoder, &query, format);
-        let page = read_page(scan(&journal, &query), &query, &mut encoder, bounds);
+        let page = read_page(scan(&*journal, &query), &query, &mut encoder, bounds);
         let page = page.inspect_err(|fault| fault.log(&query.device)).map_err(|f| f.refusal(query.order))?;
         end_envelope(&mut encoder, &page, &query, format);
         Ok::<_, Refusal>((page, encoder.take(), query, permit))
@@ -155,7 +156,7 @@ async fn streamed(
         let _request = span.entered();
         // A little more than a chunk, so that the frame that completes it rarely makes the buffer grow.
         let encoder = FrameEncoder::new(format, chunk_bytes + chunk_bytes / 8);
-        match writer.run(scan(&journal, &query), &query, encoder, &metrics.frames) {
+        match writer.run(scan(&*journal, &query), &query, encoder, &metrics.frames) {
             Ok(Ended::Complete | Ended::ClientGone) => {}
             Err(fault) => fault.log(&query.device),
         }

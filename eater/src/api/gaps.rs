@@ -72,7 +72,7 @@ pub(super) async fn gaps(
     let query = GapsQuery::parse(device, request.uri.query())?;
     let offer = negotiate(&request.headers, JSON_OFFERS)
         .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), JSON_OFFERS))?;
-    let generation = api.journal.generation(query.device.as_str());
+    let generation = api.generation(&query.device).await?;
     let head = Head { offer, tag: query.identity().number(generation).etag() };
     if let Some(unchanged) = head.unchanged(&request.headers) {
         return Ok(unchanged);
@@ -81,7 +81,7 @@ pub(super) async fn gaps(
     let journal = api.journal.clone();
     let body = on_thread(move || {
         // One more than asked for tells whether there is a next page.
-        let found = journal.gaps(query.device.as_str(), query.after, query.limit + 1);
+        let found = journal.gaps(&query.device, query.after, query.limit + 1);
         let mut found = found.map_err(|error| {
             let fault = ReadFault::from(error);
             fault.log(&query.device);

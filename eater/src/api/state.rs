@@ -3,20 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use trough_protocol::DeviceId;
 use trough_runtime::accept::LINGER;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_store::Registry;
 
 use super::auth::Authenticator;
+use super::fault::ReadFault;
 use super::metrics::ApiMetrics;
 use super::reads::Reads;
-use crate::journal::Journal;
+use super::refusal::Refusal;
+use crate::frames::AnyJournal;
 
 /// What the API is given.
 pub struct ApiState {
     /// Where frames are read from.
-    pub journal: Journal,
+    pub journal: AnyJournal,
     /// Who may read what.
     pub registry: Arc<dyn Registry>,
     /// For request ids.
@@ -71,7 +74,7 @@ impl Default for ApiLimits {
 
 /// What handlers share.
 pub(super) struct Api {
-    pub journal: Journal,
+    pub journal: AnyJournal,
     pub auth: Arc<Authenticator>,
     pub clock: Clock,
     pub health: Health,
@@ -94,5 +97,10 @@ impl Api {
             metrics,
             limits,
         }
+    }
+
+    /// What an entity tag is made of. Asked before anything is read, so that no tag is newer than its answer.
+    pub(super) async fn generation(&self, device: &DeviceId) -> Result<u64, Refusal> {
+        self.journal.generation(device).await.map_err(|error| ReadFault::from(error).states_refusal())
     }
 }

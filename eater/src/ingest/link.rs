@@ -12,18 +12,20 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use trough_protocol::batch::Batch;
 use trough_protocol::limits::BATCH_BYTES_MAX;
 use trough_protocol::link::{self, LinkCode, LinkMessage, Versions};
 use trough_protocol::wire::WireError;
-use trough_protocol::{DeviceId, LinkId};
+use trough_protocol::{DeviceId, LinkId, Seq};
 use trough_runtime::shutdown::Shutdown;
 
 use super::budget::{Budget, Grant};
 use super::questions::{LastSubmitted, Questions};
 use super::sink::{LinkSink, Rejection};
-use crate::journal::{Closed, Journal, Submission};
+use crate::frames::AnyJournal;
+use crate::journal::{Closed, Submission};
 use crate::metrics::IngestMetrics;
 
 /// How long a feeder may take for its hello.
@@ -76,7 +78,7 @@ pub struct Surroundings {
     /// This eater.
     pub eater: LinkId,
     /// Where batches go.
-    pub journal: Journal,
+    pub journal: AnyJournal,
     /// Counters.
     pub metrics: IngestMetrics,
     /// When to stop.
@@ -101,6 +103,8 @@ struct Link<S> {
     /// What it may have waiting; kept until nothing waits any more, whatever becomes of the connection.
     grant: Option<Grant>,
     questions: Questions,
+    /// Heads that the journal is looking for: the query, and what it found.
+    heads: JoinSet<(u32, Option<Seq>)>,
     /// When a feeder that says nothing is asked, or given up.
     look_again: Instant,
     asked: bool,
@@ -128,6 +132,7 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         last_number: 0,
         grant: None,
         questions: Questions::default(),
+        heads: JoinSet::new(),
         look_again: began + QUIET_MAX,
         asked: false,
     };
@@ -188,6 +193,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 () = sink.news() => {}
                 () = tokio::time::sleep(TIDY_AFTER), if !self.waiting.is_empty() => {}
                 () = tokio::time::sleep(QUESTION_EVERY), if !self.questions.is_empty() => {}
+                Some(Ok((query, head))) = self.heads.join_next() => {
+                    // A feeder that hears nothing asks again, or tells its device to come back.
+                    if let Some(seq) = head {
+                        self.put(&LinkMessage::Head { query, seq });
+                    }
+                }
                 () = draining.cancelled(), if !said_goaway => {
                     said_goaway = true;
                     let text = "this eater stops".to_owned();
@@ -252,7 +263,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 LinkMessage::Feed { number, batch } => self.feed(number, bytes.slice_ref(batch), credit)?,
                 LinkMessage::Ping { nonce } => self.put(&LinkMessage::Pong { nonce }),
                 LinkMessage::Locate { query, epoch, device } => {
-                    if self.questions.len() >= QUESTIONS_MAX {
+                    if self.questions.len() + self.heads.len() >= QUESTIONS_MAX {
                         return Err(protocol(format!("{QUESTIONS_MAX} LOCATEs wait, and another one came")));
                     }
                     self.questions.ask(
@@ -331,8 +342,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             self.put(&LinkMessage::Ate { number });
         }
         while let Some(question) = self.questions.next_ready() {
-            let seq = self.around.journal.head(question.device.as_str(), question.epoch);
-            self.put(&LinkMessage::Head { query: question.query, seq });
+            let journal = self.around.journal.clone();
+            self.heads.spawn_local(async move {
+                (question.query, journal.head(&question.device, question.epoch).await)
+            });
         }
         match self.sink.take_rejection() {
             Some(rejection) => Err(LinkEnd::Rejected(rejection)),

@@ -20,7 +20,7 @@ use trough_runtime::accept::accept_loop;
 use trough_runtime::local;
 use trough_runtime::shutdown::Shutdown;
 
-use crate::journal::Journal;
+use crate::frames::AnyJournal;
 use crate::metrics::IngestMetrics;
 use budget::Budget;
 use link::Surroundings;
@@ -42,7 +42,7 @@ pub enum LinkListener {
 pub fn run(
     listener: LinkListener,
     eater: LinkId,
-    journal: Journal,
+    journal: AnyJournal,
     budget_bytes: u64,
     metrics: IngestMetrics,
     shutdown: Shutdown,

@@ -4,7 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use trough_protocol::{Epoch, Seq};
-use trough_store::CatalogError;
+use trough_store::objects::ObjectError;
+use trough_store::{CatalogError, ObjectKey};
 
 /// A journal cannot be opened, repaired or closed cleanly.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,10 @@ pub enum JournalError {
     /// The catalog refused. All in it can be rebuilt: remove it and start again.
     #[error("the journal's catalog cannot be used: {0}")]
     Catalog(#[from] CatalogError),
+    /// Another eater has declared this one dead, or the catalog refuses what it enters, for ever. Stop, and start again
+    /// as a new one: nothing was acknowledged since, and devices send it again.
+    #[error("this eater must stop: {0}; nothing that was not durable was acknowledged, start it again")]
+    Fenced(String),
     /// Closed before everything was durable. The batches were never acknowledged, so their devices hold them.
     #[error(
         "the journal closed with {batches} batches that could not be stored ({reason}); none was acknowledged"
@@ -117,4 +122,34 @@ pub enum ReadError {
     /// The catalog does not answer: try again.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// As [`ReadError::Damaged`], of an object.
+    #[error(
+        "frames {first} to {last} of epoch {epoch} are damaged in journal object {object} at offset {offset}: restore the object from a copy"
+    )]
+    DamagedObject {
+        /// Its key.
+        object: ObjectKey,
+        /// Where the run's data begins, in bytes.
+        offset: u64,
+        /// The epoch.
+        epoch: Epoch,
+        /// The first frame that cannot be read.
+        first: Seq,
+        /// The last one.
+        last: Seq,
+    },
+    /// The object store does not answer: try again.
+    #[error(transparent)]
+    Store(#[from] ObjectError),
+    /// The frames lie in so many objects that reading them would be a burden for everybody: ask for less.
+    #[error(
+        "this would read {objects} journal objects or more, which is too many at once: ask for fewer frames"
+    )]
+    TooManyObjects {
+        /// How many, at least.
+        objects: usize,
+    },
+    /// A task of the read died; the log has it.
+    #[error("reading broke off: {0}")]
+    Broken(String),
 }

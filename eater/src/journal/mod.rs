@@ -34,13 +34,13 @@ mod outage;
 mod queue;
 mod recovery;
 mod repair;
-mod run;
-mod scan;
+pub(crate) mod run;
+pub(crate) mod scan;
 mod seal;
 mod shared;
 mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod verify;

@@ -5,7 +5,7 @@ use trough_protocol::{Epoch, Micros, Seq};
 
 /// What a run in the index is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Frames.
     Frames,
     /// Numbers that the device declared lost, for this reason.
@@ -16,7 +16,7 @@ pub(super) enum Kind {
 
 /// A run, and where its data lies. 64 bytes, in memory and in an index file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
+pub(crate) struct Run {
     pub epoch: Epoch,
     pub first: Seq,
     /// How many numbers; at least 1.
@@ -35,7 +35,7 @@ pub(super) struct Run {
 
 /// Where a run stands in the order of an index: by epoch, first seq, and then by arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(crate) struct Key {
     pub epoch: Epoch,
     pub first: Seq,
     pub offset: u32,
@@ -43,24 +43,24 @@ pub(super) struct Key {
 
 impl Key {
     /// Before every run.
-    pub(super) const MIN: Self = Self::before(Epoch(0), Seq(0));
+    pub(crate) const MIN: Self = Self::before(Epoch(0), Seq(0));
     /// Behind every run.
-    pub(super) const MAX: Self = Self::before(Epoch(u64::MAX), Seq(u64::MAX));
+    pub(crate) const MAX: Self = Self::before(Epoch(u64::MAX), Seq(u64::MAX));
 
     /// Before every run of this epoch that begins at `first` or later.
-    pub(super) const fn before(epoch: Epoch, first: Seq) -> Self {
+    pub(crate) const fn before(epoch: Epoch, first: Seq) -> Self {
         Self { epoch, first, offset: 0 }
     }
 
     /// Right behind the run that has this key.
-    pub(super) fn behind(self) -> Self {
+    pub(crate) fn behind(self) -> Self {
         Self { offset: self.offset + 1, ..self }
     }
 }
 
 impl Run {
     /// A run of a batch that begins at `batch_offset` of its file; `data` is the run's.
-    pub(super) fn new(run: &BatchRun<'_>, data: &[u8], batch_offset: u32, received_at: Micros) -> Self {
+    pub(crate) fn new(run: &BatchRun<'_>, data: &[u8], batch_offset: u32, received_at: Micros) -> Self {
         Self {
             epoch: run.epoch,
             first: run.first,
@@ -78,33 +78,33 @@ impl Run {
         }
     }
 
-    pub(super) fn last(&self) -> Seq {
+    pub(crate) fn last(&self) -> Seq {
         Seq(self.first.0 + self.count - 1)
     }
 
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         u64::from(self.offset) + u64::from(self.len)
     }
 
-    pub(super) fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         Key { epoch: self.epoch, first: self.first, offset: self.offset }
     }
 
-    pub(super) fn is_frames(&self) -> bool {
+    pub(crate) fn is_frames(&self) -> bool {
         self.kind == Kind::Frames
     }
 }
 
-/// A run and the file it is in. The lower position is the earlier arrival: files and groups are in the order
-/// of `received_at`.
+/// A run and the file it is in, or the object (`F`). The lower position is the earlier arrival: files and groups are in
+/// the order of `received_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Located {
-    pub file: u64,
+pub(crate) struct Located<F = u64> {
+    pub file: F,
     pub run: Run,
 }
 
-impl Located {
-    pub(super) fn position(&self) -> (u64, u32) {
+impl<F: Copy> Located<F> {
+    pub(crate) fn position(&self) -> (F, u32) {
         (self.file, self.run.offset)
     }
 }

@@ -1,7 +1,6 @@
 //! `trough eater`: makes frames durable and serves them.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,6 +15,7 @@ use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
 use crate::registry::{self, Place};
 use crate::service::{self, Chassis, ServiceArgs};
+use crate::storage::{StorageArgs, StorageChoice};
 use crate::{opt, sockets};
 
 /// Where to serve.
@@ -39,6 +39,7 @@ pub struct EaterArgs {
     linger: String,
     #[command(flatten)]
     database: DatabaseArgs,
+    storage: StorageArgs,
     #[command(flatten)]
     service: ServiceArgs,
 }
@@ -49,6 +50,7 @@ struct Settings {
     admin: HostPort,
     linger: Duration,
     database: Option<MongoUrl>,
+    storage: StorageChoice,
 }
 
 /// Checks the options.
@@ -58,10 +60,12 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
     let admin = faults.host_port(opt::ADMIN, &args.admin);
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
     let database = args.database.check(&mut faults);
+    let storage = args.storage.check(&mut faults);
     let grace = args.service.check(&mut faults);
     let settings = (|| {
+        let (database, storage) = (database?, storage?);
         Some((
-            Settings { links: links?, api: api?, admin: admin?, linger: linger?, database: database? },
+            Settings { links: links?, api: api?, admin: admin?, linger: linger?, database, storage },
             grace?,
         ))
     })();
@@ -71,14 +75,16 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
 }
 
 async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { links, api, admin, linger, database } = settings;
+    let Settings { links, api, admin, linger, database, storage } = settings;
     let bound = sockets::bind([(opt::LINKS, &links), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let [links, api, admin] = bound;
     sockets::raise_open_files();
-    registry::create_data_dir(data_dir)?;
-    let registry = Place::of(data_dir, database);
+    if database.is_none() || !storage.is_shared() {
+        registry::create_data_dir(data_dir)?;
+    }
+    let registry = Place::of(data_dir, database.clone());
     let mut chassis = Chassis::new(registry.clone(), shutdown.clone())?;
-    let catalog = Arc::new(registry::open_catalog(data_dir)?);
+    let storage = storage.open(data_dir, database, &mut chassis)?;
     let metrics = trough_eater::Metrics::register(&mut chassis.metrics);
     tracing::info!(
         links = %links.local_addr()?,
@@ -91,13 +97,13 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     chassis.serve_admin(admin);
     let parts = trough_eater::Parts {
         registry: chassis.registry,
-        catalog,
+        storage,
         clock: chassis.clock,
         health: chassis.health,
         metrics,
         shutdown: shutdown.clone(),
     };
-    let mut config = trough_eater::Config::new(registry::journal_dir(data_dir));
+    let mut config = trough_eater::Config::default();
     config.api.linger = linger;
     let eater = trough_eater::run(LinkListener::Tcp(links.into_std()?), api, parts, config);
     let eater = shutdown.tasks.spawn(async move { eater.await.context("the eater failed") });

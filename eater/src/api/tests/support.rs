@@ -97,7 +97,7 @@ impl Server {
         let (journal, _) = opening.await.unwrap().unwrap();
         let metrics = ApiMetrics::register(&mut all);
         let state = ApiState {
-            journal: journal.clone(),
+            journal: Arc::new(journal.clone()),
             registry: registry.clone(),
             clock: clock.clone(),
             health: health.clone(),

@@ -17,7 +17,7 @@ const CRC_AT: usize = HEADER_BYTES - 4;
 const VERSION: u8 = 1;
 
 /// Puts magic and version in front, zeros behind, and the checksum at the end.
-fn seal(magic: [u8; 4], fields: &[u8]) -> [u8; HEADER_BYTES] {
+pub(crate) fn seal(magic: [u8; 4], fields: &[u8]) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
     bytes[..4].copy_from_slice(&magic);
     bytes[4] = VERSION;
@@ -28,7 +28,11 @@ fn seal(magic: [u8; 4], fields: &[u8]) -> [u8; HEADER_BYTES] {
 }
 
 /// Checks magic, checksum and version, in this order: a later release's header has a good checksum too.
-fn unseal<'a>(what: &'static str, magic: [u8; 4], bytes: &'a [u8]) -> Result<Reader<'a>, WireError> {
+pub(crate) fn unseal<'a>(
+    what: &'static str,
+    magic: [u8; 4],
+    bytes: &'a [u8],
+) -> Result<Reader<'a>, WireError> {
     let mut reader = Reader::new(bytes);
     let fields = reader.bytes(what, HEADER_BYTES)?;
     let mut reader = Reader::new(fields);

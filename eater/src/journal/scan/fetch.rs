@@ -67,7 +67,7 @@ fn plan<'a>(file: u64, run: &Run, soon: impl Iterator<Item = &'a Segment>) -> (u
 }
 
 /// The frames of a segment out of its run's data; `None` if the data does not hold them.
-pub(in crate::journal) fn cut(segment: &Segment, data: &Bytes) -> Option<Bytes> {
+pub(crate) fn cut<F>(segment: &Segment<F>, data: &Bytes) -> Option<Bytes> {
     let run = &segment.of.run;
     if (segment.first, segment.last) == (run.first, run.last()) {
         return Some(data.clone());

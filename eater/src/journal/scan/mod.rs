@@ -21,9 +21,10 @@ use super::run::Located;
 use super::shared::Shared;
 use super::view::{Chunk, Order, ScanRange};
 
-pub(super) use fetch::{Fetch, cut};
+pub(super) use fetch::Fetch;
+pub(crate) use fetch::cut;
 pub(super) use merge::{Merge, Of};
-pub(super) use resolve::{Segment, resolve};
+pub(crate) use resolve::{Segment, resolve};
 
 /// Runs in a lot, at first and later: someone who wants ten frames should not wait for a thousand runs.
 const LOT_RUNS_FIRST: usize = 64;

@@ -9,15 +9,15 @@ use crate::journal::run::Located;
 
 /// A part of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::journal) struct Segment {
-    pub of: Located,
+pub(crate) struct Segment<F = u64> {
+    pub of: Located<F>,
     pub first: Seq,
     pub last: Seq,
 }
 
 /// Covers the numbers from `low` to `high` with parts of `runs`, each number once, by the run that arrived
 /// first of those that have it. `runs` are of one epoch, by first seq; the segments rise.
-pub(in crate::journal) fn resolve(runs: &[Located], low: Seq, high: Seq) -> Vec<Segment> {
+pub(crate) fn resolve<F: Copy + Ord>(runs: &[Located<F>], low: Seq, high: Seq) -> Vec<Segment<F>> {
     let mut segments = Vec::with_capacity(runs.len());
     let mut covering = BinaryHeap::new();
     let (mut next, mut at) = (0, low);

@@ -1,0 +1,37 @@
+//! Where journal objects lie in the store.
+
+use trough_store::ObjectKey;
+use trough_store::object_catalog::{Incarnation, ObjectId};
+
+/// All objects of an incarnation have this in front.
+pub(super) fn prefix(incarnation: Incarnation) -> String {
+    format!("journal/{incarnation}/")
+}
+
+/// An object's key: the order of an incarnation's keys is that of their numbers.
+pub(super) fn key(id: ObjectId) -> ObjectKey {
+    let key = format!("{}{:020}.tro", prefix(id.incarnation), id.n);
+    ObjectKey::new(&key).expect("hexadecimal digits, slashes and a dot are allowed")
+}
+
+/// The number in a key of an incarnation; `None` if it is none of ours.
+pub(super) fn number(incarnation: Incarnation, key: &ObjectKey) -> Option<u64> {
+    let number = key.as_str().strip_prefix(&prefix(incarnation))?.strip_suffix(".tro")?;
+    (number.len() == 20).then(|| number.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_carry_their_numbers_in_order() {
+        let incarnation = Incarnation([0xa5; 16]);
+        let keys: Vec<ObjectKey> = [1, 9, 10, u64::MAX].map(|n| key(ObjectId { incarnation, n })).into();
+        assert!(keys.is_sorted());
+        assert_eq!(keys[2].as_str(), format!("journal/{}/00000000000000000010.tro", "a5".repeat(16)));
+        let numbers: Vec<_> = keys.iter().map(|key| number(incarnation, key)).collect();
+        assert_eq!(numbers, [Some(1), Some(9), Some(10), Some(u64::MAX)]);
+        assert_eq!(number(Incarnation([0; 16]), &keys[0]), None);
+    }
+}
