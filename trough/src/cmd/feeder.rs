@@ -50,8 +50,8 @@ struct Settings {
 pub fn prepare(args: FeederArgs, mut faults: Faults) -> Result<Work, Faults> {
     let listen = faults.host_port(opt::LISTEN, &args.listen);
     let admin = faults.host_port(opt::ADMIN, &args.admin);
-    let eaters: Option<Vec<HostPort>> =
-        args.eater.iter().map(|eater| faults.host_port(opt::EATER, eater)).collect();
+    let eaters: Vec<_> = args.eater.iter().map(|eater| faults.host_port(opt::EATER, eater)).collect();
+    let eaters: Option<Vec<HostPort>> = eaters.into_iter().collect();
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
     let config = args.sessions.check(&mut faults);
     let grace = args.service.check(&mut faults);
