@@ -293,15 +293,17 @@ impl Uplink {
             share.flow.link_died();
         }
         let flows = self.flows_where(|flow| flow.uses(link));
+        // Those that were about to leave are counted.
+        let moved = flows.iter().filter(|flow| flow.link().is_some()).count();
         for flow in &flows {
             self.place(flow);
         }
         let metrics = &self.context.metrics;
         metrics.in_flight_bytes.dec_by(bytes as i64);
-        metrics.sessions_moved(end.name(), flows.len());
+        metrics.sessions_moved(end.name(), moved);
         metrics.link_ended(end.name(), link.opened.elapsed());
         self.context.links.ended(link.eater);
         self.went_down.notify_waiters();
-        link.log_end(end, flows.len());
+        link.log_end(end, moved);
     }
 }

@@ -20,7 +20,7 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 const SEARCH_MIN: Duration = Duration::from_secs(1);
 const SEARCH_MAX: Duration = Duration::from_secs(60);
 
-/// It.
+/// A link that is wanted.
 pub struct Slot {
     uplink: Rc<Uplink>,
     address: EaterAddress,
@@ -51,7 +51,10 @@ impl Slot {
                 () = link.left() => {
                     let (reason, pause) = link.parting().await;
                     self.miss(&reason);
-                    jittered(pause.max(RETRY_MIN)).await;
+                    tokio::select! {
+                        () = jittered(pause.max(RETRY_MIN)) => {}
+                        () = gone.cancelled() => break,
+                    }
                 }
                 () = self.age() => current = Some(link),
                 () = gone.cancelled() => {
