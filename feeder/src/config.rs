@@ -7,7 +7,7 @@ use trough_protocol::limits::{FRAME_BYTES_DEFAULT, FRAME_BYTES_MAX};
 /// The limits and timings of a feeder.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Threads that each carry a part of the sessions, with a link of its own.
+    /// Threads that each carry a part of the sessions, with links of their own.
     pub shards: usize,
     /// Most sessions at once; further ones get 503.
     pub sessions_max: usize,
@@ -21,6 +21,17 @@ pub struct Config {
     pub window_bytes: usize,
     /// Largest batch that is filled, in bytes.
     pub batch_bytes: usize,
+    /// Links of each shard to a name with a single address, which may be a load balancer's. It leads them to
+    /// different eaters; with two, the sessions of one that dies move at once.
+    pub links_per_address: usize,
+    /// How often the names of the eaters are resolved again.
+    pub resolve_interval: Duration,
+    /// The shortest life of a link over TCP: then another is opened and takes over.
+    pub link_age_min: Duration,
+    /// The longest; each link's is random in between, so that they do not all end together.
+    pub link_age_max: Duration,
+    /// Over how long sessions move to an eater that is new.
+    pub move_spread: Duration,
     /// How long a connection may take until its request is complete.
     pub request_timeout: Duration,
     /// How long a session may take until its hello has come.
@@ -49,6 +60,11 @@ impl Default for Config {
             message_bytes_max: 256 * 1024,
             window_bytes: 256 * 1024,
             batch_bytes: 512 * 1024,
+            links_per_address: 2,
+            resolve_interval: Duration::from_secs(10),
+            link_age_min: Duration::from_secs(10 * 60),
+            link_age_max: Duration::from_secs(20 * 60),
+            move_spread: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             hello_timeout: Duration::from_secs(10),
             ping_interval: Duration::from_secs(20),
@@ -77,6 +93,17 @@ impl Config {
         require(
             (1..=FRAME_BYTES_MAX).contains(&self.frame_bytes_max),
             format!("frame-bytes-max is {}: use 1 to {FRAME_BYTES_MAX}", self.frame_bytes_max),
+        );
+        require(
+            (1..=16).contains(&self.links_per_address),
+            format!("links-per-address is {}: use 1 to 16", self.links_per_address),
+        );
+        require(
+            self.link_age_min <= self.link_age_max,
+            format!(
+                "link-age-max is {:?}: use {:?} (link-age-min) or more",
+                self.link_age_max, self.link_age_min
+            ),
         );
         let message_min = self.frame_bytes_max + 512;
         let message_max = 2 * FRAME_BYTES_MAX;

@@ -9,6 +9,7 @@ use trough_runtime::shutdown::Shutdown;
 use trough_store::Registry;
 
 use crate::config::Config;
+use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::tickets::Tickets;
@@ -31,6 +32,8 @@ pub struct Context {
     pub presence: Presence,
     /// Unused tickets.
     pub tickets: Tickets,
+    /// What the links of all shards come to.
+    pub links: Arc<Links>,
     /// A permit for each session that may be open.
     pub sessions: Arc<Semaphore>,
 }

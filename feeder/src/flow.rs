@@ -1,9 +1,11 @@
-//! What a session and its shard's link share about one device: what waits, what is in flight, what is durable.
+//! What a session and its link share about one device: what waits, what is in flight, what is durable, and which
+//! link it is.
 //!
 //! Both live on the shard's one thread, so there is no lock; each wakes the other by its waker.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::task::Waker;
 
 use trough_protocol::frame::FramesSummary;
@@ -11,6 +13,7 @@ use trough_protocol::link::LinkCode;
 use trough_protocol::{DeviceId, Epoch, Seq};
 
 use crate::queue::{Item, Queue};
+use crate::uplink::Link;
 
 /// A session that was in flight at this many link deaths travels alone, so that whatever kills links is found.
 const DEATHS_UNTIL_ALONE: u8 = 2;
@@ -38,8 +41,21 @@ pub struct Flow {
     state: RefCell<State>,
 }
 
+/// Which link carries a session. There is only ever one: frames on two links could become durable out of order.
+#[derive(Debug, Default)]
+enum Way {
+    /// None: what comes waits.
+    #[default]
+    None,
+    /// This one.
+    On(Rc<Link>),
+    /// Still this one for what is in flight; the rest waits for another.
+    Leaving(Rc<Link>),
+}
+
 #[derive(Debug, Default)]
 struct State {
+    way: Way,
     queue: Queue,
     /// Raw mode only: what is in flight, to be sent again if the link dies.
     kept: VecDeque<Item>,
@@ -110,6 +126,46 @@ impl Flow {
         self.state.borrow().acked
     }
 
+    /// The link that takes its frames, if one does.
+    pub fn link(&self) -> Option<Rc<Link>> {
+        match &self.state.borrow().way {
+            Way::On(link) => Some(link.clone()),
+            Way::None | Way::Leaving(_) => None,
+        }
+    }
+
+    /// Whether `link` takes its frames or has some in flight.
+    pub fn uses(&self, link: &Rc<Link>) -> bool {
+        match &self.state.borrow().way {
+            Way::On(used) | Way::Leaving(used) => Rc::ptr_eq(used, link),
+            Way::None => false,
+        }
+    }
+
+    /// Whether it has no link at all.
+    pub fn is_stranded(&self) -> bool {
+        matches!(self.state.borrow().way, Way::None)
+    }
+
+    /// From here on `link` takes its frames. Nothing is in flight: it has landed.
+    pub fn enter(&self, link: Option<&Rc<Link>>) {
+        let mut state = self.state.borrow_mut();
+        debug_assert_eq!(state.in_flight, 0, "frames of one session on two links");
+        state.way = link.map_or(Way::None, |link| Way::On(link.clone()));
+    }
+
+    /// Its link takes no more of it. `true` if it may enter another; else [`Flow::settled`] says when.
+    pub fn leave(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        if let Way::On(link) = std::mem::take(&mut state.way)
+            && state.in_flight > 0
+        {
+            state.way = Way::Leaving(link);
+            return false;
+        }
+        true
+    }
+
     /// Takes what is to be told to the device.
     pub fn take_outgoing(&self) -> Outgoing {
         std::mem::take(&mut self.state.borrow_mut().outgoing)
@@ -156,15 +212,16 @@ impl Flow {
         Ok(item)
     }
 
-    /// Leaves the schedule.
-    pub fn unschedule(&self) {
+    /// Leaves the schedule; `true` if it was in it.
+    pub fn unschedule(&self) -> bool {
         let mut state = self.state.borrow_mut();
-        state.scheduled = false;
         state.deficit = 0;
+        std::mem::take(&mut state.scheduled)
     }
 
     /// An item of `bytes` that ended with `last` is durable. Items come back in the order in which they were taken.
-    pub fn settled(&self, last: Seq, bytes: usize) {
+    /// `true` if it was the last on a link that the session leaves, so that it may enter another.
+    pub fn settled(&self, last: Seq, bytes: usize) -> bool {
         let mut state = self.state.borrow_mut();
         // After a refusal nothing counts as in flight any more, though acks of earlier batches may still come.
         state.in_flight = state.in_flight.saturating_sub(1);
@@ -176,6 +233,7 @@ impl Flow {
             state.kept.pop_front();
         }
         state.wake();
+        state.in_flight == 0 && matches!(state.way, Way::Leaving(_))
     }
 
     /// The link died. If anything was in flight, what came after it is of no use before it is sent again: the

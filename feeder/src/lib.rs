@@ -2,15 +2,17 @@
 //! device what the eater has made durable.
 //!
 //! `run` accepts connections and spreads them over shards ([`shard`]), each a thread with its sessions
-//! ([`session`]) and one link ([`uplink`]). The journey of a frame: [`session`] checks a message and appends its
+//! ([`session`]) and links ([`uplink`]) to the eaters that [`discovery`] finds. The journey of a frame: [`session`] checks a message and appends its
 //! frames to the session's [`flow`]; the [`scheduler`] fills batches from the flows; the [`uplink`] sends them
 //! and brings the acks back to the flow, from where the session tells the device.
 
 pub mod config;
 mod context;
+pub mod discovery;
 mod flow;
 mod handshake;
 mod http_port;
+mod links;
 pub mod metrics;
 mod presence;
 mod queue;
@@ -26,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use trough_runtime::accept::accept_loop;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
@@ -36,9 +38,10 @@ use trough_store::Registry;
 
 pub use config::Config;
 use context::Context;
+pub use discovery::Eaters;
+use discovery::Place;
 pub use metrics::Metrics;
 use shard::{Arrival, BACKLOG, Load, Shard};
-pub use uplink::EaterAddress;
 
 /// What a feeder stands on; made by its caller.
 pub struct Parts {
@@ -71,7 +74,7 @@ struct ShardHandle {
     done: oneshot::Receiver<io::Result<()>>,
 }
 
-/// Serves devices on `listener` until `parts.shutdown` begins, then drains: readiness fails, connections are
+/// Serves devices on `listener`, with links to `eaters`, until `parts.shutdown` begins, then drains: readiness fails, connections are
 /// still accepted for `drain_linger`, sessions are closed over `drain_spread` with what they sent acknowledged.
 /// Returns when the last is gone or the grace is over.
 ///
@@ -79,7 +82,7 @@ struct ShardHandle {
 /// [`StartError`], before anything is accepted.
 pub async fn run(
     listener: TcpListener,
-    eater: EaterAddress,
+    eaters: Eaters,
     parts: Parts,
     config: Config,
 ) -> Result<(), StartError> {
@@ -87,6 +90,7 @@ pub async fn run(
     let Parts { registry, clock, health, metrics, shutdown } = parts;
     metrics.sessions_max.set(config.sessions_max as i64);
     let sessions = Arc::new(Semaphore::new(config.sessions_max));
+    let links = links::Links::new(health.clone(), metrics.clone());
     let context = Arc::new(Context {
         config,
         registry,
@@ -96,11 +100,13 @@ pub async fn run(
         shutdown: shutdown.clone(),
         presence: presence::Presence::default(),
         tickets: tickets::Tickets::default(),
+        links,
         sessions,
     });
+    let places = discovery::start(eaters, &context);
     let feeder = link_id();
     let shards: Vec<ShardHandle> = (0..context.config.shards)
-        .map(|index| start_shard(index, &context, feeder, eater.clone()))
+        .map(|index| start_shard(index, &context, feeder, places.clone()))
         .collect::<io::Result<_>>()?;
     tokio::spawn(supervision::watch_tokens(context.clone()));
     tokio::spawn(supervision::drain(context.clone()));
@@ -138,14 +144,14 @@ fn start_shard(
     index: usize,
     context: &Arc<Context>,
     feeder: trough_protocol::LinkId,
-    eater: EaterAddress,
+    places: watch::Receiver<Vec<Place>>,
 ) -> io::Result<ShardHandle> {
     let (arrivals, receiver) = mpsc::channel(BACKLOG);
     let (sender, done) = oneshot::channel();
     let context = context.clone();
     std::thread::Builder::new().name(format!("feeder-{index}")).spawn(move || {
         // The receiver is gone only if the feeder's own future was dropped.
-        let _ = sender.send(Shard::run(context, feeder, eater, receiver));
+        let _ = sender.send(Shard::run(context, feeder, places, receiver));
     })?;
     Ok(ShardHandle { load: Arc::default(), arrivals, done })
 }

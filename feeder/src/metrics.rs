@@ -1,9 +1,12 @@
 //! What a feeder counts. Frames are counted once per batch, so counting costs nothing per frame.
 
+use std::time::Duration;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use trough_protocol::close::CloseCode;
 
@@ -26,6 +29,8 @@ pub struct Metrics {
     pub sessions_max: Gauge,
     /// Links that are up.
     pub links: Gauge,
+    /// Eaters that they lead to.
+    pub eaters: Gauge,
     /// Bytes of batches without an answer.
     pub in_flight_bytes: Gauge,
     /// Frames acknowledged as durable.
@@ -42,7 +47,19 @@ pub struct Metrics {
     pub epochs_granted: Counter,
     sessions_ended: Family<Reason, Counter>,
     links_ended: Family<Reason, Counter>,
+    link_age: LinkAge,
+    sessions_moved: Family<Reason, Counter>,
     refused: Family<Reason, Counter>,
+}
+
+/// How old links become, from a second to some hours.
+#[derive(Debug, Clone)]
+struct LinkAge(Histogram);
+
+impl Default for LinkAge {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(1.0, 4.0, 8)))
+    }
 }
 
 impl Metrics {
@@ -55,6 +72,7 @@ impl Metrics {
             ("sessions", "Open sessions", &metrics.sessions),
             ("sessions_max", "Most sessions at once", &metrics.sessions_max),
             ("links", "Links to eaters that are up", &metrics.links),
+            ("eaters", "Eaters that links lead to", &metrics.eaters),
             ("in_flight_bytes", "Bytes of batches sent and not answered", &metrics.in_flight_bytes),
         ];
         for (name, help, gauge) in gauges {
@@ -73,6 +91,9 @@ impl Metrics {
         }
         r.register("sessions_ended", "Sessions ended, by reason", metrics.sessions_ended.clone());
         r.register("links_ended", "Links ended, by reason", metrics.links_ended.clone());
+        r.register("link_age_seconds", "How old links were when they ended", metrics.link_age.0.clone());
+        let moved = "Sessions that changed their link, by why they left it";
+        r.register("sessions_moved", moved, metrics.sessions_moved.clone());
         r.register("handshakes_refused", "Handshakes refused, by problem code", metrics.refused.clone());
         metrics
     }
@@ -82,9 +103,20 @@ impl Metrics {
         self.sessions_ended.get_or_create(&Reason { reason }).inc();
     }
 
-    /// A link ended.
-    pub fn link_ended(&self, reason: &'static str) {
+    /// A link ended after `age`.
+    pub fn link_ended(&self, reason: &'static str, age: Duration) {
         self.links_ended.get_or_create(&Reason { reason }).inc();
+        self.link_age.0.observe(age.as_secs_f64());
+    }
+
+    /// Sessions left their link.
+    pub fn sessions_moved(&self, reason: &'static str, sessions: usize) {
+        self.sessions_moved.get_or_create(&Reason { reason }).inc_by(sessions as u64);
+    }
+
+    /// How many sessions left their link for `reason`, for tests.
+    pub fn moved_for(&self, reason: &'static str) -> u64 {
+        self.sessions_moved.get_or_create(&Reason { reason }).get()
     }
 
     /// A handshake was refused.

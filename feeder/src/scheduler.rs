@@ -43,6 +43,20 @@ impl Scheduler {
         enters
     }
 
+    /// Takes a session out: another link will carry it.
+    pub fn remove(&mut self, flow: &Rc<Flow>) {
+        if flow.unschedule() {
+            self.waiting.retain(|waiting| !Rc::ptr_eq(waiting, flow));
+        }
+    }
+
+    /// Takes all sessions out.
+    pub fn clear(&mut self) {
+        for flow in self.waiting.drain(..) {
+            flow.unschedule();
+        }
+    }
+
     /// Whether no session waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()

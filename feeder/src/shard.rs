@@ -1,4 +1,4 @@
-//! A shard: one thread with a part of the connections and a link of its own. What a session touches for every
+//! A shard: one thread with a part of the connections and links of its own. What a session touches for every
 //! message lives on its shard, so that nothing is locked and no other thread is woken.
 
 use std::cell::RefCell;
@@ -12,14 +12,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio_util::task::TaskTracker;
 use trough_protocol::LinkId;
 
 use crate::context::Context;
+use crate::discovery::Place;
 use crate::http_port;
-use crate::uplink::{EaterAddress, Uplink};
+use crate::uplink::Uplink;
 
 /// Connections that wait for a busy shard.
 pub const BACKLOG: usize = 1024;
@@ -62,7 +63,7 @@ impl Drop for Load {
 pub struct Shard {
     /// What all shards share.
     pub context: Arc<Context>,
-    /// The way to the eater.
+    /// The way to the eaters.
     pub uplink: Rc<Uplink>,
     /// Where JSON and raw messages become frames; empty between messages.
     pub scratch: RefCell<Vec<u8>>,
@@ -77,22 +78,22 @@ impl Shard {
     pub fn run(
         context: Arc<Context>,
         feeder: LinkId,
-        eater: EaterAddress,
+        places: watch::Receiver<Vec<Place>>,
         arrivals: mpsc::Receiver<Arrival>,
     ) -> std::io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, Self::serve(context, feeder, eater, arrivals));
+        LocalSet::new().block_on(&runtime, Self::serve(context, feeder, places, arrivals));
         Ok(())
     }
 
     async fn serve(
         context: Arc<Context>,
         feeder: LinkId,
-        eater: EaterAddress,
+        places: watch::Receiver<Vec<Place>>,
         mut arrivals: mpsc::Receiver<Arrival>,
     ) {
-        let uplink = Uplink::new(&context);
-        let link = tokio::task::spawn_local(uplink.clone().run(feeder, eater));
+        let uplink = Uplink::new(&context, feeder);
+        let links = tokio::task::spawn_local(uplink.clone().run(places));
         let shutdown = context.shutdown.clone();
         let shard = Rc::new(Self { context, uplink, scratch: RefCell::default(), tasks: TaskTracker::new() });
         let serve = async {
@@ -109,7 +110,7 @@ impl Shard {
             () = serve => {}
             () = shutdown.killed.cancelled() => {}
         }
-        link.abort();
+        links.abort();
     }
 
     /// Runs a task on this shard; the shard waits for it when it stops.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use trough_eater::LinkListener;
-use trough_feeder::EaterAddress;
+use trough_feeder::Eaters;
 use trough_runtime::health::State;
 use trough_runtime::local;
 use trough_runtime::shutdown::Shutdown;
@@ -91,7 +91,7 @@ pub async fn start(
         metrics: feeder_metrics,
         shutdown: shutdown.clone(),
     };
-    let feeder = trough_feeder::run(sockets.devices, EaterAddress::Local(connector), feeder, config);
+    let feeder = trough_feeder::run(sockets.devices, Eaters::Local(connector), feeder, config);
     let feeder = shutdown.tasks.spawn(async move {
         let result = feeder.await.context("the feeder failed");
         after_feeder.begin();

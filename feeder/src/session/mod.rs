@@ -146,17 +146,18 @@ where
 
     // What happens once is boxed, so that the many sessions that only run are small.
     let opened = Box::pin(opening::open(&shard, &peer, id, older, &mut socket)).await;
-    let (ended, flow) = match opened {
+    let (ended, flow, enrolled) = match opened {
         Ok(opened) => {
             let flow = opened.flow.clone();
+            let enrolled = shard.uplink.enrol(&flow);
             let ended = running::run(&shard, &peer.mode, &control, &mut socket, opened, &mut tally).await;
-            (ended, Some(flow))
+            (ended, Some(flow), Some(enrolled))
         }
-        Err(ended) => (ended, None),
+        Err(ended) => (ended, None, None),
     };
     Box::pin(closing::close(&shard, &ended, flow.as_deref(), &mut socket)).await;
 
-    drop(entry);
+    drop((enrolled, entry));
     context.metrics.session_ended(ended.name());
     tracing::info!(
         session = %id,

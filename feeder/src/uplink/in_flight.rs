@@ -1,7 +1,9 @@
 //! The batches of one link that are sent and not yet answered.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
+use crate::flow::Flow;
 use crate::scheduler::Share;
 
 /// One of them.
@@ -53,11 +55,12 @@ impl InFlight {
         self.last_number
     }
 
-    /// All batches up to `number` are durable: tells their sessions. Gives the batches, frames and bytes.
+    /// All batches up to `number` are durable: tells their sessions. Gives the batches, frames and bytes, and in
+    /// `landed` the sessions that leave this link and have nothing more on it.
     ///
     /// # Errors
     /// [`UnknownBatch`] if `number` was not sent yet.
-    pub fn ate(&mut self, number: u64) -> Result<Settled, UnknownBatch> {
+    pub fn ate(&mut self, number: u64, landed: &mut Vec<Rc<Flow>>) -> Result<Settled, UnknownBatch> {
         if number > self.last_number {
             return Err(UnknownBatch(number));
         }
@@ -69,7 +72,9 @@ impl InFlight {
             settled.bytes += sent.bytes;
             for share in sent.shares.drain(..) {
                 settled.frames += share.frames;
-                share.flow.settled(share.last, share.bytes);
+                if share.flow.settled(share.last, share.bytes) {
+                    landed.push(share.flow);
+                }
             }
             if self.spare.len() < 8 {
                 self.spare.push(sent.shares);
@@ -93,7 +98,7 @@ impl InFlight {
 }
 
 /// What an ATE settled.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Settled {
     /// Batches.
     pub batches: u64,
@@ -101,4 +106,13 @@ pub struct Settled {
     pub frames: u64,
     /// Bytes of the batches.
     pub bytes: usize,
+}
+
+impl Settled {
+    /// Adds what another ATE settled.
+    pub fn add(&mut self, other: &Self) {
+        self.batches += other.batches;
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+    }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Args;
-use trough_feeder::EaterAddress;
+use trough_feeder::Eaters;
 use trough_runtime::shutdown::Shutdown;
 
 use crate::cli::DatabaseArgs;
@@ -24,10 +24,11 @@ pub struct FeederArgs {
     #[arg(long, env = opt::ADMIN.env, hide_env_values = true, value_name = "HOST:PORT",
           default_value = "0.0.0.0:9080")]
     admin: String,
-    /// Where the eater takes links
-    #[arg(long, env = opt::EATER.env, hide_env_values = true, value_name = "HOST:PORT",
+    /// Where eaters take links: names, looked up again every 10 seconds; a headless Service, or a load balancer.
+    /// Several with commas, or by repeating the option
+    #[arg(long, env = opt::EATER.env, hide_env_values = true, value_name = "HOST:PORT", value_delimiter = ',',
           default_value = "127.0.0.1:8082")]
-    eater: String,
+    eater: Vec<String>,
     /// How long new connections are still accepted after SIGTERM, in seconds: as long as a load balancer in
     /// front may need to notice
     #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "5")]
@@ -43,7 +44,7 @@ pub struct FeederArgs {
 struct Settings {
     listen: HostPort,
     admin: HostPort,
-    eater: HostPort,
+    eaters: Vec<HostPort>,
     registry: Place,
     config: trough_feeder::Config,
 }
@@ -52,7 +53,8 @@ struct Settings {
 pub fn prepare(args: FeederArgs, mut faults: Faults) -> Result<Work, Faults> {
     let listen = faults.host_port(opt::LISTEN, &args.listen);
     let admin = faults.host_port(opt::ADMIN, &args.admin);
-    let eater = faults.host_port(opt::EATER, &args.eater);
+    let eaters: Vec<_> = args.eater.iter().map(|eater| faults.host_port(opt::EATER, eater)).collect();
+    let eaters: Option<Vec<HostPort>> = eaters.into_iter().collect();
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
     let config = args.sessions.check(&mut faults);
     let database = args.database.check(&mut faults);
@@ -60,22 +62,23 @@ pub fn prepare(args: FeederArgs, mut faults: Faults) -> Result<Work, Faults> {
     let settings = (|| {
         let config = trough_feeder::Config { drain_linger: linger?, ..config? };
         let registry = Place::of(args.service.data.data_dir, database?);
-        Some((Settings { listen: listen?, admin: admin?, eater: eater?, registry, config }, grace?))
+        Some((Settings { listen: listen?, admin: admin?, eaters: eaters?, registry, config }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
     Ok(Box::pin(async move { run(settings, service::shutdown_on_signals(grace)?).await }))
 }
 
 async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { listen, admin, eater, registry, config } = settings;
+    let Settings { listen, admin, eaters, registry, config } = settings;
     service::prepare_open_files(&config);
+    let eaters = Eaters::named(eaters.iter().map(HostPort::to_string).collect());
     let [devices, admin] = sockets::bind([(opt::LISTEN, &listen), (opt::ADMIN, &admin)]).await?;
     let mut chassis = Chassis::new(registry.clone(), shutdown.clone())?;
     let metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     tracing::info!(
         devices = %devices.local_addr()?,
         admin = %admin.local_addr()?,
-        eater = %eater,
+        eaters = %eaters,
         %registry,
         "feeder starts"
     );
@@ -87,8 +90,7 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
         metrics,
         shutdown: shutdown.clone(),
     };
-    let eater = EaterAddress::Tcp(eater.to_string());
-    let feeder = trough_feeder::run(devices, eater, parts, config);
+    let feeder = trough_feeder::run(devices, eaters, parts, config);
     let feeder = shutdown.tasks.spawn(async move { feeder.await.context("the feeder failed") });
     Ok(service::run_to_end(vec![("feeder", feeder)], shutdown).await?)
 }
