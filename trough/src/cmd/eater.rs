@@ -39,6 +39,7 @@ pub struct EaterArgs {
     linger: String,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
     storage: StorageArgs,
     #[command(flatten)]
     service: ServiceArgs,
