@@ -4,6 +4,7 @@
 //! hands them to the services, which own neither.
 
 mod api;
+mod bus;
 mod cli;
 mod cmd;
 pub mod data;
@@ -21,6 +22,7 @@ mod send;
 mod service;
 mod sockets;
 mod stages;
+mod token_cache;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

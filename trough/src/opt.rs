@@ -29,6 +29,9 @@ options! {
     API = "--api", "TROUGH_API";
     ADMIN = "--admin", "TROUGH_ADMIN";
     EATER = "--eater", "TROUGH_EATER";
+    BUS = "--bus", "TROUGH_BUS";
+    BUS_KEY_FILE = "--bus-key-file", "TROUGH_BUS_KEY_FILE";
+    ENVIRONMENT = "--environment", "TROUGH_ENVIRONMENT";
     LINGER = "--linger", "TROUGH_LINGER";
     GRACE = "--grace", "TROUGH_GRACE";
     FRAME_BYTES_MAX = "--frame-bytes-max", "TROUGH_FRAME_BYTES_MAX";

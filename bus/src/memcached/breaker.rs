@@ -37,6 +37,8 @@ pub(super) enum Turn {
     None,
     /// It has opened just now.
     Opened,
+    /// It stays open.
+    StaysOpen,
     /// It has closed again.
     Closed,
 }
@@ -76,7 +78,11 @@ impl Permit<'_> {
         if state.failures >= FAILURES_MAX {
             state.try_at = Some(Instant::now() + OPEN_FOR);
         }
-        if state.try_at.is_some() && !was_open { Turn::Opened } else { Turn::None }
+        match (was_open, state.try_at) {
+            (_, None) => Turn::None,
+            (false, Some(_)) => Turn::Opened,
+            (true, Some(_)) => Turn::StaysOpen,
+        }
     }
 }
 
@@ -110,11 +116,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn lets_one_try_at_a_time() {
         let breaker = Breaker::default();
-        (0..FAILURES_MAX).for_each(|_| drop(fail(&breaker)));
+        for _ in 0..FAILURES_MAX {
+            fail(&breaker);
+        }
         tokio::time::advance(OPEN_FOR).await;
         let attempt = breaker.admit().unwrap();
         assert!(breaker.admit().is_none());
-        assert_eq!(attempt.failed(), Turn::None);
+        assert_eq!(attempt.failed(), Turn::StaysOpen);
         assert!(breaker.admit().is_none());
         tokio::time::advance(OPEN_FOR).await;
         drop(breaker.admit().unwrap());

@@ -118,11 +118,14 @@ impl Server {
                 Err(BusError::Invalid(reason))
             }
             _ => {
-                if permit.failed() == Turn::Opened {
+                let turn = permit.failed();
+                if turn == Turn::Opened {
                     tracing::warn!(server = %self.address, error = %told(&error), "memcached is away, going on without it");
                 }
-                // Its address may be another one by now.
-                *self.slot() = None;
+                if turn != Turn::None {
+                    // Its name may lead elsewhere by now.
+                    *self.slot() = None;
+                }
                 Err(BusError::Unavailable { reason })
             }
         }

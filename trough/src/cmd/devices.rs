@@ -1,13 +1,16 @@
 //! `trough devices`: who may send. Works on the registry directly, also while the server runs.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trough_protocol::{DeviceId, Micros};
+use trough_runtime::clock::Clock;
 use trough_store::{DeviceFilter, DeviceRecord, Group, NewDevice, Registry, Token};
 
+use crate::bus::{BusArgs, BusSettings};
 use crate::cli::DataDirArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
@@ -84,6 +87,8 @@ pub struct RotateArgs {
     #[arg(long, env = opt::KEEP_OLD.env, hide_env_values = true, value_name = "SECONDS", default_value = "0")]
     keep_old: String,
     #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
     data: DataDirArgs,
 }
 
@@ -93,6 +98,8 @@ pub struct RevokeArgs {
     /// Its id
     #[arg(value_name = "DEVICE")]
     device: String,
+    #[command(flatten)]
+    bus: BusArgs,
     #[command(flatten)]
     data: DataDirArgs,
 }
@@ -121,13 +128,15 @@ pub fn prepare(command: DevicesCommand, mut faults: Faults) -> Result<Work, Faul
         DevicesCommand::Rotate(args) => {
             let id = device_id(&mut faults, &args.device);
             let keep = faults.seconds(opt::KEEP_OLD, &args.keep_old, 0..=31_536_000);
-            let (id, keep) = faults.into_result(id.zip(keep))?;
-            Box::pin(rotate(args.data, id, keep))
+            let bus = args.bus.check(&mut faults);
+            let ((id, keep), bus) = faults.into_result(id.zip(keep).zip(bus))?;
+            Box::pin(rotate(args.data, bus, id, keep))
         }
         DevicesCommand::Revoke(args) => {
             let id = device_id(&mut faults, &args.device);
-            let id = faults.into_result(id)?;
-            Box::pin(revoke(args.data, id))
+            let bus = args.bus.check(&mut faults);
+            let (id, bus) = faults.into_result(id.zip(bus))?;
+            Box::pin(revoke(args.data, bus, id))
         }
     })
 }
@@ -226,8 +235,9 @@ impl<'a> DeviceJson<'a> {
     }
 }
 
-async fn rotate(data: DataDirArgs, id: DeviceId, keep: Duration) -> Result<(), CliError> {
+async fn rotate(data: DataDirArgs, bus: BusSettings, id: DeviceId, keep: Duration) -> Result<(), CliError> {
     let registry = registry::open(&data.data_dir, Missing::Refuse)?;
+    let registry = bus.in_front_of(Arc::new(registry), Clock::system());
     let token = registry.rotate_device(&id, (!keep.is_zero()).then_some(keep)).await?;
     let old = match keep.as_secs() {
         0 => "the old ones have ended".to_owned(),
@@ -236,8 +246,9 @@ async fn rotate(data: DataDirArgs, id: DeviceId, keep: Duration) -> Result<(), C
     shown_once(&token, &format!("device {id} has a new token; {old}"))
 }
 
-async fn revoke(data: DataDirArgs, id: DeviceId) -> Result<(), CliError> {
-    registry::open(&data.data_dir, Missing::Refuse)?.revoke_device(&id).await?;
+async fn revoke(data: DataDirArgs, bus: BusSettings, id: DeviceId) -> Result<(), CliError> {
+    let registry = Arc::new(registry::open(&data.data_dir, Missing::Refuse)?);
+    bus.in_front_of(registry, Clock::system()).revoke_device(&id).await?;
     output::note(format!("device {id} was revoked; sessions of it end within a second, its frames stay"));
     Ok(())
 }

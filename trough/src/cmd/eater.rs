@@ -9,6 +9,7 @@ use clap::Args;
 use trough_eater::LinkListener;
 use trough_runtime::shutdown::Shutdown;
 
+use crate::bus::{BusArgs, BusSettings};
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
@@ -35,6 +36,8 @@ pub struct EaterArgs {
     #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "5")]
     linger: String,
     #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
     service: ServiceArgs,
 }
 
@@ -43,6 +46,7 @@ struct Settings {
     api: HostPort,
     admin: HostPort,
     linger: Duration,
+    bus: BusSettings,
 }
 
 /// Checks the options.
@@ -51,16 +55,19 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
     let api = faults.host_port(opt::API, &args.api);
     let admin = faults.host_port(opt::ADMIN, &args.admin);
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
+    let bus = args.bus.check(&mut faults);
     let grace = args.service.check(&mut faults);
-    let settings =
-        (|| Some((Settings { links: links?, api: api?, admin: admin?, linger: linger? }, grace?)))();
+    let settings = (|| {
+        let settings = Settings { links: links?, api: api?, admin: admin?, linger: linger?, bus: bus? };
+        Some((settings, grace?))
+    })();
     let (settings, grace) = faults.into_result(settings)?;
     let data_dir = args.service.data.data_dir;
     Ok(Box::pin(async move { run(settings, &data_dir, service::shutdown_on_signals(grace)?).await }))
 }
 
 async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { links, api, admin, linger } = settings;
+    let Settings { links, api, admin, linger, bus } = settings;
     let bound = sockets::bind([(opt::LINKS, &links), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let [links, api, admin] = bound;
     sockets::raise_open_files();
@@ -76,7 +83,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     );
     chassis.serve_admin(admin);
     let parts = trough_eater::Parts {
-        registry: chassis.registry,
+        registry: bus.in_front_of(chassis.registry, chassis.clock.clone()),
         catalog,
         clock: chassis.clock,
         health: chassis.health,

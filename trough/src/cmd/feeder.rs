@@ -7,6 +7,7 @@ use clap::Args;
 use trough_feeder::EaterAddress;
 use trough_runtime::shutdown::Shutdown;
 
+use crate::bus::{BusArgs, BusSettings};
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
@@ -35,6 +36,8 @@ pub struct FeederArgs {
     #[command(flatten)]
     sessions: SessionArgs,
     #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
     service: ServiceArgs,
 }
 
@@ -42,6 +45,7 @@ struct Settings {
     listen: HostPort,
     admin: HostPort,
     eater: HostPort,
+    bus: BusSettings,
     config: trough_feeder::Config,
 }
 
@@ -52,10 +56,11 @@ pub fn prepare(args: FeederArgs, mut faults: Faults) -> Result<Work, Faults> {
     let eater = faults.host_port(opt::EATER, &args.eater);
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
     let config = args.sessions.check(&mut faults);
+    let bus = args.bus.check(&mut faults);
     let grace = args.service.check(&mut faults);
     let settings = (|| {
         let config = trough_feeder::Config { drain_linger: linger?, ..config? };
-        Some((Settings { listen: listen?, admin: admin?, eater: eater?, config }, grace?))
+        Some((Settings { listen: listen?, admin: admin?, eater: eater?, bus: bus?, config }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
     let data_dir = args.service.data.data_dir;
@@ -63,7 +68,7 @@ pub fn prepare(args: FeederArgs, mut faults: Faults) -> Result<Work, Faults> {
 }
 
 async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { listen, admin, eater, config } = settings;
+    let Settings { listen, admin, eater, bus, config } = settings;
     service::prepare_open_files(&config);
     let [devices, admin] = sockets::bind([(opt::LISTEN, &listen), (opt::ADMIN, &admin)]).await?;
     let mut chassis = Chassis::new(data_dir, shutdown.clone())?;
@@ -77,7 +82,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     );
     chassis.serve_admin(admin);
     let parts = trough_feeder::Parts {
-        registry: chassis.registry,
+        registry: bus.in_front_of(chassis.registry, chassis.clock.clone()),
         clock: chassis.clock,
         health: chassis.health,
         metrics,

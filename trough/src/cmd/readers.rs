@@ -1,12 +1,15 @@
 //! `trough readers`: who may fetch. Works on the registry directly, also while the server runs.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trough_protocol::Micros;
+use trough_runtime::clock::Clock;
 use trough_store::{Group, GroupAccess, NewReader, ReaderName, ReaderRecord, Registry, Scope};
 
+use crate::bus::{BusArgs, BusSettings};
 use crate::cli::DataDirArgs;
 use crate::cmd::Work;
 use crate::cmd::devices::{groups, shown_once};
@@ -64,6 +67,8 @@ pub struct RevokeArgs {
     #[arg(value_name = "READER")]
     reader: String,
     #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
     data: DataDirArgs,
 }
 
@@ -84,8 +89,9 @@ pub fn prepare(command: ReadersCommand, mut faults: Faults) -> Result<Work, Faul
         }
         ReadersCommand::Revoke(args) => {
             let name = reader_name(&mut faults, &args.reader);
-            let name = faults.into_result(name)?;
-            Box::pin(revoke(args.data, name))
+            let bus = args.bus.check(&mut faults);
+            let (name, bus) = faults.into_result(name.zip(bus))?;
+            Box::pin(revoke(args.data, bus, name))
         }
     })
 }
@@ -169,8 +175,9 @@ impl<'a> ReaderJson<'a> {
     }
 }
 
-async fn revoke(data: DataDirArgs, name: ReaderName) -> Result<(), CliError> {
-    registry::open(&data.data_dir, Missing::Refuse)?.revoke_reader(&name).await?;
+async fn revoke(data: DataDirArgs, bus: BusSettings, name: ReaderName) -> Result<(), CliError> {
+    let registry = Arc::new(registry::open(&data.data_dir, Missing::Refuse)?);
+    bus.in_front_of(registry, Clock::system()).revoke_reader(&name).await?;
     output::note(format!("reader {name} was revoked"));
     Ok(())
 }
