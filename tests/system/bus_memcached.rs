@@ -104,6 +104,18 @@ async fn publish(bus: &Bus, topic: &Topic, text: &'static str) {
     .await;
 }
 
+/// SIGSTOP, and waits until each of its threads has heard it.
+async fn stand_still(server: &mut Memcached) {
+    server.process().stop();
+    let threads = format!("/proc/{}/task", server.process().id());
+    let stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    until("it stands still", SOON, async || std::fs::read_dir(&threads).unwrap().all(stopped).then_some(()))
+        .await;
+}
+
 /// Every call that a service makes; what failed, and what took longest.
 async fn every_call(bus: &Bus) -> (Vec<BusError>, Duration) {
     let (mut failed, mut longest) = (Vec::new(), Duration::ZERO);
@@ -159,7 +171,7 @@ async fn a_server_that_stands_still() {
     assert_eq!(next(&mut subscriber).await, Event::Rescan(Cause::Began));
     let ttl = Duration::from_secs(5);
     let lease = bus.acquire(&key("stopped"), ttl).await.unwrap().unwrap();
-    server.process().stop();
+    stand_still(&mut server).await;
     let stopped = Instant::now();
     let (failed, longest) = every_call(&bus).await;
     assert_eq!(failed.len(), 30, "every call fails: {failed:?}");
@@ -187,7 +199,7 @@ async fn a_lease_outlives_a_short_stop() {
     let lease = bus.acquire(&key("short"), ttl).await.unwrap().unwrap();
     // Long enough for a renewal that is sent and not answered. The server does it when it goes on, so that the holder
     // no longer knows the item's number.
-    server.process().stop();
+    stand_still(&mut server).await;
     let stopped = Instant::now();
     until("a renewal was due", SOON, async || (stopped.elapsed() > ttl * 4 / 10).then_some(())).await;
     server.process().resume();
@@ -223,12 +235,12 @@ async fn of_several_servers_one_is_killed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_full() {
-    let server = Memcached::start(&["-m", "1", "-M"]).await;
+    let server = Memcached::start(&["-m", "1", "-M", "-I", "512k"]).await;
     let (bus, topic) = (bus(&[&server]), topic("full"));
     let mut subscriber = bus.subscribe(&topic);
     assert_eq!(next(&mut subscriber).await, Event::Rescan(Cause::Began));
     let mut full = 0;
-    for size in [900_000, 100_000, 10_000, 1000, 100] {
+    for size in [400_000, 100_000, 10_000, 1000, 100] {
         for n in 0..2000 {
             let set = bus.set(&key(&format!("{size}-{n}")), Bytes::from(vec![1; size]), SOON).await;
             match set {

@@ -80,7 +80,11 @@ impl Items for Scripted {
     }
 
     fn remove<'a>(&'a self, _: &'a Key, number: u64) -> BoxFuture<'a, Result<(), BusError>> {
-        Box::pin(async move { self.answer(|item| drop(item.take_if(|(_, has)| *has == number))) })
+        Box::pin(async move {
+            self.answer(|item| {
+                item.take_if(|(_, has)| *has == number);
+            })
+        })
     }
 }
 

@@ -107,7 +107,7 @@ impl Server {
             Err(error) => error,
         };
         let reason = format!("memcached {}: {}", self.address, told(&error));
-        match error {
+        match cause(&error) {
             // It has answered, if not as one would like.
             Error::Server(_) => {
                 self.answered(permit);
@@ -138,6 +138,15 @@ impl Server {
     }
 }
 
+/// The client takes every refusal of something that was sent for an unknown outcome. What counts is whether the server
+/// has answered: one that is full is not away.
+fn cause(error: &Error) -> &Error {
+    match error {
+        Error::Ambiguous { source, .. } => cause(source),
+        other => other,
+    }
+}
+
 fn late() -> Error {
     Error::Io(std::io::ErrorKind::TimedOut.into())
 }
@@ -146,7 +155,7 @@ fn late() -> Error {
 fn told(error: &Error) -> String {
     match error {
         Error::Timeout { .. } => "no answer in time".to_owned(),
-        Error::Ambiguous { source, .. } => format!("no answer to what was sent ({})", told(source)),
+        Error::Ambiguous { source, .. } => told(source),
         other => other.to_string(),
     }
 }

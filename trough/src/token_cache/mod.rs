@@ -193,7 +193,9 @@ impl Registry for CachedRegistry {
     }
 
     fn authenticate_device<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<DeviceGrant, AuthError>> {
-        Box::pin(self.cached(TokenKind::Device, token, self.inner.authenticate_device(token)))
+        // Asked only if it is awaited.
+        let look_up = async move { self.inner.authenticate_device(token).await };
+        Box::pin(self.cached(TokenKind::Device, token, look_up))
     }
 
     fn tokens_revoked<'a>(
@@ -224,7 +226,9 @@ impl Registry for CachedRegistry {
     }
 
     fn authenticate_reader<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<ReaderGrant, AuthError>> {
-        Box::pin(self.cached(TokenKind::Reader, token, self.inner.authenticate_reader(token)))
+        // Asked only if it is awaited.
+        let look_up = async move { self.inner.authenticate_reader(token).await };
+        Box::pin(self.cached(TokenKind::Reader, token, look_up))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
