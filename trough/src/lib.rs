@@ -4,6 +4,7 @@
 //! hands them to the services, which own neither.
 
 mod api;
+mod bus;
 mod cli;
 mod cmd;
 pub mod data;
@@ -22,6 +23,7 @@ mod service;
 mod sockets;
 mod stages;
 mod storage;
+mod token_cache;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -30,6 +30,9 @@ options! {
     API = "--api", "TROUGH_API";
     ADMIN = "--admin", "TROUGH_ADMIN";
     EATER = "--eater", "TROUGH_EATER";
+    BUS = "--bus", "TROUGH_BUS";
+    BUS_KEY_FILE = "--bus-key-file", "TROUGH_BUS_KEY_FILE";
+    ENVIRONMENT = "--environment", "TROUGH_ENVIRONMENT";
     LINGER = "--linger", "TROUGH_LINGER";
     STORE = "--store", "TROUGH_STORE";
     FLUSH_AFTER = "--flush-after", "TROUGH_FLUSH_AFTER";

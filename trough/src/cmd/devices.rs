@@ -1,13 +1,16 @@
 //! `trough devices`: who may send. Works on the registry directly, also while the server runs.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trough_protocol::{DeviceId, Micros};
-use trough_store::{DeviceFilter, DeviceRecord, Group, NewDevice, Token};
+use trough_runtime::clock::Clock;
+use trough_store::{DeviceFilter, DeviceRecord, Group, NewDevice, Registry, Token};
 
+use crate::bus::{BusArgs, BusSettings};
 use crate::cli::RegistryArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
@@ -84,6 +87,8 @@ pub struct RotateArgs {
     #[arg(long, env = opt::KEEP_OLD.env, hide_env_values = true, value_name = "SECONDS", default_value = "0")]
     keep_old: String,
     #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
     registry: RegistryArgs,
 }
 
@@ -93,6 +98,8 @@ pub struct RevokeArgs {
     /// Its id
     #[arg(value_name = "DEVICE")]
     device: String,
+    #[command(flatten)]
+    bus: BusArgs,
     #[command(flatten)]
     registry: RegistryArgs,
 }
@@ -124,15 +131,15 @@ pub fn prepare(command: DevicesCommand, mut faults: Faults) -> Result<Work, Faul
         DevicesCommand::Rotate(args) => {
             let id = device_id(&mut faults, &args.device);
             let keep = faults.seconds(opt::KEEP_OLD, &args.keep_old, 0..=31_536_000);
-            let place = args.registry.check(&mut faults);
-            let ((id, keep), place) = faults.into_result(id.zip(keep).zip(place))?;
-            Box::pin(rotate(place, id, keep))
+            let (bus, place) = (args.bus.check(&mut faults), args.registry.check(&mut faults));
+            let ((id, keep), (bus, place)) = faults.into_result(id.zip(keep).zip(bus.zip(place)))?;
+            Box::pin(rotate(place, bus, id, keep))
         }
         DevicesCommand::Revoke(args) => {
             let id = device_id(&mut faults, &args.device);
-            let place = args.registry.check(&mut faults);
-            let (id, place) = faults.into_result(id.zip(place))?;
-            Box::pin(revoke(place, id))
+            let (bus, place) = (args.bus.check(&mut faults), args.registry.check(&mut faults));
+            let (id, (bus, place)) = faults.into_result(id.zip(bus.zip(place)))?;
+            Box::pin(revoke(place, bus, id))
         }
     })
 }
@@ -231,8 +238,8 @@ impl<'a> DeviceJson<'a> {
     }
 }
 
-async fn rotate(place: Place, id: DeviceId, keep: Duration) -> Result<(), CliError> {
-    let registry = registry::open(place, Missing::Refuse)?;
+async fn rotate(place: Place, bus: BusSettings, id: DeviceId, keep: Duration) -> Result<(), CliError> {
+    let registry = bus.in_front_of(registry::open(place, Missing::Refuse)?, Clock::system());
     let token = registry.rotate_device(&id, (!keep.is_zero()).then_some(keep)).await?;
     let old = match keep.as_secs() {
         0 => "the old ones have ended".to_owned(),
@@ -241,8 +248,9 @@ async fn rotate(place: Place, id: DeviceId, keep: Duration) -> Result<(), CliErr
     shown_once(&token, &format!("device {id} has a new token; {old}"))
 }
 
-async fn revoke(place: Place, id: DeviceId) -> Result<(), CliError> {
-    registry::open(place, Missing::Refuse)?.revoke_device(&id).await?;
+async fn revoke(place: Place, bus: BusSettings, id: DeviceId) -> Result<(), CliError> {
+    let registry = bus.in_front_of(registry::open(place, Missing::Refuse)?, Clock::system());
+    registry.revoke_device(&id).await?;
     output::note(format!("device {id} was revoked; sessions of it end within a second, its frames stay"));
     Ok(())
 }

@@ -9,6 +9,7 @@ use trough_eater::LinkListener;
 use trough_runtime::shutdown::Shutdown;
 use trough_store::mongo::MongoUrl;
 
+use crate::bus::{BusArgs, BusSettings};
 use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
@@ -42,6 +43,8 @@ pub struct EaterArgs {
     #[command(flatten)]
     storage: StorageArgs,
     #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
     service: ServiceArgs,
 }
 
@@ -52,6 +55,7 @@ struct Settings {
     linger: Duration,
     database: Option<MongoUrl>,
     storage: StorageChoice,
+    bus: BusSettings,
 }
 
 /// Checks the options.
@@ -62,13 +66,12 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
     let database = args.database.check(&mut faults);
     let storage = args.storage.check(&mut faults);
+    let bus = args.bus.check(&mut faults);
     let grace = args.service.check(&mut faults);
     let settings = (|| {
-        let (database, storage) = (database?, storage?);
-        Some((
-            Settings { links: links?, api: api?, admin: admin?, linger: linger?, database, storage },
-            grace?,
-        ))
+        let (database, storage, bus) = (database?, storage?, bus?);
+        let (links, api, admin, linger) = (links?, api?, admin?, linger?);
+        Some((Settings { links, api, admin, linger, database, storage, bus }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
     let data_dir = args.service.data.data_dir;
@@ -76,7 +79,7 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
 }
 
 async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { links, api, admin, linger, database, storage } = settings;
+    let Settings { links, api, admin, linger, database, storage, bus } = settings;
     let bound = sockets::bind([(opt::LINKS, &links), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let [links, api, admin] = bound;
     sockets::raise_open_files();
@@ -97,7 +100,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     );
     chassis.serve_admin(admin);
     let parts = trough_eater::Parts {
-        registry: chassis.registry,
+        registry: bus.in_front_of(chassis.registry, chassis.clock.clone()),
         storage,
         clock: chassis.clock,
         health: chassis.health,

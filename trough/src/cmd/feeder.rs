@@ -5,6 +5,7 @@ use clap::Args;
 use trough_feeder::Eaters;
 use trough_runtime::shutdown::Shutdown;
 
+use crate::bus::{BusArgs, BusSettings};
 use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
@@ -38,6 +39,8 @@ pub struct FeederArgs {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
     service: ServiceArgs,
 }
 
@@ -46,6 +49,7 @@ struct Settings {
     admin: HostPort,
     eaters: Vec<HostPort>,
     registry: Place,
+    bus: BusSettings,
     config: trough_feeder::Config,
 }
 
@@ -58,18 +62,20 @@ pub fn prepare(args: FeederArgs, mut faults: Faults) -> Result<Work, Faults> {
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
     let config = args.sessions.check(&mut faults);
     let database = args.database.check(&mut faults);
+    let bus = args.bus.check(&mut faults);
     let grace = args.service.check(&mut faults);
     let settings = (|| {
         let config = trough_feeder::Config { drain_linger: linger?, ..config? };
         let registry = Place::of(args.service.data.data_dir, database?);
-        Some((Settings { listen: listen?, admin: admin?, eaters: eaters?, registry, config }, grace?))
+        let (listen, admin, eaters, bus) = (listen?, admin?, eaters?, bus?);
+        Some((Settings { listen, admin, eaters, registry, bus, config }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
     Ok(Box::pin(async move { run(settings, service::shutdown_on_signals(grace)?).await }))
 }
 
 async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { listen, admin, eaters, registry, config } = settings;
+    let Settings { listen, admin, eaters, registry, bus, config } = settings;
     service::prepare_open_files(&config);
     let eaters = Eaters::named(eaters.iter().map(HostPort::to_string).collect());
     let [devices, admin] = sockets::bind([(opt::LISTEN, &listen), (opt::ADMIN, &admin)]).await?;
@@ -84,7 +90,7 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
     );
     chassis.serve_admin(admin);
     let parts = trough_feeder::Parts {
-        registry: chassis.registry,
+        registry: bus.in_front_of(chassis.registry, chassis.clock.clone()),
         clock: chassis.clock,
         health: chassis.health,
         metrics,

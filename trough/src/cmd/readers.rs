@@ -1,12 +1,15 @@
 //! `trough readers`: who may fetch. Works on the registry directly, also while the server runs.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trough_protocol::Micros;
-use trough_store::{Group, GroupAccess, NewReader, ReaderName, ReaderRecord, Scope};
+use trough_runtime::clock::Clock;
+use trough_store::{Group, GroupAccess, NewReader, ReaderName, ReaderRecord, Registry, Scope};
 
+use crate::bus::{BusArgs, BusSettings};
 use crate::cli::RegistryArgs;
 use crate::cmd::Work;
 use crate::cmd::devices::{groups, shown_once};
@@ -64,6 +67,8 @@ pub struct RevokeArgs {
     #[arg(value_name = "READER")]
     reader: String,
     #[command(flatten)]
+    bus: BusArgs,
+    #[command(flatten)]
     registry: RegistryArgs,
 }
 
@@ -87,9 +92,9 @@ pub fn prepare(command: ReadersCommand, mut faults: Faults) -> Result<Work, Faul
         }
         ReadersCommand::Revoke(args) => {
             let name = reader_name(&mut faults, &args.reader);
-            let place = args.registry.check(&mut faults);
-            let (name, place) = faults.into_result(name.zip(place))?;
-            Box::pin(revoke(place, name))
+            let (bus, place) = (args.bus.check(&mut faults), args.registry.check(&mut faults));
+            let (name, (bus, place)) = faults.into_result(name.zip(bus.zip(place)))?;
+            Box::pin(revoke(place, bus, name))
         }
     })
 }
@@ -173,8 +178,9 @@ impl<'a> ReaderJson<'a> {
     }
 }
 
-async fn revoke(place: Place, name: ReaderName) -> Result<(), CliError> {
-    registry::open(place, Missing::Refuse)?.revoke_reader(&name).await?;
+async fn revoke(place: Place, bus: BusSettings, name: ReaderName) -> Result<(), CliError> {
+    let registry = bus.in_front_of(registry::open(place, Missing::Refuse)?, Clock::system());
+    registry.revoke_reader(&name).await?;
     output::note(format!("reader {name} was revoked"));
     Ok(())
 }
