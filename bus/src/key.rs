@@ -65,7 +65,7 @@ impl fmt::Debug for Environment {
 fn text(environment: &Environment, name: &str) -> Arc<str> {
     let plain = !name.is_empty()
         && !name.starts_with('#')
-        && name.len() <= NAME_BYTES_MAX - ENVIRONMENT_BYTES_MAX - 1
+        && name.len() < NAME_BYTES_MAX - ENVIRONMENT_BYTES_MAX
         && name.bytes().all(|byte| byte.is_ascii_graphic());
     if plain {
         return format!("{environment}:{name}").into();
