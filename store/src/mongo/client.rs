@@ -4,7 +4,7 @@
 //! up names and connect; from then on the driver watches the servers and connects again by itself.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use mongodb::bson::doc;
@@ -31,7 +31,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 pub(super) const OPERATION_MAX: Duration = Duration::from_secs(4);
 /// Operations under way at a time, and connections to one server. Further ones wait for a place, each holding what it
 /// would hold anyway, for as long as their callers have patience.
-const OPERATIONS_MAX: u32 = 32;
+const OPERATIONS_MAX: u32 = 16;
 /// For so long after a server could not be reached nobody tries again, so that a fleet that reconnects is refused at
 /// once instead of waiting in a queue.
 const REST: Duration = Duration::from_millis(500);
@@ -51,6 +51,8 @@ struct Inner {
     places: Arc<Semaphore>,
     /// Until when nobody tries; `None` as long as the server can be reached, for all we know.
     resting: Mutex<Option<Instant>>,
+    /// When an operation succeeded last.
+    answered: Mutex<Instant>,
 }
 
 impl fmt::Debug for Mongo {
@@ -72,6 +74,7 @@ impl Mongo {
             database: OnceCell::new(),
             places: Arc::new(Semaphore::new(OPERATIONS_MAX as usize)),
             resting: Mutex::new(None),
+            answered: Mutex::new(Instant::now()),
         }))
     }
 
@@ -92,12 +95,13 @@ impl Mongo {
         let inner = self.0.clone();
         let task = self.0.runtime.spawn(async move {
             let _place = place;
+            let began = Instant::now();
             let attempt = async { work(inner.database().await?).await };
-            let done = timeout(at_most, attempt).await.unwrap_or_else(|_| {
-                Err(Failure::Unreachable(format!("it does not answer within {} s", at_most.as_secs())))
-            });
+            let done = timeout(at_most, attempt).await.unwrap_or_else(|_| Err(inner.too_late(began)));
             match &done {
                 Err(failure) if failure.is_unreachable() => inner.lost(failure),
+                // It is busy, for all we know.
+                Err(Failure::Unavailable(_)) => {}
                 _ => inner.reached(),
             }
             done
@@ -139,7 +143,17 @@ impl Inner {
         }
     }
 
+    /// An operation that began then has not ended in time: the server is busy if it answers others.
+    fn too_late(&self, began: Instant) -> Failure {
+        let took_s = began.elapsed().as_secs();
+        if *lock(&self.answered) > began {
+            return Failure::Unavailable(format!("it is busy: an operation did not end within {took_s} s"));
+        }
+        Failure::Unreachable(format!("it does not answer within {took_s} s"))
+    }
+
     fn reached(&self) {
+        *lock(&self.answered) = Instant::now();
         if self.resting().take().is_some() {
             self.health.restore(PART);
         }
@@ -156,10 +170,14 @@ impl Inner {
         self.runtime.spawn(probe(Arc::downgrade(self)));
     }
 
-    fn resting(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        // Nothing panics while holding it, and a time cannot be half changed.
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn resting(&self) -> MutexGuard<'_, Option<Instant>> {
+        lock(&self.resting)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while holding one, and a time cannot be half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asks until the database is back, so that health says so though nobody needs it. Ends with the client.
@@ -210,11 +228,6 @@ impl Section {
     /// The database that it lies in.
     pub fn mongo(&self) -> &Mongo {
         &self.mongo
-    }
-
-    /// Whether it was ever used with success.
-    pub fn is_prepared(&self) -> bool {
-        self.prepared.initialized()
     }
 
     /// As [`Mongo::run`], prepared.

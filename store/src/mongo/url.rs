@@ -9,7 +9,7 @@ use mongodb::options::{ConnectionString, HostInfo};
 /// name only, and no error of its own repeats it.
 #[derive(Clone)]
 pub struct MongoUrl {
-    parsed: ConnectionString,
+    parsed: Box<ConnectionString>,
     hosts: String,
     name: String,
 }
@@ -55,7 +55,9 @@ impl FromStr for MongoUrl {
         };
         let hosts = hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         match &parsed.default_database {
-            Some(name) if !name.is_empty() => Ok(Self { hosts, name: name.clone(), parsed }),
+            Some(name) if !name.is_empty() => {
+                Ok(Self { hosts, name: name.clone(), parsed: Box::new(parsed) })
+            }
             _ => wrong("it names no database"),
         }
     }

@@ -43,7 +43,7 @@ impl Mongo {
         &mut self.process
     }
 
-    /// SIGKILL: what it had acknowledged with `j: true` stays.
+    /// SIGKILL: what it had acknowledged stays.
     pub fn kill(&mut self) {
         self.process.kill();
     }
@@ -73,7 +73,11 @@ impl Mongo {
 fn spawn(at: SocketAddr, dir: &TempDir) -> Process {
     let mut command = Command::new(program("secantusd-py"));
     command.args(["--host", &at.ip().to_string(), "--port", &at.port().to_string()]);
-    // Its own default is 1 GiB, and several may run at once.
-    command.args(["--cache-size", "128M"]).arg("--storage-path").arg(dir.path().join("data"));
+    // Its own default is 1 GiB, and several may run at once. It passes over `j: true` where a transaction is committed,
+    // which MongoDB does not; this makes every commit durable.
+    command
+        .args(["--cache-size", "128M", "--sync-on-commit"])
+        .arg("--storage-path")
+        .arg(dir.path().join("data"));
     Process::spawn("secantusd-py", &mut command, &log_in(dir.path()))
 }
