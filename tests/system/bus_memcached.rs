@@ -313,7 +313,7 @@ async fn a_feeder_with_a_bus_that_comes_and_goes() {
         assert_eq!(refused.status, 403);
         assert_eq!(cluster.reader().frames(&name).await.len(), 1);
     }
-    let told = cluster.log(Role::Feeder);
+    let told = cluster.log(Role::Feeder(0));
     assert!(
         told.iter().any(|line| line["message"].as_str().is_some_and(|m| m.starts_with("memcached is away")))
     );

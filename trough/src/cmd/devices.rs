@@ -1,14 +1,13 @@
 //! `trough devices`: who may send. Works on the registry directly, also while the server runs.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trough_protocol::{DeviceId, Micros};
 use trough_runtime::clock::Clock;
-use trough_store::{DeviceFilter, DeviceRecord, Group, NewDevice, Registry, Token};
+use trough_store::{DeviceFilter, DeviceRecord, Group, NewDevice, Token};
 
 use crate::bus::{BusArgs, BusSettings};
 use crate::cli::RegistryArgs;

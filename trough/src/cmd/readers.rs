@@ -1,13 +1,12 @@
 //! `trough readers`: who may fetch. Works on the registry directly, also while the server runs.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use trough_protocol::Micros;
 use trough_runtime::clock::Clock;
-use trough_store::{Group, GroupAccess, NewReader, ReaderName, ReaderRecord, Registry, Scope};
+use trough_store::{Group, GroupAccess, NewReader, ReaderName, ReaderRecord, Scope};
 
 use crate::bus::{BusArgs, BusSettings};
 use crate::cli::RegistryArgs;
