@@ -120,6 +120,7 @@ mod tests {
         "DIR",
         "FILE",
         "SECONDS",
+        "MILLISECONDS",
         "BYTES",
         "SESSIONS",
         "FRAMES",
