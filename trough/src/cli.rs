@@ -160,6 +160,7 @@ mod tests {
         "DIR",
         "FILE",
         "SECONDS",
+        "MILLISECONDS",
         "BYTES",
         "SESSIONS",
         "FRAMES",

@@ -27,7 +27,7 @@ const OBJECT_CATALOG: &str = "objects.sqlite";
 pub struct StorageArgs {
     /// Keep frames in an object store, which several eaters may share, instead of the data directory:
     /// s3://BUCKET/PREFIX?endpoint=URL&region=NAME or file:///DIR. The credentials are AWS_ACCESS_KEY_ID and
-    /// AWS_SECRET_ACCESS_KEY in the environment
+    /// AWS_SECRET_ACCESS_KEY in the environment [default: the data directory]
     #[arg(long, env = opt::STORE.env, hide_env_values = true, value_name = "URL")]
     store: Option<String>,
     /// With --store, how long frames gather before they are stored together, in milliseconds: what an

@@ -64,7 +64,7 @@ async fn any_layout_reads_the_same_from_anywhere_in_both_directions() {
         let heads = reader.journal.reader.state(&device()).await.unwrap().map(|state| state.heads);
         for (epoch, head) in heads.unwrap_or_default() {
             assert_eq!(reader.head("a", epoch.0).await, head);
-            let last = expected.iter().filter(|(e, _)| *e == epoch.0).next_back();
+            let last = expected.iter().rfind(|(e, _)| *e == epoch.0);
             assert_eq!(last, Some(&(epoch.0, head.0)), "seed {seed}");
         }
     }
