@@ -16,10 +16,11 @@ use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_runtime::random::link_id;
 use trough_runtime::shutdown::Shutdown;
+use trough_runtime::tls::ServerTls;
 use trough_store::{Catalog, Registry};
 
 use api::{ApiLimits, ApiState};
-pub use ingest::LinkListener;
+pub use ingest::{LinkListener, LinkSecurity};
 use journal::{Journal, JournalConfig, JournalError, JournalParts};
 pub use metrics::Metrics;
 
@@ -32,12 +33,22 @@ pub struct Config {
     pub budget_bytes: u64,
     /// Limits of the reader API.
     pub api: ApiLimits,
+    /// TLS for readers; without it the port speaks plain HTTP.
+    pub tls: Option<ServerTls>,
+    /// What links from other processes are secured with.
+    pub links: LinkSecurity,
 }
 
 impl Config {
     /// The defaults, with a journal in `dir`.
     pub fn new(dir: impl Into<std::path::PathBuf>) -> Self {
-        Self { journal: JournalConfig::new(dir), budget_bytes: 256 * 1024 * 1024, api: ApiLimits::default() }
+        Self {
+            journal: JournalConfig::new(dir),
+            budget_bytes: 256 * 1024 * 1024,
+            api: ApiLimits::default(),
+            tls: None,
+            links: LinkSecurity::default(),
+        }
     }
 }
 
@@ -96,10 +107,11 @@ pub async fn run(
         "journal open"
     );
 
-    let ingest = start_ingest(links, journal.clone(), config.budget_bytes, metrics.ingest, &shutdown)?;
+    let ingest =
+        start_ingest((links, config.links), journal.clone(), config.budget_bytes, metrics.ingest, &shutdown)?;
     let state =
         ApiState { journal: journal.clone(), registry, clock, health: health.clone(), metrics: metrics.api };
-    let readers = tokio::spawn(api::serve(api, state, config.api, shutdown.clone()));
+    let readers = tokio::spawn(api::serve(api, config.tls, state, config.api, shutdown.clone()));
     health.set_ready();
     shutdown.draining.cancelled().await;
     health.set_draining();
@@ -113,7 +125,7 @@ pub async fn run(
 }
 
 fn start_ingest(
-    links: LinkListener,
+    (links, security): (LinkListener, LinkSecurity),
     journal: Journal,
     budget_bytes: u64,
     metrics: metrics::IngestMetrics,
@@ -123,7 +135,7 @@ fn start_ingest(
     let (eater, shutdown) = (link_id(), shutdown.clone());
     std::thread::Builder::new().name("eater-ingest".into()).spawn(move || {
         // The receiver is gone only if the eater's own future was dropped.
-        let _ = sender.send(ingest::run(links, eater, journal, budget_bytes, metrics, shutdown));
+        let _ = sender.send(ingest::run(links, eater, journal, budget_bytes, metrics, shutdown, security));
     })?;
     Ok(done)
 }

@@ -38,7 +38,7 @@ pub use config::Config;
 use context::Context;
 pub use metrics::Metrics;
 use shard::{Arrival, BACKLOG, Load, Shard};
-pub use uplink::EaterAddress;
+pub use uplink::{EaterAddress, LinkSecurity};
 
 /// What a feeder stands on; made by its caller.
 pub struct Parts {

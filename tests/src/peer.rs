@@ -149,7 +149,7 @@ impl Peer {
 
 /// A HELLO.
 pub fn hello(versions: Versions) -> LinkMessage<'static> {
-    LinkMessage::Hello { versions, feeder: LinkId([7; 16]), software: "a test".into() }
+    LinkMessage::Hello { versions, feeder: LinkId([7; 16]), software: "a test".into(), challenge: None }
 }
 
 /// Appends bytes to an encoded control message, as a later release may, and mends length and checksum.

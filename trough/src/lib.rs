@@ -21,6 +21,7 @@ mod send;
 mod service;
 mod sockets;
 mod stages;
+mod tls;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

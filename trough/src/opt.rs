@@ -29,6 +29,13 @@ options! {
     API = "--api", "TROUGH_API";
     ADMIN = "--admin", "TROUGH_ADMIN";
     EATER = "--eater", "TROUGH_EATER";
+    TLS_CERT = "--tls-cert", "TROUGH_TLS_CERT";
+    TLS_KEY = "--tls-key", "TROUGH_TLS_KEY";
+    LINK_TLS_CERT = "--link-tls-cert", "TROUGH_LINK_TLS_CERT";
+    LINK_TLS_KEY = "--link-tls-key", "TROUGH_LINK_TLS_KEY";
+    LINK_TLS_CA = "--link-tls-ca", "TROUGH_LINK_TLS_CA";
+    LINK_KEY_FILE = "--link-key-file", "TROUGH_LINK_KEY_FILE";
+    CA = "--ca", "TROUGH_CA";
     LINGER = "--linger", "TROUGH_LINGER";
     GRACE = "--grace", "TROUGH_GRACE";
     FRAME_BYTES_MAX = "--frame-bytes-max", "TROUGH_FRAME_BYTES_MAX";

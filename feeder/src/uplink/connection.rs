@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use trough_protocol::LinkId;
@@ -15,6 +15,7 @@ use trough_protocol::wire::WireError;
 use trough_runtime::local::Connector;
 
 use super::Uplink;
+use super::dialer::{LinkSecurity, Proving, Socket, tls_end};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -42,14 +43,15 @@ impl fmt::Display for EaterAddress {
     }
 }
 
-trait Socket: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Socket for T {}
-
 /// Why a link ended, or could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkEnd {
     #[error("connection failed: {0}")]
     Io(#[from] io::Error),
+    #[error("TLS with the eater failed: {0}")]
+    Tls(String),
+    #[error("{0}")]
+    Unauthorized(String),
     #[error("the eater closed the connection")]
     Closed,
     #[error("no answer within {} s", .0.as_secs())]
@@ -67,6 +69,8 @@ impl LinkEnd {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Io(_) => "io",
+            Self::Tls(_) => "tls",
+            Self::Unauthorized(_) => "unauthorized",
             Self::Closed => "closed",
             Self::Silence(_) => "silence",
             Self::Protocol(_) | Self::Unexpected(_) => "protocol",
@@ -94,42 +98,92 @@ pub struct Link {
 }
 
 /// Connects and shakes hands. Cancel-safe: dropping it closes the connection.
-pub async fn open(feeder: LinkId, address: &EaterAddress) -> Result<Link, LinkEnd> {
-    let connect = async {
-        Ok::<Box<dyn Socket>, io::Error>(match address {
-            EaterAddress::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Box::new(stream)
-            }
-            EaterAddress::Local(connector) => Box::new(connector.connect()?),
-        })
-    };
-    let socket = within(CONNECT_TIMEOUT, connect).await??;
-    within(HANDSHAKE_TIMEOUT, shake_hands(feeder, socket)).await?
+pub async fn open(feeder: LinkId, address: &EaterAddress, security: &LinkSecurity) -> Result<Link, LinkEnd> {
+    match address {
+        EaterAddress::Tcp(address) => {
+            let stream = within(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
+            stream.set_nodelay(true)?;
+            let secured = async {
+                let socket = security.secure(address, stream).await?;
+                let link = shake_hands(feeder, socket, security).await;
+                // With TLS 1.3 the eater's opinion of our certificate comes with its first answer.
+                link.map_err(|end| match end {
+                    LinkEnd::Io(error) if security.tls.is_some() => tls_end(&error),
+                    other => other,
+                })
+            };
+            within(HANDSHAKE_TIMEOUT, secured).await?
+        }
+        // Nobody else can be at the other end.
+        EaterAddress::Local(connector) => {
+            let socket = Box::new(connector.connect()?);
+            within(HANDSHAKE_TIMEOUT, shake_hands(feeder, socket, &LinkSecurity::default())).await?
+        }
+    }
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, LinkEnd> {
     tokio::time::timeout(limit, work).await.map_err(|_| LinkEnd::Silence(limit))
 }
 
-async fn shake_hands(feeder: LinkId, socket: Box<dyn Socket>) -> Result<Link, LinkEnd> {
+async fn shake_hands(
+    feeder: LinkId,
+    socket: Box<dyn Socket>,
+    security: &LinkSecurity,
+) -> Result<Link, LinkEnd> {
     let (mut reader, mut writer) = tokio::io::split(socket);
-    let mut hello = Vec::new();
-    let software = concat!("trough ", env!("CARGO_PKG_VERSION")).to_owned();
-    link::encode(&LinkMessage::Hello { versions: Versions::OURS, feeder, software }, &mut hello);
-    writer.write_all(&hello).await?;
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    let len = read_message(&mut reader, &mut buffer).await?;
-    let bytes = buffer.split_to(len);
-    match link::decode(&bytes)? {
-        LinkMessage::Welcome { version, eater, credit, .. } => {
-            Versions::OURS.negotiate(Versions { min: version, max: version }).map_err(LinkEnd::Unexpected)?;
-            Ok(Link { reader, writer, buffer, eater, version, credit })
+    let proving = security.proving();
+    let software = concat!("trough ", env!("CARGO_PKG_VERSION")).to_owned();
+    let challenge = proving.as_ref().map(Proving::challenge);
+    let hello = LinkMessage::Hello { versions: Versions::OURS, feeder, software, challenge };
+    say(&mut writer, &hello).await?;
+    let mut proven = None;
+    loop {
+        let len = read_message(&mut reader, &mut buffer).await?;
+        let bytes = buffer.split_to(len);
+        match (link::decode(&bytes)?, &proving) {
+            (LinkMessage::Challenge { eater, challenge, proof }, Some(proving)) if proven.is_none() => {
+                let Some(proof) = proving.answer(feeder, eater, challenge, &proof) else {
+                    let text = "the eater has another key: give both sides the same --link-key-file";
+                    return Err(refuse(&mut writer, text).await);
+                };
+                proven = Some(eater);
+                say(&mut writer, &LinkMessage::Proof { proof }).await?;
+            }
+            (LinkMessage::Welcome { eater, .. }, Some(_)) if proven != Some(eater) => {
+                let text = "the eater has not shown that it knows the key: give it the same --link-key-file";
+                return Err(refuse(&mut writer, text).await);
+            }
+            (LinkMessage::Welcome { version, eater, credit, .. }, _) => {
+                Versions::OURS
+                    .negotiate(Versions { min: version, max: version })
+                    .map_err(LinkEnd::Unexpected)?;
+                return Ok(Link { reader, writer, buffer, eater, version, credit });
+            }
+            (LinkMessage::Goaway { code, retry_after_ms, text }, _) => {
+                return Err(goaway(code, retry_after_ms, text));
+            }
+            (other, _) => return Err(LinkEnd::Unexpected(format!("WELCOME was due, it sent {other:?}"))),
         }
-        LinkMessage::Goaway { code, retry_after_ms, text } => Err(goaway(code, retry_after_ms, text)),
-        other => Err(LinkEnd::Unexpected(format!("WELCOME was due, it sent {other:?}"))),
     }
+}
+
+async fn say(writer: &mut WriteHalf<Box<dyn Socket>>, message: &LinkMessage<'_>) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    link::encode(message, &mut bytes);
+    writer.write_all(&bytes).await?;
+    writer.flush().await
+}
+
+/// Tells the eater why there will be no link, for its log.
+async fn refuse(writer: &mut WriteHalf<Box<dyn Socket>>, text: &str) -> LinkEnd {
+    let (code, text) = (LinkCode::UNAUTHORIZED, text.to_owned());
+    let goodbye = LinkMessage::Goaway { code, retry_after_ms: 0, text: text.clone() };
+    // The link is lost either way.
+    let _ = say(writer, &goodbye).await;
+    let _ = writer.shutdown().await;
+    LinkEnd::Unauthorized(text)
 }
 
 fn goaway(code: LinkCode, retry_after_ms: u32, text: String) -> LinkEnd {
@@ -183,11 +237,9 @@ pub async fn drive(uplink: &Uplink, link: Link) -> LinkEnd {
 }
 
 async fn say_goodbye(writer: &mut WriteHalf<Box<dyn Socket>>, end: &LinkEnd) {
-    let mut bytes = Vec::new();
-    let text = end.to_string();
-    link::encode(&LinkMessage::Goaway { code: LinkCode::PROTOCOL, retry_after_ms: 0, text }, &mut bytes);
+    let goodbye = LinkMessage::Goaway { code: LinkCode::PROTOCOL, retry_after_ms: 0, text: end.to_string() };
     // The link is lost either way; the eater's log is better off with the reason.
-    let _ = tokio::time::timeout(Duration::from_millis(100), writer.write_all(&bytes)).await;
+    let _ = tokio::time::timeout(Duration::from_millis(100), say(writer, &goodbye)).await;
 }
 
 /// Pings while anything is unacknowledged, and finds the link dead after a silence.
@@ -220,12 +272,15 @@ async fn write_batches(
         let control = uplink.take_control();
         if !control.is_empty() {
             writer.write_all(&control).await?;
+            writer.flush().await?;
         }
         match uplink.next_batch(&mut builder) {
             Some(number) => {
                 let len = builder.len();
                 let (head, data) = builder.finish();
                 write_all_vectored(writer, [&link::feed_header(number, len), head, data]).await?;
+                // TLS keeps what the socket does not take at once.
+                writer.flush().await?;
                 builder.clear(BUILDER_KEEPS_BYTES);
             }
             None => uplink.work.notified().await,

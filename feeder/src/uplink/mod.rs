@@ -4,6 +4,7 @@
 //! frames in flight rewind ([`Flow::link_died`]), the others wait and notice nothing.
 
 mod connection;
+mod dialer;
 mod in_flight;
 
 use std::cell::{Cell, RefCell};
@@ -19,6 +20,7 @@ use trough_protocol::{DeviceId, Epoch, LinkId, Seq};
 
 pub use connection::EaterAddress;
 use connection::LinkEnd;
+pub use dialer::LinkSecurity;
 use in_flight::InFlight;
 pub use in_flight::Settled;
 
@@ -157,7 +159,7 @@ impl Uplink {
     pub async fn run(self: Rc<Self>, feeder: LinkId, address: EaterAddress) {
         let shutdown = &self.context.shutdown;
         let mut pause = RETRY_MIN;
-        let mut complained = false;
+        let mut complained = None;
         loop {
             let end = tokio::select! {
                 () = shutdown.killed.cancelled() => return,
@@ -166,13 +168,13 @@ impl Uplink {
             let was_up = self.take_down();
             if was_up {
                 pause = RETRY_MIN;
-                complained = false;
+                complained = None;
                 self.context.metrics.link_ended(end.name());
             }
-            // One line when a link ends or cannot be had, not one for every attempt.
-            if !complained && !shutdown.is_draining() {
+            // One line when a link ends or cannot be had for another reason, not one for every attempt.
+            if complained != Some(end.name()) && !shutdown.is_draining() {
                 self.context.health.degrade("eater", format!("no link to {address}: {end}"));
-                complained = true;
+                complained = Some(end.name());
             }
             let wait = end.retry_after().unwrap_or(pause).max(pause);
             let jitter = trough_runtime::random::random_below(wait.as_millis() as u64 / 2 + 1);
@@ -185,7 +187,7 @@ impl Uplink {
     }
 
     async fn one_link(&self, feeder: LinkId, address: &EaterAddress) -> LinkEnd {
-        match connection::open(feeder, address).await {
+        match connection::open(feeder, address, &self.context.config.links).await {
             Ok(link) => {
                 tracing::info!(eater = %address, id = %link.eater, credit = link.credit, version = link.version, "link up");
                 self.bring_up(link.credit);

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use trough_eater::LinkListener;
+use trough_eater::{LinkListener, LinkSecurity};
 use trough_runtime::shutdown::Shutdown;
+use trough_runtime::tls::{Purpose, ServerTls};
 
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
 use crate::service::{self, Chassis, ServiceArgs};
+use crate::tls::{LinkArgs, TlsArgs, Watcher};
 use crate::{opt, registry, sockets};
 
 /// Where to serve.
@@ -35,6 +37,10 @@ pub struct EaterArgs {
     #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "5")]
     linger: String,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    link: LinkArgs,
+    #[command(flatten)]
     service: ServiceArgs,
 }
 
@@ -43,6 +49,8 @@ struct Settings {
     api: HostPort,
     admin: HostPort,
     linger: Duration,
+    tls: Option<ServerTls>,
+    link: LinkSecurity,
 }
 
 /// Checks the options.
@@ -51,22 +59,27 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
     let api = faults.host_port(opt::API, &args.api);
     let admin = faults.host_port(opt::ADMIN, &args.admin);
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
+    let tls = args.tls.check(&mut faults);
+    let link = args.link.check_eater(&mut faults);
     let grace = args.service.check(&mut faults);
-    let settings =
-        (|| Some((Settings { links: links?, api: api?, admin: admin?, linger: linger? }, grace?)))();
+    let settings = (|| {
+        let settings = Settings { links: links?, api: api?, admin: admin?, linger: linger?, tls, link };
+        Some((settings, grace?))
+    })();
     let (settings, grace) = faults.into_result(settings)?;
     let data_dir = args.service.data.data_dir;
     Ok(Box::pin(async move { run(settings, &data_dir, service::shutdown_on_signals(grace)?).await }))
 }
 
 async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { links, api, admin, linger } = settings;
+    let Settings { links, api, admin, linger, tls, link } = settings;
     let bound = sockets::bind([(opt::LINKS, &links), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let [links, api, admin] = bound;
     sockets::raise_open_files();
     let mut chassis = Chassis::new(data_dir, shutdown.clone())?;
     let catalog = Arc::new(registry::open_catalog(data_dir)?);
     let metrics = trough_eater::Metrics::register(&mut chassis.metrics);
+    let watcher = Watcher::new(&mut chassis);
     tracing::info!(
         links = %links.local_addr()?,
         api = %api.local_addr()?,
@@ -75,6 +88,8 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
         "eater starts"
     );
     chassis.serve_admin(admin);
+    watcher.watch(tls.as_ref(), Purpose::Http, &chassis);
+    watcher.watch(link.tls.as_ref(), Purpose::Link, &chassis);
     let parts = trough_eater::Parts {
         registry: chassis.registry,
         catalog,
@@ -85,6 +100,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     };
     let mut config = trough_eater::Config::new(registry::journal_dir(data_dir));
     config.api.linger = linger;
+    (config.tls, config.links) = (tls, link);
     let eater = trough_eater::run(LinkListener::Tcp(links.into_std()?), api, parts, config);
     let eater = shutdown.tasks.spawn(async move { eater.await.context("the eater failed") });
     Ok(service::run_to_end(vec![("eater", eater)], shutdown).await?)

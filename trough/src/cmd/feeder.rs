@@ -6,11 +6,13 @@ use anyhow::Context;
 use clap::Args;
 use trough_feeder::EaterAddress;
 use trough_runtime::shutdown::Shutdown;
+use trough_runtime::tls::Purpose;
 
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
 use crate::service::{self, Chassis, ServiceArgs, SessionArgs};
+use crate::tls::{LinkArgs, TlsArgs, Watcher};
 use crate::{opt, sockets};
 
 /// Where to serve, and where the eater is.
@@ -33,6 +35,10 @@ pub struct FeederArgs {
     #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "5")]
     linger: String,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    link: LinkArgs,
+    #[command(flatten)]
     sessions: SessionArgs,
     #[command(flatten)]
     service: ServiceArgs,
@@ -51,10 +57,12 @@ pub fn prepare(args: FeederArgs, mut faults: Faults) -> Result<Work, Faults> {
     let admin = faults.host_port(opt::ADMIN, &args.admin);
     let eater = faults.host_port(opt::EATER, &args.eater);
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
+    let tls = args.tls.check(&mut faults);
+    let links = args.link.check_feeder(&mut faults);
     let config = args.sessions.check(&mut faults);
     let grace = args.service.check(&mut faults);
     let settings = (|| {
-        let config = trough_feeder::Config { drain_linger: linger?, ..config? };
+        let config = trough_feeder::Config { drain_linger: linger?, tls, links, ..config? };
         Some((Settings { listen: listen?, admin: admin?, eater: eater?, config }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
@@ -68,6 +76,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     let [devices, admin] = sockets::bind([(opt::LISTEN, &listen), (opt::ADMIN, &admin)]).await?;
     let mut chassis = Chassis::new(data_dir, shutdown.clone())?;
     let metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
+    let watcher = Watcher::new(&mut chassis);
     tracing::info!(
         devices = %devices.local_addr()?,
         admin = %admin.local_addr()?,
@@ -76,6 +85,8 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
         "feeder starts"
     );
     chassis.serve_admin(admin);
+    watcher.watch(config.tls.as_ref(), Purpose::Http, &chassis);
+    watcher.watch(config.links.tls.as_ref(), Purpose::Link, &chassis);
     let parts = trough_feeder::Parts {
         registry: chassis.registry,
         clock: chassis.clock,
