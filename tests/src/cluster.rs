@@ -72,6 +72,8 @@ impl Addresses {
 pub struct Options {
     /// Further arguments of whatever has devices.
     pub feeder_args: Vec<String>,
+    /// Further arguments of the eater, if it is a process of its own.
+    pub eater_args: Vec<String>,
     /// Where the feeder finds its eater, if it is not the one of this deployment.
     pub eater: Option<SocketAddr>,
 }
@@ -83,8 +85,9 @@ pub struct Cluster {
     pub at: Addresses,
     /// What processes that are started from now on log.
     pub log_filter: String,
+    /// What processes that are started from now on are told.
+    pub options: Options,
     shape: Shape,
-    options: Options,
     processes: BTreeMap<Role, Process>,
     client: Client,
     reader_token: String,
@@ -184,9 +187,10 @@ impl Cluster {
             Role::Eater => listen(&[("--links", links), ("--api", api), ("--admin", eater_admin)]),
         }
         command.args(["--linger", "0"]);
-        if role != Role::Eater {
-            command.args(&self.options.feeder_args);
-        }
+        command.args(match role {
+            Role::Eater => &self.options.eater_args,
+            Role::Feeder | Role::Up => &self.options.feeder_args,
+        });
         let log = self.log_path(role);
         let process = Process::spawn(role.name(), &mut command, &log);
         self.processes.insert(role, process);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::header::{ACCEPT, AUTHORIZATION};
-use reqwest::{Client, Response};
+use reqwest::{Certificate, Client, Response};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -115,6 +115,19 @@ impl Reader {
     /// A reader of the API at `base`, such as `http://127.0.0.1:8081`.
     pub fn new(base: String, token: String) -> Self {
         Self { client: client(), base, token }
+    }
+
+    /// The same reader over https, trusting the authority in `pem` and no other.
+    #[must_use]
+    pub fn over_tls(&self, pem: &str) -> Self {
+        let client = Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(60))
+            .tls_built_in_root_certs(false)
+            .add_root_certificate(Certificate::from_pem(pem.as_bytes()).unwrap())
+            .build()
+            .unwrap();
+        Self { client, base: self.base.replace("http://", "https://"), token: self.token.clone() }
     }
 
     /// The same reader with another token.
