@@ -6,7 +6,9 @@
 //! 3. An eater with TLS and a key refuses a plain link, a feeder of another authority, one that trusts another
 //!    authority, one whose certificate has expired, one without the key and one with another: the reason is in the
 //!    logs of both and in the feeder's `/readyz`. When it is mended, everything that the device holds arrives.
-//! 4. A feeder with TLS or a key refuses an eater without.
+//! 4. An eater with a key wants the proof of this very link before it takes anything: none, a wrong one, its own sent
+//!    back, and one of another link are refused.
+//! 5. A feeder with TLS or a key refuses an eater without.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,10 +18,13 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use trough_device::{Device, Tls};
+use trough_protocol::LinkId;
+use trough_protocol::link::{LinkKey, LinkMessage, Opening, Proof, Side, Versions};
 use trough_tests::certificates::{Authority, Issued, Mount};
 use trough_tests::cluster::{Cluster, Options, Role, Shape};
 use trough_tests::fleet::config;
 use trough_tests::ledger::{Sent, Track};
+use trough_tests::peer::{Heard, Peer, batch};
 use trough_tests::poll::{SOON, ends, until};
 
 /// The name of eaters that are reached by address.
@@ -243,6 +248,58 @@ async fn an_eater_takes_only_links_that_it_trusts() {
     stream(&device, &mut track, 200).await;
     device.close().await.unwrap();
     track.assert_readable(&cluster.reader(), 1).await;
+}
+
+/// Opens a link by hand up to the eater's challenge.
+async fn challenged(cluster: &Cluster, key: &LinkKey) -> (Peer, Opening, Proof) {
+    let (feeder, feeder_challenge) = (LinkId([7; 16]), [5; 32]);
+    let mut peer = Peer::connect(cluster.at.links).await;
+    let (versions, software) = (Versions::OURS, "a test".to_owned());
+    peer.say(&LinkMessage::Hello { versions, feeder, software, challenge: Some(feeder_challenge) }).await;
+    let Heard::Challenge { eater, challenge, proof } = peer.hear().await else {
+        panic!("a CHALLENGE was due")
+    };
+    let opening = Opening { feeder, eater, feeder_challenge, eater_challenge: challenge };
+    assert!(key.verify(Side::Eater, &opening, &proof), "the eater proves that it knows the key");
+    (peer, opening, proof)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proof_is_of_the_key_and_of_this_link() {
+    let mut cluster = Cluster::prepare(Shape::Split, Options::default()).await;
+    cluster.options.eater_args = key_args(cluster.path(), "key", KEY);
+    cluster.options.feeder_args.clone_from(&cluster.options.eater_args);
+    start(&mut cluster).await;
+    cluster.add_device("d").await;
+    let key = LinkKey::new(KEY.trim_end().as_bytes()).unwrap();
+    let one = batch("d", 1, &[b"one"]);
+
+    let (_, old, _) = challenged(&cluster, &key).await;
+    let other = LinkKey::new(&[9; 32]).unwrap();
+    for what in ["another key's", "its own", "an older one"] {
+        let (mut peer, opening, theirs) = challenged(&cluster, &key).await;
+        assert_ne!(opening.eater_challenge, old.eater_challenge, "every link has its own challenge");
+        let proof = match what {
+            "another key's" => other.prove(Side::Feeder, &opening),
+            "its own" => theirs,
+            _ => key.prove(Side::Feeder, &old),
+        };
+        peer.say(&LinkMessage::Proof { proof }).await;
+        let heard = peer.hear().await;
+        assert!(matches!(heard, Heard::Goaway { code: "unauthorized", .. }), "{what}: {heard:?}");
+        assert_eq!(peer.hear().await, Heard::End);
+    }
+    let (mut peer, _, _) = challenged(&cluster, &key).await;
+    peer.say(&LinkMessage::Feed { number: 1, batch: &one }).await;
+    let heard = peer.hear().await;
+    assert!(matches!(heard, Heard::Goaway { code: "protocol", .. }), "no proof: {heard:?}");
+    assert_eq!(cluster.reader().frames("d").await.len(), 0, "nothing of them was stored");
+
+    let (mut peer, opening, _) = challenged(&cluster, &key).await;
+    peer.say(&LinkMessage::Proof { proof: key.prove(Side::Feeder, &opening) }).await;
+    assert!(matches!(peer.hear().await, Heard::Welcome { .. }));
+    peer.say(&LinkMessage::Feed { number: 1, batch: &one }).await;
+    peer.ate(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
