@@ -19,12 +19,13 @@ use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_runtime::random::link_id;
 use trough_runtime::shutdown::Shutdown;
+use trough_runtime::tls::ServerTls;
 use trough_store::object_catalog::Incarnation;
 use trough_store::{Catalog, ObjectCatalog, ObjectStore, Registry};
 
 use api::{ApiLimits, ApiState};
 use frames::AnyJournal;
-pub use ingest::LinkListener;
+pub use ingest::{LinkListener, LinkSecurity};
 use journal::{Journal, JournalConfig, JournalError, JournalParts};
 pub use metrics::Metrics;
 use objects::{ObjectJournal, ObjectsConfig, ObjectsParts};
@@ -36,11 +37,20 @@ pub struct Config {
     pub budget_bytes: u64,
     /// Limits of the reader API.
     pub api: ApiLimits,
+    /// TLS for readers; without it the port speaks plain HTTP.
+    pub tls: Option<ServerTls>,
+    /// What links from other processes are secured with.
+    pub links: LinkSecurity,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { budget_bytes: 256 * 1024 * 1024, api: ApiLimits::default() }
+        Self {
+            budget_bytes: 256 * 1024 * 1024,
+            api: ApiLimits::default(),
+            tls: None,
+            links: LinkSecurity::default(),
+        }
     }
 }
 
@@ -110,10 +120,11 @@ pub async fn run(
     let Parts { registry, storage, clock, health, metrics, shutdown } = parts;
     let journal = open_journal(storage, &clock, &health, &metrics, &shutdown).await?;
 
-    let ingest = start_ingest(links, journal.clone(), config.budget_bytes, metrics.ingest, &shutdown)?;
+    let ingest =
+        start_ingest((links, config.links), journal.clone(), config.budget_bytes, metrics.ingest, &shutdown)?;
     let state =
         ApiState { journal: journal.clone(), registry, clock, health: health.clone(), metrics: metrics.api };
-    let readers = tokio::spawn(api::serve(api, state, config.api, shutdown.clone()));
+    let readers = tokio::spawn(api::serve(api, config.tls, state, config.api, shutdown.clone()));
     health.set_ready();
     let failed = tokio::select! {
         () = shutdown.draining.cancelled() => None,
@@ -175,7 +186,7 @@ async fn open_journal(
 }
 
 fn start_ingest(
-    links: LinkListener,
+    (links, security): (LinkListener, LinkSecurity),
     journal: AnyJournal,
     budget_bytes: u64,
     metrics: metrics::IngestMetrics,
@@ -185,7 +196,7 @@ fn start_ingest(
     let (eater, shutdown) = (link_id(), shutdown.clone());
     std::thread::Builder::new().name("eater-ingest".into()).spawn(move || {
         // The receiver is gone only if the eater's own future was dropped.
-        let _ = sender.send(ingest::run(links, eater, journal, budget_bytes, metrics, shutdown));
+        let _ = sender.send(ingest::run(links, eater, journal, budget_bytes, metrics, shutdown, security));
     })?;
     Ok(done)
 }

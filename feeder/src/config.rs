@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use trough_protocol::limits::{FRAME_BYTES_DEFAULT, FRAME_BYTES_MAX};
+use trough_runtime::tls::ServerTls;
+
+use crate::uplink::LinkSecurity;
 
 /// The limits and timings of a feeder.
 #[derive(Debug, Clone)]
@@ -48,6 +51,10 @@ pub struct Config {
     pub drain_spread: Duration,
     /// How long new connections are still accepted when the feeder stops.
     pub drain_linger: Duration,
+    /// TLS for devices; without it the port speaks plain HTTP.
+    pub tls: Option<ServerTls>,
+    /// What links are secured with.
+    pub links: LinkSecurity,
 }
 
 impl Default for Config {
@@ -73,6 +80,8 @@ impl Default for Config {
             takeover_delay: Duration::from_secs(10),
             drain_spread: Duration::from_secs(5),
             drain_linger: Duration::from_secs(5),
+            tls: None,
+            links: LinkSecurity::default(),
         }
     }
 }

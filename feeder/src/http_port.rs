@@ -10,12 +10,14 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use trough_protocol::device::{PATH_RAW, PATH_STREAM};
 use trough_runtime::FullResponse;
 use trough_runtime::problem::Problem;
 use trough_runtime::request_id::RequestId;
+use trough_runtime::tls::accept::TlsStream;
 use trough_store::{AuthError, DeviceGrant, RegistryError};
 
 use crate::handshake::{Credential, Upgrade, credential, refuse, unavailable};
@@ -93,11 +95,19 @@ async fn open_session(
     let owner = shard.clone();
     shard.spawn(async move {
         let Ok(Ok(upgraded)) = tokio::time::timeout(timeout, upgraded).await else { return };
-        let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("this port serves TcpStreams only");
-        session::serve(owner, peer, parts.io.into_inner(), parts.read_buf).await;
+        match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => session::serve(owner, peer, parts.io.into_inner(), parts.read_buf).await,
+            // Plain sessions are many and small: they have no room for what TLS needs.
+            Err(upgraded) => Box::pin(serve_tls(owner, peer, upgraded)).await,
+        }
         drop((load, permit));
     });
     Ok(response)
+}
+
+async fn serve_tls(shard: Rc<Shard>, peer: Peer, upgraded: Upgraded) {
+    let parts = upgraded.downcast::<TokioIo<TlsStream>>().expect("what is not TCP here is TLS");
+    session::serve(shard, peer, parts.io.into_inner(), parts.read_buf).await;
 }
 
 async fn issue_ticket(shard: &Shard, request: &Request<Incoming>) -> Result<FullResponse, Problem> {

@@ -42,6 +42,7 @@ pub use discovery::Eaters;
 use discovery::Place;
 pub use metrics::Metrics;
 use shard::{Arrival, BACKLOG, Load, Shard};
+pub use uplink::LinkSecurity;
 
 /// What a feeder stands on; made by its caller.
 pub struct Parts {

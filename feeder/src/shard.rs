@@ -11,11 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio_util::task::TaskTracker;
 use trough_protocol::LinkId;
+use trough_runtime::tls::accept::accept;
 
 use crate::context::Context;
 use crate::discovery::Place;
@@ -134,6 +136,21 @@ async fn connection(shard: Rc<Shard>, stream: TcpStream, address: SocketAddr, lo
     if tokio::time::timeout(timeout, stream.readable()).await.is_err() {
         return;
     }
+    match shard.context.config.tls.clone() {
+        None => serve_http(shard, stream, address, load).await,
+        Some(tls) => match accept(&tls, stream, timeout).await {
+            // What TLS needs must not make plain connections larger.
+            Ok(stream) => Box::pin(serve_http(shard, stream, address, load)).await,
+            Err(error) => tracing::debug!(%error, peer = %address, "no TLS, connection closed"),
+        },
+    }
+}
+
+async fn serve_http<S>(shard: Rc<Shard>, stream: S, address: SocketAddr, load: Load)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let timeout = shard.context.config.request_timeout;
     let load = Rc::new(load);
     let service = {
         let shard = shard.clone();

@@ -188,6 +188,7 @@ fn fixed_bytes(fields: &str) -> usize {
                 "u64" => 8,
                 "4" => 4,
                 "16" => 16,
+                "32" => 32,
                 "text" => 1,
                 _ => 0,
             };
@@ -223,7 +224,7 @@ fn message_tables_have_every_kind_and_size() {
         );
     }
     let rows = table("| type | name | from | body |");
-    assert_eq!(rows.len(), 10);
+    assert_eq!(rows.len(), 12);
     for row in rows {
         let kind: u8 = row[0].parse().unwrap();
         // A body of zeros is malformed for some, but it is one of that size exactly.

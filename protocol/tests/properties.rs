@@ -140,11 +140,12 @@ fn runs() -> impl Strategy<Value = Vec<RunValue>> {
 fn link_message<'a>(seed: (u8, u64, u32, u16, u16, [u8; 16], &'a str), batch: &'a [u8]) -> LinkMessage<'a> {
     let (kind, number, small, low, high, id, text) = seed;
     let text = text.to_owned();
-    match kind % 10 {
+    match kind % 12 {
         0 => LinkMessage::Hello {
             versions: Versions { min: low, max: high },
             feeder: LinkId(id),
             software: text,
+            challenge: (small % 2 == 0).then_some([kind; 32]),
         },
         1 => LinkMessage::Welcome { version: low, eater: LinkId(id), credit: number, software: text },
         2 => LinkMessage::Feed { number, batch },
@@ -154,6 +155,8 @@ fn link_message<'a>(seed: (u8, u64, u32, u16, u16, [u8; 16], &'a str), batch: &'
         6 => LinkMessage::Pong { nonce: number },
         7 => LinkMessage::Goaway { code: LinkCode(low), retry_after_ms: small, text },
         8 => LinkMessage::Locate { query: small, epoch: Epoch(number.clamp(1, INT_MAX)), device: "bus-2034" },
+        9 => LinkMessage::Challenge { eater: LinkId(id), challenge: [kind; 32], proof: [!kind; 32] },
+        10 => LinkMessage::Proof { proof: [kind; 32] },
         _ => LinkMessage::Head { query: small, seq: Seq(number.min(INT_MAX)) },
     }
 }

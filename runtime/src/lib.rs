@@ -14,6 +14,7 @@ pub mod request_id;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;
 
 /// A response whose whole body is at hand.
 pub type FullResponse = http::Response<http_body_util::Full<bytes::Bytes>>;

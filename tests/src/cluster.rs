@@ -134,8 +134,9 @@ pub struct Cluster {
     pub entrance: Entrance,
     /// What processes that are started from now on log.
     pub log_filter: String,
+    /// What processes that are started from now on are told.
+    pub options: Options,
     shape: Shape,
-    options: Options,
     /// Those of the feeders and eaters with the same index.
     addresses: Vec<Addresses>,
     processes: BTreeMap<Role, Process>,

@@ -9,6 +9,7 @@
 //! - [`ledger`]: what was sent, and whether exactly that can be read.
 //! - [`data`]: the real data that is sent.
 //! - [`servers`]: memcached, a database, object stores, NGINX.
+//! - [`certificates`]: an authority, and files that are rotated.
 //! - [`seed`] and [`poll`]: chance that can be repeated, and waiting without sleeping.
 //!
 //! Nothing here uses a mock, and no test waits for a fixed time to let something happen.
@@ -17,6 +18,7 @@
 #![allow(clippy::disallowed_methods, reason = "the harness is the outside: it reads its own environment")]
 
 pub mod admin;
+pub mod certificates;
 pub mod cluster;
 pub mod data;
 #[cfg(test)]

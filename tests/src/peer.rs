@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use trough_protocol::LinkId;
 use trough_protocol::batch::BatchBuilder;
 use trough_protocol::frame::check_frames;
-use trough_protocol::link::{self, LinkMessage, Versions};
+use trough_protocol::link::{self, Challenge, LinkMessage, Proof, Versions};
 use trough_protocol::{DeviceId, Epoch, Seq};
 
 use crate::poll::{SOON, ends};
@@ -54,6 +54,15 @@ pub enum Heard {
         code: &'static str,
         /// For people.
         text: String,
+    },
+    /// A CHALLENGE.
+    Challenge {
+        /// Which eater.
+        eater: LinkId,
+        /// What must be answered.
+        challenge: Challenge,
+        /// The eater's own proof.
+        proof: Proof,
     },
     /// A PONG.
     Pong(u64),
@@ -129,6 +138,9 @@ impl Peer {
             LinkMessage::Ate { number } => Heard::Ate(number),
             LinkMessage::Reject { number, code, .. } => Heard::Reject { number, code: code.name() },
             LinkMessage::Goaway { code, text, .. } => Heard::Goaway { code: code.name(), text },
+            LinkMessage::Challenge { eater, challenge, proof } => {
+                Heard::Challenge { eater, challenge, proof }
+            }
             LinkMessage::Pong { nonce } => Heard::Pong(nonce),
             LinkMessage::Locate { query, .. } => Heard::Locate(query),
             other => Heard::Other(format!("{other:?}")),
@@ -149,7 +161,7 @@ impl Peer {
 
 /// A HELLO.
 pub fn hello(versions: Versions) -> LinkMessage<'static> {
-    LinkMessage::Hello { versions, feeder: LinkId([7; 16]), software: "a test".into() }
+    LinkMessage::Hello { versions, feeder: LinkId([7; 16]), software: "a test".into(), challenge: None }
 }
 
 /// Appends bytes to an encoded control message, as a later release may, and mends length and checksum.

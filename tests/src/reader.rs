@@ -136,6 +136,19 @@ impl Reader {
         Self { client, base, ..self.clone() }
     }
 
+    /// The same reader over https, trusting the authority in `pem` and no other.
+    #[must_use]
+    pub fn over_tls(&self, pem: &str) -> Self {
+        let client = Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(60))
+            .tls_built_in_root_certs(false)
+            .add_root_certificate(Certificate::from_pem(pem.as_bytes()).unwrap())
+            .build()
+            .unwrap();
+        Self { client, base: self.base.replace("http://", "https://"), token: self.token.clone() }
+    }
+
     /// The same reader with another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {

@@ -25,4 +25,5 @@ mod repair;
 mod sequences;
 mod stalls;
 mod tickets;
+mod tls;
 mod tokens;

@@ -81,9 +81,9 @@ impl Api {
     /// A client of this server.
     ///
     /// # Errors
-    /// The system's certificates cannot be read.
-    pub fn new(base: Url, token: Secret<String>) -> Result<Self> {
-        Ok(Self { client: http::client()?, base, token })
+    /// The certificates cannot be read.
+    pub fn new(base: Url, token: Secret<String>, ca: Option<&[u8]>) -> Result<Self> {
+        Ok(Self { client: http::client(ca)?, base, token })
     }
 
     /// Asks for frames of a device as NDJSON; `None` if nothing has changed since `etag`, which is then set to

@@ -11,10 +11,12 @@ use trough_feeder::Eaters;
 use trough_runtime::health::State;
 use trough_runtime::local;
 use trough_runtime::shutdown::Shutdown;
+use trough_runtime::tls::Purpose;
 use trough_store::Registry;
 
 use crate::registry::{self, Place};
 use crate::service::{Chassis, Part};
+use crate::tls::Watcher;
 
 /// How often is looked whether the journal is open. Devices that come sooner wait in the listener's queue.
 const READY_POLL: Duration = Duration::from_millis(5);
@@ -52,12 +54,16 @@ pub async fn start(
     let storage = registry::local_storage(data_dir)?;
     let feeder_metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     let eater_metrics = trough_eater::Metrics::register(&mut chassis.metrics);
+    let watcher = Watcher::new(&mut chassis);
     chassis.serve_admin(sockets.admin);
+    watcher.watch(config.tls.as_ref(), Purpose::Http, &chassis);
     let (connector, links) = local::pair();
 
     let after_feeder = follower(&shutdown);
     let mut eater_config = trough_eater::Config::default();
     eater_config.api.linger = config.drain_linger;
+    // One certificate for both ports.
+    eater_config.tls.clone_from(&config.tls);
     let eater = trough_eater::Parts {
         registry: chassis.registry.clone(),
         storage,

@@ -4,20 +4,27 @@ use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use reqwest::{Client, Response, Url};
+use reqwest::{Certificate, Client, Response, Url};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a body may pause. There is no bound on the whole: a range can be large.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A client with deadlines.
+/// A client with deadlines, that trusts the authority in `ca` (PEM) if there is one, else those of the system.
 ///
 /// # Errors
-/// If the system's certificates cannot be read.
-pub fn client() -> Result<Client> {
+/// If the certificates cannot be read.
+pub fn client(ca: Option<&[u8]>) -> Result<Client> {
     install_crypto();
-    Client::builder()
+    let mut builder = Client::builder();
+    if let Some(pem) = ca {
+        builder = builder.tls_built_in_root_certs(false);
+        for certificate in Certificate::from_pem_bundle(pem).context("--ca is not PEM")? {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    builder
         .user_agent(concat!("trough/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)

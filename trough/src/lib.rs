@@ -23,6 +23,7 @@ mod service;
 mod sockets;
 mod stages;
 mod storage;
+mod tls;
 mod token_cache;
 
 use std::ffi::OsString;

@@ -33,6 +33,13 @@ options! {
     BUS = "--bus", "TROUGH_BUS";
     BUS_KEY_FILE = "--bus-key-file", "TROUGH_BUS_KEY_FILE";
     ENVIRONMENT = "--environment", "TROUGH_ENVIRONMENT";
+    TLS_CERT = "--tls-cert", "TROUGH_TLS_CERT";
+    TLS_KEY = "--tls-key", "TROUGH_TLS_KEY";
+    LINK_TLS_CERT = "--link-tls-cert", "TROUGH_LINK_TLS_CERT";
+    LINK_TLS_KEY = "--link-tls-key", "TROUGH_LINK_TLS_KEY";
+    LINK_TLS_CA = "--link-tls-ca", "TROUGH_LINK_TLS_CA";
+    LINK_KEY_FILE = "--link-key-file", "TROUGH_LINK_KEY_FILE";
+    CA = "--ca", "TROUGH_CA";
     LINGER = "--linger", "TROUGH_LINGER";
     STORE = "--store", "TROUGH_STORE";
     FLUSH_AFTER = "--flush-after", "TROUGH_FLUSH_AFTER";

@@ -7,10 +7,13 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use trough_runtime::accept::accept_loop;
 use trough_runtime::shutdown::Shutdown;
+use trough_runtime::tls::ServerTls;
+use trough_runtime::tls::accept::accept;
 
 use super::routes::router;
 use super::stall::StallGuard;
@@ -19,7 +22,7 @@ use super::state::{Api, ApiLimits, ApiState};
 /// Largest request head, in bytes. A query with the most channels of the longest names has less than half.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Serves the API until the drain is over: `shutdown.draining` closes idle connections and lets answers end,
+/// Serves the API, over TLS if there is some, until the drain is over: `shutdown.draining` closes idle connections and lets answers end,
 /// those that still go on after [`ApiLimits::drain`] are cut, and `shutdown.killed` cuts all. Connections are
 /// tracked in `shutdown.tasks`.
 ///
@@ -29,6 +32,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// A listener that has no address any more; nothing is served then.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<ServerTls>,
     state: ApiState,
     limits: ApiLimits,
     shutdown: Shutdown,
@@ -44,10 +48,16 @@ pub async fn serve(
             tracing::debug!(%peer, limit = api.limits.connections_max, "too many connections, closing this one");
             return;
         };
-        let (api, router, stop) = (api.clone(), router.clone(), shutdown.clone());
+        let (api, router, stop, tls) = (api.clone(), router.clone(), shutdown.clone(), tls.clone());
         shutdown.tasks.spawn(async move {
             api.metrics.connections.inc();
-            connection(stream, router, &api.limits, &stop).await;
+            match tls {
+                None => connection(stream, router, &api.limits, &stop).await,
+                Some(tls) => match accept(&tls, stream, api.limits.head_timeout).await {
+                    Ok(stream) => connection(stream, router, &api.limits, &stop).await,
+                    Err(error) => tracing::debug!(%error, %peer, "no TLS, connection closed"),
+                },
+            }
             api.metrics.connections.dec();
             drop(place);
         });
@@ -56,7 +66,10 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: &ApiLimits, shutdown: &Shutdown) {
+async fn connection<S>(stream: S, router: Router, limits: &ApiLimits, shutdown: &Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let stream = TokioIo::new(StallGuard::new(stream, limits.write_timeout));
     // A connection that comes during the drain, because a balancer has not noticed yet, may ask once.
     let is_late = shutdown.is_draining();

@@ -16,12 +16,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use trough_protocol::batch::Batch;
 use trough_protocol::limits::BATCH_BYTES_MAX;
-use trough_protocol::link::{self, LinkCode, LinkMessage, Versions};
+use trough_protocol::link::{self, Challenge, LinkCode, LinkMessage, Versions};
 use trough_protocol::wire::WireError;
 use trough_protocol::{DeviceId, LinkId, Seq};
 use trough_runtime::shutdown::Shutdown;
 
 use super::budget::{Budget, Grant};
+use super::door::LinkSecurity;
 use super::questions::{LastSubmitted, Questions};
 use super::sink::{LinkSink, Rejection};
 use crate::frames::AnyJournal;
@@ -38,6 +39,8 @@ const QUIET_MAX: Duration = Duration::from_secs(30);
 const READ_BYTES: usize = 64 * 1024;
 /// When a feeder that was refused for want of credit may come back.
 const FULL_RETRY_MS: u32 = 2000;
+/// When a feeder without the key may come back: somebody has to change its configuration first.
+const UNAUTHORIZED_RETRY_MS: u32 = 1000;
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,8 @@ pub enum LinkEnd {
     NoHello,
     #[error("nothing was heard for {} s", 2 * QUIET_MAX.as_secs())]
     Silence,
+    #[error("the feeder refuses this eater: {0}")]
+    Refused(String),
     #[error("the feeder does not read its acknowledgements")]
     Unread,
     #[error("{text}")]
@@ -87,6 +92,8 @@ pub struct Surroundings {
     pub budget: std::rc::Rc<Budget>,
     /// The batch that was submitted last, over all links.
     pub last: LastSubmitted,
+    /// What a feeder must show.
+    pub security: std::rc::Rc<LinkSecurity>,
 }
 
 struct Link<S> {
@@ -212,17 +219,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     }
 
     async fn shake_hands(&mut self) -> Result<Grant, LinkEnd> {
-        let len = loop {
-            if let Some(len) = self.whole_message()? {
-                break len;
-            }
-            self.make_room()?;
-            if self.socket.read_buf(&mut self.buffer).await? == 0 {
-                return Err(LinkEnd::Closed);
-            }
-        };
-        let bytes = self.buffer.split_to(len);
-        let LinkMessage::Hello { versions, feeder, software } = link::decode(&bytes)? else {
+        let bytes = self.next_message().await?;
+        let LinkMessage::Hello { versions, feeder, software, challenge } = link::decode(&bytes)? else {
             return Err(protocol("HELLO was due".into()));
         };
         let version = Versions::OURS.negotiate(versions).map_err(|text| LinkEnd::Goodbye {
@@ -230,6 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             retry_after_ms: 10_000,
             text,
         })?;
+        self.check_key(feeder, challenge).await?;
         let grant = self.around.budget.grant().ok_or_else(|| LinkEnd::Goodbye {
             code: LinkCode::FULL,
             retry_after_ms: FULL_RETRY_MS,
@@ -241,6 +240,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         self.write_out().await?;
         tracing::info!(%feeder, %software, version, credit = grant.bytes, "link up");
         Ok(grant)
+    }
+
+    /// Has the feeder prove that it knows the shared key, if links have one.
+    async fn check_key(&mut self, feeder: LinkId, challenge: Option<Challenge>) -> Result<(), LinkEnd> {
+        let security = self.around.security.clone();
+        let unauthorized = |text: &str| LinkEnd::Goodbye {
+            code: LinkCode::UNAUTHORIZED,
+            retry_after_ms: UNAUTHORIZED_RETRY_MS,
+            text: text.to_owned(),
+        };
+        let pending = security.challenge(feeder, self.around.eater, challenge).map_err(unauthorized)?;
+        let Some(pending) = pending else { return Ok(()) };
+        self.put(&pending.message());
+        self.write_out().await?;
+        let bytes = self.next_message().await?;
+        match link::decode(&bytes)? {
+            LinkMessage::Proof { proof } => pending.check(&proof).map_err(unauthorized),
+            LinkMessage::Goaway { text, .. } => Err(LinkEnd::Refused(text)),
+            other => Err(protocol(format!("PROOF was due, it sent {other:?}"))),
+        }
+    }
+
+    async fn next_message(&mut self) -> Result<BytesMut, LinkEnd> {
+        loop {
+            if let Some(len) = self.whole_message()? {
+                return Ok(self.buffer.split_to(len));
+            }
+            self.make_room()?;
+            if self.socket.read_buf(&mut self.buffer).await? == 0 {
+                return Err(LinkEnd::Closed);
+            }
+        }
     }
 
     /// Makes room for what comes next: the rest of a large message, or another block.
@@ -394,7 +425,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         if !self.sink.direct.begin(&mut self.out) {
             return Ok(());
         }
-        let written = tokio::time::timeout(WRITE_TIMEOUT, self.socket.write_all(&self.out)).await;
+        let write = async {
+            self.socket.write_all(&self.out).await?;
+            // TLS keeps what the socket does not take at once.
+            self.socket.flush().await
+        };
+        let written = tokio::time::timeout(WRITE_TIMEOUT, write).await;
         self.out.clear();
         self.out.shrink_to(READ_BYTES);
         written.map_err(|_| LinkEnd::Unread)??;

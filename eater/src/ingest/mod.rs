@@ -5,6 +5,7 @@
 
 mod budget;
 mod direct;
+mod door;
 mod link;
 mod questions;
 mod sink;
@@ -23,6 +24,8 @@ use trough_runtime::shutdown::Shutdown;
 use crate::frames::AnyJournal;
 use crate::metrics::IngestMetrics;
 use budget::Budget;
+use door::Admitted;
+pub use door::LinkSecurity;
 use link::Surroundings;
 use questions::LastSubmitted;
 
@@ -46,12 +49,14 @@ pub fn run(
     budget_bytes: u64,
     metrics: IngestMetrics,
     shutdown: Shutdown,
+    security: LinkSecurity,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let budget = Budget::new(budget_bytes);
     metrics.budget_bytes.set(budget_bytes as i64);
     let last = LastSubmitted::default();
-    let around = Surroundings { eater, journal, metrics, shutdown, budget, last };
+    let security = security.into();
+    let around = Surroundings { eater, journal, metrics, shutdown, budget, last, security };
     LocalSet::new().block_on(&runtime, serve(listener, around))
 }
 
@@ -63,12 +68,24 @@ async fn serve(listener: LinkListener, around: Surroundings) -> io::Result<()> {
             let listener = TcpListener::from_std(listener)?;
             // No linger: a feeder that comes now would be told to go away.
             accept_loop(listener, &shutdown, std::time::Duration::ZERO, |stream, peer| {
-                let plain = stream.as_fd().try_clone_to_owned().ok();
-                let link = link::serve(stream, plain, peer.to_string(), around.clone());
+                let around = around.clone();
+                let link = async move {
+                    let peer = peer.to_string();
+                    match around.security.clone().admit(stream, &peer).await {
+                        Some(Admitted::Plain(stream)) => {
+                            let plain = stream.as_fd().try_clone_to_owned().ok();
+                            link::serve(stream, plain, peer, around).await;
+                        }
+                        // What goes out is encrypted by the task: nobody else may write to the socket.
+                        Some(Admitted::Tls(stream)) => link::serve(stream, None, peer, around).await,
+                        None => {}
+                    }
+                };
                 tokio::task::spawn_local(links.track_future(link));
             })
             .await;
         }
+        // Nobody but this process's feeder can come in here.
         LinkListener::Local(mut listener) => loop {
             let stream = tokio::select! {
                 () = shutdown.draining.cancelled() => break,

@@ -148,7 +148,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// # Errors
     /// As [`Socket::read`].
     pub fn send(&mut self, message: Message) -> Result<(), Error> {
-        let result = self.inner.write(message);
+        // TLS keeps what the socket does not take at once; plain TCP has nothing to flush.
+        let result = self.inner.write(message).and_then(|()| self.inner.flush());
         self.note_blocked(result)
     }
 

@@ -58,12 +58,21 @@ pub async fn say_goodbye(writer: &mut (impl AsyncWrite + Unpin), end: &LinkEnd) 
     let code = match end {
         LinkEnd::Protocol(_) | LinkEnd::Unexpected(_) => LinkCode::PROTOCOL,
         LinkEnd::Aged | LinkEnd::AddressGone | LinkEnd::Duplicate => LinkCode::AGED,
-        LinkEnd::Io(_) | LinkEnd::Closed | LinkEnd::Silence(_) | LinkEnd::Goaway { .. } => return,
+        LinkEnd::Io(_)
+        | LinkEnd::Tls(_)
+        | LinkEnd::Unauthorized(_)
+        | LinkEnd::Closed
+        | LinkEnd::Silence(_)
+        | LinkEnd::Goaway { .. } => return,
     };
     let mut bytes = Vec::new();
     link::encode(&LinkMessage::Goaway { code, retry_after_ms: 0, text: end.to_string() }, &mut bytes);
+    let say = async {
+        writer.write_all(&bytes).await?;
+        writer.flush().await
+    };
     // The link is over either way; the eater's log is better off with the reason.
-    let _ = tokio::time::timeout(Duration::from_millis(100), writer.write_all(&bytes)).await;
+    let _ = tokio::time::timeout(Duration::from_millis(100), say).await;
 }
 
 /// Pings while anything is unacknowledged, and finds the link dead after a silence.
@@ -104,6 +113,7 @@ async fn write_batches(
         let control = link.take_control();
         if !control.is_empty() {
             writer.write_all(&control).await?;
+            writer.flush().await?;
         }
         if let Some(end) = link.served() {
             return Err(end);
@@ -114,6 +124,8 @@ async fn write_batches(
                 uplink.context.metrics.in_flight_bytes.inc_by(len as i64);
                 let (head, data) = builder.finish();
                 write_all_vectored(writer, [&link::feed_header(number, len), head, data]).await?;
+                // TLS keeps what the socket does not take at once.
+                writer.flush().await?;
                 builder.clear(BUILDER_KEEPS_BYTES);
             }
             None => link.work.notified().await,

@@ -6,6 +6,7 @@
 //! decided when a session opens and when an eater or a link comes or goes, never per frame.
 
 mod connection;
+mod dialer;
 mod driving;
 mod in_flight;
 mod link;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use trough_protocol::{DeviceId, Epoch, LinkId, Seq};
 
 use connection::{Connection, LinkEnd};
+pub use dialer::LinkSecurity;
 pub use in_flight::Settled;
 use link::BatchSizes;
 pub use link::Link;

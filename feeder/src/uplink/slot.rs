@@ -76,7 +76,9 @@ impl Slot {
         let (mut pause, mut search) = (RETRY_MIN, SEARCH_MIN);
         loop {
             let went_down = uplink.went_down.notified();
-            let wait = match connection::open(uplink.feeder, &self.address).await {
+            let wait = match connection::open(uplink.feeder, &self.address, &uplink.context.config.links)
+                .await
+            {
                 Ok(mut found) if uplink.leads_to(found.eater, replaced) => {
                     say_goodbye(&mut found.writer, &LinkEnd::Duplicate).await;
                     tracing::debug!(eater = %self.address, id = %found.eater, "it leads to a known eater");

@@ -1,6 +1,6 @@
 //! The bytes of the link messages.
 
-use super::{ENVELOPE_BYTES, FEED_HEADER_BYTES, LinkCode, LinkMessage, MAGIC, Versions};
+use super::{CHALLENGE_BYTES, ENVELOPE_BYTES, FEED_HEADER_BYTES, LinkCode, LinkMessage, MAGIC, Versions};
 use crate::limits::{LINK_CONTROL_BYTES_MAX, LINK_MESSAGE_BYTES_MAX};
 use crate::wire::{Reader, WireError, put_text};
 use crate::words::{DeviceId, Epoch, LinkId, Seq};
@@ -34,6 +34,8 @@ const PONG: u8 = 7;
 const GOAWAY: u8 = 8;
 const LOCATE: u8 = 9;
 const HEAD: u8 = 10;
+const CHALLENGE: u8 = 11;
+const PROOF: u8 = 12;
 
 /// Reads one whole message: `bytes` has the length that [`message_len`] gave.
 ///
@@ -66,6 +68,7 @@ pub fn decode(bytes: &[u8]) -> Result<LinkMessage<'_>, WireError> {
                 },
                 feeder: LinkId(reader.array("feeder id")?),
                 software: reader.text("software")?,
+                challenge: appended_challenge(&mut reader)?,
             }
         }
         WELCOME => {
@@ -99,11 +102,26 @@ pub fn decode(bytes: &[u8]) -> Result<LinkMessage<'_>, WireError> {
             LinkMessage::Locate { query, epoch, device }
         }
         HEAD => LinkMessage::Head { query: reader.u32("query")?, seq: Seq(reader.int("seq", 0)?) },
+        CHALLENGE => LinkMessage::Challenge {
+            eater: LinkId(reader.array("eater id")?),
+            challenge: reader.array("challenge")?,
+            proof: reader.array("proof")?,
+        },
+        PROOF => LinkMessage::Proof { proof: reader.array("proof")? },
         value => {
             let value = value.into();
-            return Err(WireError::Unsupported { what: "link message type", value, known: "1 to 10" });
+            return Err(WireError::Unsupported { what: "link message type", value, known: "1 to 12" });
         }
     })
+}
+
+/// A field that was appended to HELLO. One of another length is of a later release, or none.
+fn appended_challenge(reader: &mut Reader<'_>) -> Result<Option<[u8; CHALLENGE_BYTES]>, WireError> {
+    if reader.rest().first().copied().map(usize::from) != Some(CHALLENGE_BYTES) {
+        return Ok(None);
+    }
+    reader.u8("challenge length")?;
+    reader.array("challenge").map(Some)
 }
 
 fn check_magic(found: [u8; 4]) -> Result<(), WireError> {
@@ -115,12 +133,16 @@ pub fn encode(message: &LinkMessage<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; ENVELOPE_BYTES]);
     let kind = match message {
-        LinkMessage::Hello { versions, feeder, software } => {
+        LinkMessage::Hello { versions, feeder, software, challenge } => {
             out.extend_from_slice(&MAGIC);
             out.extend_from_slice(&versions.min.to_le_bytes());
             out.extend_from_slice(&versions.max.to_le_bytes());
             out.extend_from_slice(&feeder.0);
             put_text(out, software);
+            if let Some(challenge) = challenge {
+                out.push(u8::try_from(CHALLENGE_BYTES).expect("32 fits"));
+                out.extend_from_slice(challenge);
+            }
             HELLO
         }
         LinkMessage::Welcome { version, eater, credit, software } => {
@@ -172,6 +194,16 @@ pub fn encode(message: &LinkMessage<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(&query.to_le_bytes());
             out.extend_from_slice(&seq.0.to_le_bytes());
             HEAD
+        }
+        LinkMessage::Challenge { eater, challenge, proof } => {
+            out.extend_from_slice(&eater.0);
+            out.extend_from_slice(challenge);
+            out.extend_from_slice(proof);
+            CHALLENGE
+        }
+        LinkMessage::Proof { proof } => {
+            out.extend_from_slice(proof);
+            PROOF
         }
     };
     let len = u32::try_from(out.len() - start - 4).expect("a control message is at most 1 KiB");

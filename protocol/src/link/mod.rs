@@ -11,7 +11,8 @@
 //!
 //! ```text
 //! type  from    body
-//!  1 HELLO  feeder  4 magic "TRLK"; u16 lowest, highest version; 16 feeder id; u8 n, n software
+//!  1 HELLO  feeder  4 magic "TRLK"; u16 lowest, highest version; 16 feeder id; u8 n, n software;
+//!                  with a shared key: u8 32, 32 challenge
 //!  2 WELCOME eater  4 magic "TRLK"; u16 version; 16 eater id; u64 credit bytes; u8 n, n software
 //!  3 FEED   feeder  u64 batch number, batch
 //!  4 ATE    eater   u64 batch number: this one and all before it on this link are durable
@@ -21,9 +22,14 @@
 //!  8 GOAWAY both    u16 code; u32 retry after, ms; u8 n, n text
 //!  9 LOCATE feeder  u32 query; u64 epoch; u8 n, n device: which is its head?
 //! 10 HEAD   eater   u32 query; u64 seq
+//! 11 CHALLENGE eater  16 eater id; 32 challenge; 32 proof: only to a HELLO with a challenge
+//! 12 PROOF  feeder  32 proof: the answer to CHALLENGE
 //! ```
 
 mod codec;
+mod key;
+
+pub use key::{CHALLENGE_BYTES, Challenge, KEY_BYTES_MIN, LinkKey, Opening, PROOF_BYTES, Proof, Side};
 
 pub use codec::{decode, encode, feed_header, message_len};
 
@@ -89,6 +95,8 @@ impl LinkCode {
     pub const DAMAGED: Self = Self(6);
     /// The eater cannot store anything now.
     pub const STORAGE: Self = Self(7);
+    /// The peer has no TLS, or has not shown that it knows the shared key.
+    pub const UNAUTHORIZED: Self = Self(8);
 
     /// The name in logs and metrics.
     pub fn name(self) -> &'static str {
@@ -100,6 +108,7 @@ impl LinkCode {
             5 => "aged",
             6 => "damaged",
             7 => "storage",
+            8 => "unauthorized",
             _ => "unknown",
         }
     }
@@ -116,6 +125,8 @@ pub enum LinkMessage<'a> {
         feeder: LinkId,
         /// Its release, for logs.
         software: String,
+        /// What the eater must answer, if the feeder has a shared key.
+        challenge: Option<Challenge>,
     },
     /// An eater's first message.
     Welcome {
@@ -183,5 +194,19 @@ pub enum LinkMessage<'a> {
         query: u32,
         /// [`Seq::ZERO`] if there is none.
         seq: Seq,
+    },
+    /// The eater knows the shared key, and wants to see that the feeder does.
+    Challenge {
+        /// Which eater.
+        eater: LinkId,
+        /// What the feeder must answer.
+        challenge: Challenge,
+        /// The eater's answer to the challenge of HELLO.
+        proof: Proof,
+    },
+    /// The feeder knows the shared key, too.
+    Proof {
+        /// Its answer to CHALLENGE.
+        proof: Proof,
     },
 }

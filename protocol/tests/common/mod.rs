@@ -5,7 +5,7 @@ use trough_protocol::batch::BatchBuilder;
 use trough_protocol::device::{ClientMessage, Hello, ServerMessage, Skip, SkipReason, Welcome};
 use trough_protocol::frame::{FrameRef, FramesSummary, check_frames};
 use trough_protocol::limits::{FRAME_BYTES_MAX, INT_MAX};
-use trough_protocol::link::{LinkCode, LinkMessage, Versions};
+use trough_protocol::link::{LinkCode, LinkKey, LinkMessage, Opening, Side, Versions};
 use trough_protocol::{ContentType, DeviceId, Epoch, LinkId, Seq};
 
 /// One value of a wire format.
@@ -174,13 +174,36 @@ fn batch_samples() -> Vec<(&'static str, Value)> {
     vec![("batch/one-frame", Value::Batch(one)), ("batch/many-runs", Value::Batch(many))]
 }
 
+/// The shared key of the samples.
+pub fn key() -> LinkKey {
+    LinkKey::new(b"0123456789abcdef0123456789abcdef").expect("32 bytes")
+}
+
+/// What the proofs of the samples are over.
+pub fn opening() -> Opening {
+    Opening {
+        feeder: LinkId(session()),
+        eater: LinkId([0xEA; 16]),
+        feeder_challenge: [0xF0; 32],
+        eater_challenge: [0xE0; 32],
+    }
+}
+
 fn link_samples() -> Vec<(&'static str, Value)> {
     use LinkMessage as L;
     let id = LinkId(session());
     let software = || "trough 0.1.0".to_owned();
     let batch = build(&[frames_run("bus-2034", 1, 1, encoded(&[position()]))]).leak();
+    let hello = |challenge| L::Hello {
+        versions: Versions { min: 1, max: 1 },
+        feeder: id,
+        software: software(),
+        challenge,
+    };
+    let (key, opening) = (key(), opening());
     let messages = [
-        ("link/hello", L::Hello { versions: Versions { min: 1, max: 1 }, feeder: id, software: software() }),
+        ("link/hello", hello(None)),
+        ("link/hello-challenge", hello(Some(opening.feeder_challenge))),
         ("link/welcome", L::Welcome { version: 1, eater: id, credit: 16_777_216, software: software() }),
         ("link/feed", L::Feed { number: 1, batch }),
         ("link/ate", L::Ate { number: 258 }),
@@ -198,6 +221,15 @@ fn link_samples() -> Vec<(&'static str, Value)> {
         ("link/locate", L::Locate { query: 9, epoch: Epoch(7), device: "bus-2034" }),
         ("link/head", L::Head { query: 9, seq: Seq(1064) }),
         ("link/head-nothing", L::Head { query: u32::MAX, seq: Seq::ZERO }),
+        (
+            "link/challenge",
+            L::Challenge {
+                eater: opening.eater,
+                challenge: opening.eater_challenge,
+                proof: key.prove(Side::Eater, &opening),
+            },
+        ),
+        ("link/proof", L::Proof { proof: key.prove(Side::Feeder, &opening) }),
     ];
     messages.map(|(name, message)| (name, Value::Link(message))).into()
 }

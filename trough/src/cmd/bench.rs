@@ -189,7 +189,7 @@ async fn run(steps: Vec<Step>, dir: PathBuf, threads: usize, json: bool) -> Resu
     if !json {
         output::line(format_args!("{machine}\n"))?;
     }
-    let means = Means { program, dir, http: http::client()? };
+    let means = Means { program, dir, http: http::client(None)? };
     let shutdown = service::shutdown_on_signals(GRACE)?;
     let stages = Stages::begin();
     let tell = |news: News<'_>| match news {

@@ -183,7 +183,7 @@ impl Stage {
         let replayed = replayed?;
 
         let base = format!("http://{}", self.api).parse().context("an address is always a URL")?;
-        let api = Api::new(base, reader.expose().to_owned().into())?;
+        let api = Api::new(base, reader.expose().to_owned().into(), None)?;
         let progress = Arc::new(Progress::new("reading back", "frames equal", Some(total)));
         let read = read_back::read_back(&api, buses, &progress).await;
         progress.finish();

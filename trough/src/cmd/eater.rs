@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use trough_eater::LinkListener;
+use trough_eater::{LinkListener, LinkSecurity};
 use trough_runtime::shutdown::Shutdown;
+use trough_runtime::tls::{Purpose, ServerTls};
 use trough_store::mongo::MongoUrl;
 
 use crate::bus::{BusArgs, BusSettings};
@@ -17,6 +18,7 @@ use crate::faults::{Faults, HostPort};
 use crate::registry::{self, Place};
 use crate::service::{self, Chassis, ServiceArgs};
 use crate::storage::{StorageArgs, StorageChoice};
+use crate::tls::{LinkArgs, TlsArgs, Watcher};
 use crate::{opt, sockets};
 
 /// Where to serve.
@@ -45,6 +47,10 @@ pub struct EaterArgs {
     #[command(flatten)]
     bus: BusArgs,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    link: LinkArgs,
+    #[command(flatten)]
     service: ServiceArgs,
 }
 
@@ -56,6 +62,8 @@ struct Settings {
     database: Option<MongoUrl>,
     storage: StorageChoice,
     bus: BusSettings,
+    tls: Option<ServerTls>,
+    link: LinkSecurity,
 }
 
 /// Checks the options.
@@ -67,11 +75,13 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
     let database = args.database.check(&mut faults);
     let storage = args.storage.check(&mut faults);
     let bus = args.bus.check(&mut faults);
+    let tls = args.tls.check(&mut faults);
+    let link = args.link.check_eater(&mut faults);
     let grace = args.service.check(&mut faults);
     let settings = (|| {
         let (database, storage, bus) = (database?, storage?, bus?);
         let (links, api, admin, linger) = (links?, api?, admin?, linger?);
-        Some((Settings { links, api, admin, linger, database, storage, bus }, grace?))
+        Some((Settings { links, api, admin, linger, database, storage, bus, tls, link }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
     let data_dir = args.service.data.data_dir;
@@ -79,7 +89,7 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
 }
 
 async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { links, api, admin, linger, database, storage, bus } = settings;
+    let Settings { links, api, admin, linger, database, storage, bus, tls, link } = settings;
     let bound = sockets::bind([(opt::LINKS, &links), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let [links, api, admin] = bound;
     sockets::raise_open_files();
@@ -90,6 +100,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     let mut chassis = Chassis::new(registry.clone(), shutdown.clone())?;
     let storage = storage.open(data_dir, database, &mut chassis)?;
     let metrics = trough_eater::Metrics::register(&mut chassis.metrics);
+    let watcher = Watcher::new(&mut chassis);
     tracing::info!(
         links = %links.local_addr()?,
         api = %api.local_addr()?,
@@ -99,6 +110,8 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
         "eater starts"
     );
     chassis.serve_admin(admin);
+    watcher.watch(tls.as_ref(), Purpose::Http, &chassis);
+    watcher.watch(link.tls.as_ref(), Purpose::Link, &chassis);
     let parts = trough_eater::Parts {
         registry: bus.in_front_of(chassis.registry, chassis.clock.clone()),
         storage,
@@ -109,6 +122,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     };
     let mut config = trough_eater::Config::default();
     config.api.linger = linger;
+    (config.tls, config.links) = (tls, link);
     let eater = trough_eater::run(LinkListener::Tcp(links.into_std()?), api, parts, config);
     let eater = shutdown.tasks.spawn(async move { eater.await.context("the eater failed") });
     Ok(service::run_to_end(vec![("eater", eater)], shutdown).await?)

@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::Args;
 use trough_feeder::Eaters;
 use trough_runtime::shutdown::Shutdown;
+use trough_runtime::tls::Purpose;
 
 use crate::bus::{BusArgs, BusSettings};
 use crate::cli::DatabaseArgs;
@@ -12,6 +13,7 @@ use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
 use crate::registry::Place;
 use crate::service::{self, Chassis, ServiceArgs, SessionArgs};
+use crate::tls::{LinkArgs, TlsArgs, Watcher};
 use crate::{opt, sockets};
 
 /// Where to serve, and where the eater is.
@@ -34,6 +36,10 @@ pub struct FeederArgs {
     /// front may need to notice
     #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "5")]
     linger: String,
+    #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
+    link: LinkArgs,
     #[command(flatten)]
     sessions: SessionArgs,
     #[command(flatten)]
@@ -60,12 +66,14 @@ pub fn prepare(args: FeederArgs, mut faults: Faults) -> Result<Work, Faults> {
     let eaters: Vec<_> = args.eater.iter().map(|eater| faults.host_port(opt::EATER, eater)).collect();
     let eaters: Option<Vec<HostPort>> = eaters.into_iter().collect();
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
+    let tls = args.tls.check(&mut faults);
+    let links = args.link.check_feeder(&mut faults);
     let config = args.sessions.check(&mut faults);
     let database = args.database.check(&mut faults);
     let bus = args.bus.check(&mut faults);
     let grace = args.service.check(&mut faults);
     let settings = (|| {
-        let config = trough_feeder::Config { drain_linger: linger?, ..config? };
+        let config = trough_feeder::Config { drain_linger: linger?, tls, links, ..config? };
         let registry = Place::of(args.service.data.data_dir, database?);
         let (listen, admin, eaters, bus) = (listen?, admin?, eaters?, bus?);
         Some((Settings { listen, admin, eaters, registry, bus, config }, grace?))
@@ -81,6 +89,7 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
     let [devices, admin] = sockets::bind([(opt::LISTEN, &listen), (opt::ADMIN, &admin)]).await?;
     let mut chassis = Chassis::new(registry.clone(), shutdown.clone())?;
     let metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
+    let watcher = Watcher::new(&mut chassis);
     tracing::info!(
         devices = %devices.local_addr()?,
         admin = %admin.local_addr()?,
@@ -89,6 +98,8 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
         "feeder starts"
     );
     chassis.serve_admin(admin);
+    watcher.watch(config.tls.as_ref(), Purpose::Http, &chassis);
+    watcher.watch(config.links.tls.as_ref(), Purpose::Link, &chassis);
     let parts = trough_feeder::Parts {
         registry: bus.in_front_of(chassis.registry, chassis.clock.clone()),
         clock: chassis.clock,

@@ -10,6 +10,7 @@ use crate::cmd::Work;
 use crate::faults::Faults;
 use crate::opt;
 use crate::send::run::{Settings, run};
+use crate::tls::CaArgs;
 
 /// Where to send, as whom, and what the lines are.
 #[derive(Debug, Args)]
@@ -33,6 +34,8 @@ pub struct SendArgs {
     /// and sends every line exactly once [default: none; every run sends all lines]
     #[arg(long, env = opt::STATE.env, hide_env_values = true, value_name = "FILE")]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    ca: CaArgs,
 }
 
 const NOTES: &str = "\
@@ -64,6 +67,7 @@ pub fn prepare(args: SendArgs, mut faults: Faults) -> Result<Work, Faults> {
         let remedy = "use text, json, bytes, or a media type of at most 127 visible ASCII characters";
         faults.add(opt::CONTENT_TYPE, content_type, "it is not a media type", remedy);
     }
+    let ca = args.ca.check(&mut faults);
     let (url, token, channel) = match (url, token, channel) {
         (Some(url), Some(token), Some(channel)) => faults.into_result(Some((url, token, channel)))?,
         _ => return Err(faults),
@@ -74,6 +78,7 @@ pub fn prepare(args: SendArgs, mut faults: Faults) -> Result<Work, Faults> {
         channel,
         content_type: content_type.to_owned(),
         state: args.state,
+        ca,
     };
     Ok(Box::pin(run(settings)))
 }

@@ -18,6 +18,7 @@ use crate::error::CliError;
 use crate::faults::Faults;
 use crate::opt::{self, Opt};
 use crate::output;
+use crate::tls::CaArgs;
 
 const DEVICE: Opt = Opt { flag: "DEVICE", env: "" };
 /// Between questions while there is news.
@@ -42,6 +43,8 @@ pub struct TailArgs {
     /// frame (EPOCH:SEQ)
     #[arg(long, env = opt::FROM.env, hide_env_values = true, value_name = "WHEN", default_value = "now")]
     from: String,
+    #[command(flatten)]
+    ca: CaArgs,
 }
 
 /// Where to begin.
@@ -65,9 +68,11 @@ pub fn prepare(args: TailArgs, mut faults: Faults) -> Result<Work, Faults> {
         let remedy = "use now, start, 2017-03-21T05:00:02Z, µs since 1970, or EPOCH:SEQ";
         faults.add(opt::FROM, args.from, "it is no place to begin at", remedy);
     }
+    let ca = args.ca.check(&mut faults);
     let (((device, api), token), from) = faults.into_result(device.zip(api).zip(token).zip(from))?;
     Ok(Box::pin(async move {
-        let tail = Tail { api: Api::new(api, token)?, device, time: None, last: None, etag: None };
+        let api = Api::new(api, token, ca.as_deref())?;
+        let tail = Tail { api, device, time: None, last: None, etag: None };
         tail.run(from).await
     }))
 }

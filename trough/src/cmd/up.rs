@@ -11,6 +11,7 @@ use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
 use crate::service::{self, ServiceArgs, SessionArgs};
 use crate::sockets::{self, reachable};
+use crate::tls::TlsArgs;
 use crate::{cli, opt, output};
 
 /// Where to serve, and what is allowed.
@@ -33,6 +34,8 @@ pub struct UpArgs {
     #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "0")]
     linger: String,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
     sessions: SessionArgs,
     #[command(flatten)]
     service: ServiceArgs,
@@ -51,10 +54,11 @@ pub fn prepare(args: UpArgs, mut faults: Faults) -> Result<Work, Faults> {
     let api = faults.host_port(opt::API, &args.api);
     let admin = faults.host_port(opt::ADMIN, &args.admin);
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
+    let tls = args.tls.check(&mut faults);
     let config = args.sessions.check(&mut faults);
     let grace = args.service.check(&mut faults);
     let settings = (|| {
-        let config = trough_feeder::Config { drain_linger: linger?, ..config? };
+        let config = trough_feeder::Config { drain_linger: linger?, tls, ..config? };
         Some((Settings { listen: listen?, api: api?, admin: admin?, config }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
@@ -72,24 +76,31 @@ async fn run(
     let [devices, api, admin] =
         sockets::bind([(opt::LISTEN, &listen), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let addresses = [devices.local_addr()?, api.local_addr()?, admin.local_addr()?];
+    let secure = if config.tls.is_some() { "s" } else { "" };
     let deployment =
         embedded::start(data_dir, Sockets { devices, api, admin }, config, shutdown.clone()).await?;
     if !shutdown.is_draining() {
-        welcome(addresses.map(reachable), data_dir)?;
+        welcome(addresses.map(reachable), secure, data_dir)?;
     }
     Ok(service::run_to_end(deployment.parts, shutdown).await?)
 }
 
-/// Says what runs where, and what to do next.
-fn welcome([devices, api, admin]: [SocketAddr; 3], data_dir: &Path) -> Result<(), CliError> {
+/// Says what runs where, and what to do next. `secure` is what makes `wss` of `ws`.
+fn welcome([devices, api, admin]: [SocketAddr; 3], secure: &str, data_dir: &Path) -> Result<(), CliError> {
     let program = output::program();
     // Options that differ from the defaults of the commands shown, so that they can be copied.
     let data = match data_dir == Path::new(cli::DATA_DIR_DEFAULT) {
         true => String::new(),
         false => format!(" --data-dir {}", output::quoted(&data_dir.display().to_string())),
     };
-    let url = if devices.port() == 8080 { String::new() } else { format!(" --url ws://{devices}") };
-    let base = if api.port() == 8081 { String::new() } else { format!(" --api http://{api}") };
+    let url = match devices.port() {
+        8080 if secure.is_empty() => String::new(),
+        _ => format!(" --url ws{secure}://{devices}"),
+    };
+    let base = match api.port() {
+        8081 if secure.is_empty() => String::new(),
+        _ => format!(" --api http{secure}://{api}"),
+    };
     let mut commands = String::new();
     let described = [
         (format!("T=$({program} devices add bus-1{data})"), "a device; its token is shown once"),
@@ -104,14 +115,14 @@ fn welcome([devices, api, admin]: [SocketAddr; 3], data_dir: &Path) -> Result<()
         "\
 Trough {version} is up. Its data is in {data_dir}, and Ctrl-C stops it.
 
-  devices stream to     ws://{devices}/v1/stream
-  readers fetch from    http://{api}/v1/devices
+  devices stream to     ws{secure}://{devices}/v1/stream
+  readers fetch from    http{secure}://{api}/v1/devices
   metrics and probes    http://{admin}/metrics   /healthz   /readyz
 
 Try, in another terminal:
 
 {commands}  {program} tail bus-1 --from start --token $R{base}
-  curl -H \"Authorization: Bearer $R\" 'http://{api}/v1/devices/bus-1/frames?limit=3'
+  curl -H \"Authorization: Bearer $R\" 'http{secure}://{api}/v1/devices/bus-1/frames?limit=3'
 ",
         version = env!("CARGO_PKG_VERSION"),
         data_dir = data_dir.display(),

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::sync::{broadcast, watch};
-use trough_device::{Config, ContentType, Device, Event, Frame, FrameBuf, ResumeState, Status, WaitError};
+use trough_device::{
+    Config, ContentType, Device, Event, Frame, FrameBuf, ResumeState, Status, Tls, WaitError,
+};
 use trough_protocol::{Channel, Seq};
 use trough_runtime::clock::Clock;
 use trough_runtime::secret::Secret;
@@ -40,6 +42,8 @@ pub struct Settings {
     pub content_type: String,
     /// Where the state is kept.
     pub state: Option<PathBuf>,
+    /// The authority of the feeder's certificate, in PEM; without it the public ones.
+    pub ca: Option<Vec<u8>>,
 }
 
 /// Sends standard input.
@@ -56,6 +60,10 @@ pub async fn run(settings: Settings) -> Result<(), CliError> {
     };
     let mut config = Config::new(&settings.url, settings.token.expose().as_str());
     config.backoff_max = RETRY_MAX;
+    config.tls = match &settings.ca {
+        Some(pem) => Some(Tls::with_roots_pem(pem).context("--ca cannot be used")?),
+        None => None,
+    };
     config.resume = saved.as_ref().map(|saved| ResumeState {
         epoch: saved.epoch(),
         // Not what the file knows to be durable: the whole input is here, so if the server was restored from an

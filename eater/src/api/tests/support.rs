@@ -107,7 +107,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new(Duration::from_secs(20));
         let stop = shutdown.clone();
-        let served = tokio::spawn(async move { serve(listener, state, limits, stop).await.unwrap() });
+        let served = tokio::spawn(async move { serve(listener, None, state, limits, stop).await.unwrap() });
         let commits = Commits { sink: Arc::new(Sink(watch::Sender::new(0))), last: 0 };
         Self { address, journal, registry, clock, health, metrics, shutdown, served, commits, dir }
     }
