@@ -44,11 +44,11 @@ echo "$(rustc --version), $(nproc) cores, $(ulimit -n) open files"
 
 if [[ ${1:-} == long ]]; then
     step "build"
-    cargo test --locked -p trough-tests --no-run
+    cargo test --locked --workspace --test system --no-run
     if has cargo-nextest; then
-        run=(cargo nextest run --locked -p trough-tests --profile long)
+        run=(cargo nextest run --locked --workspace --test system --profile long)
     else
-        run=(cargo test --locked -p trough-tests -- --test-threads 2)
+        run=(cargo test --locked --workspace --test system -- --test-threads 2)
     fi
     for seed in ${TROUGH_TEST_SEED:-1 2 3}; do
         step "long form, seed $seed"
@@ -85,6 +85,6 @@ printf '%s\n' "times so far:" "${times[@]}" ""
 if has cargo-nextest; then
     cargo nextest run --locked --workspace
 else
-    cargo test --locked --workspace --exclude trough-tests --quiet
-    cargo test --locked -p trough-tests -- --test-threads 4
+    # The workspace as a whole: a part of it alone would be built anew, with other features.
+    cargo test --locked --workspace --lib --bins --tests -- --test-threads 4
 fi

@@ -95,7 +95,7 @@ pub struct Options {
     pub eaters: usize,
     /// Further arguments of whatever has devices.
     pub feeder_args: Vec<String>,
-    /// Further arguments of whatever has readers.
+    /// Further arguments of the eaters, if they are processes of their own.
     pub eater_args: Vec<String>,
     /// Where the feeders find their eater, if it is not one of this deployment.
     pub eater: Option<SocketAddr>,
@@ -265,7 +265,7 @@ impl Cluster {
         if !matches!(role, Role::Eater(_)) {
             command.args(&self.options.feeder_args);
         }
-        if !matches!(role, Role::Feeder(_)) {
+        if matches!(role, Role::Eater(_)) {
             command.args(&self.options.eater_args);
         }
         let log = self.log_path(role);

@@ -27,13 +27,15 @@ pub struct Slot {
     /// Cancelled when the link is not wanted any more.
     gone: CancellationToken,
     entry: Entry,
+    /// Why the link cannot be had, as was told last.
+    told: &'static str,
 }
 
 impl Slot {
     /// A link to `address` until `gone`.
     pub fn new(uplink: Rc<Uplink>, address: EaterAddress, gone: CancellationToken) -> Self {
         let entry = uplink.context.links.enter();
-        Self { uplink, address, gone, entry }
+        Self { uplink, address, gone, entry, told: "" }
     }
 
     /// Keeps the link until it is not wanted any more.
@@ -50,7 +52,7 @@ impl Slot {
             tokio::select! {
                 () = link.left() => {
                     let (reason, pause) = link.parting().await;
-                    self.miss(&reason);
+                    self.miss("", &reason);
                     tokio::select! {
                         () = jittered(pause.max(RETRY_MIN)) => {}
                         () = gone.cancelled() => break,
@@ -96,7 +98,7 @@ impl Slot {
                 Ok(connection) => return connection,
                 Err(end) => {
                     if !replaced.is_some_and(|replaced| replaced.is_open()) {
-                        self.miss(&end.to_string());
+                        self.miss(end.name(), &end.to_string());
                     }
                     end.retry_after().max(pause)
                 }
@@ -106,12 +108,13 @@ impl Slot {
         }
     }
 
-    /// The link cannot be had. One line when that begins, not one for every attempt.
-    fn miss(&mut self, reason: &str) {
-        let known = self.entry.standing() == Standing::Missing;
+    /// The link cannot be had. One line when that begins, or has another cause than before (`kind`; the empty one is a
+    /// link's own end), not one for every attempt.
+    fn miss(&mut self, kind: &'static str, reason: &str) {
+        let known = self.entry.standing() == Standing::Missing && self.told == kind;
         if !known && !self.uplink.context.shutdown.is_draining() {
-            let reason = format!("{}: {reason}", self.address);
-            self.entry.set(Standing::Missing, &reason);
+            self.told = kind;
+            self.entry.set(Standing::Missing, &format!("{}: {reason}", self.address));
         }
     }
 

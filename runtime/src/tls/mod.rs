@@ -1,7 +1,7 @@
 //! TLS with certificates from files, which are read again when they change: whoever rotates them (cert-manager, an
 //! ACME client) restarts nothing.
 //!
-//! [`files`] reads them, [`reloading`] holds what is in use, [`watch`] looks for changes, [`accept`] shakes hands
+//! [`files`] reads them, [`reloading`] holds what is in use, [`mod@watch`] looks for changes, [`accept`] shakes hands
 //! with clients, and [`explain`] says in plain words why a handshake failed.
 
 pub mod accept;
