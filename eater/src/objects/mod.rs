@@ -6,7 +6,7 @@
 //! - [`heartbeat`], [`heads`]: what is said besides, behind the acknowledgements.
 //! - [`janitor`]: declares eaters dead that say nothing, and removes what dead eaters left without a row.
 //! - [`read`]: reading what any eater has stored.
-//! - [`format`]: the bytes.
+//! - [`mod@format`]: the bytes.
 
 mod acks;
 mod builder;
