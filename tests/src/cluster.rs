@@ -101,6 +101,8 @@ pub struct Options {
     pub eater: Option<SocketAddr>,
     /// The database of the registry, if it is not in the data directory.
     pub database: Option<String>,
+    /// Further variables in the environment of every process.
+    pub env: Vec<(&'static str, &'static str)>,
 }
 
 impl Default for Options {
@@ -112,6 +114,7 @@ impl Default for Options {
             eater_args: Vec::new(),
             eater: None,
             database: None,
+            env: Vec::new(),
         }
     }
 }
@@ -268,6 +271,7 @@ impl Cluster {
         if matches!(role, Role::Eater(_)) {
             command.args(&self.options.eater_args);
         }
+        command.envs(self.options.env.iter().copied());
         let log = self.log_path(role);
         let process = Process::spawn(&role.name(), &mut command, &log);
         self.processes.insert(role, process);

@@ -23,6 +23,7 @@ mod reading;
 mod registry_mongo;
 mod repair;
 mod sequences;
+mod shared;
 mod stalls;
 mod tickets;
 mod tls;
