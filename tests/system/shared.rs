@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use rand::Rng;
+use tempfile::NamedTempFile;
 use trough_device::Mode;
 use trough_tests::cluster::{Cluster, Options, Shape};
 use trough_tests::data;
@@ -26,6 +27,8 @@ struct Backends {
     database: Mongo,
     store: Seaweed,
     bus: Memcached,
+    /// The bus's key. The services read it when they start, also after a kill.
+    key: NamedTempFile,
 }
 
 async fn start() -> (Cluster, Backends) {
@@ -33,13 +36,11 @@ async fn start() -> (Cluster, Backends) {
         database: Mongo::start().await,
         store: Seaweed::start().await,
         bus: Memcached::start(&["-M"]).await,
+        key: NamedTempFile::new().unwrap(),
     };
-    let key = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(key.path(), [7; 32]).unwrap();
-    // The services read it when they start, also after a kill.
-    let (_, key) = key.keep().unwrap();
+    std::fs::write(backends.key.path(), [7; 32]).unwrap();
     let bus = ["--bus".into(), format!("memcached://{}", backends.bus.at), "--bus-key-file".into()];
-    let bus = [&bus[..], &[key.display().to_string()]].concat();
+    let bus = [&bus[..], &[backends.key.path().display().to_string()]].concat();
     let store = ["--store".to_owned(), backends.store.url("shared")];
     let options = Options {
         feeders: 2,
