@@ -15,6 +15,7 @@ pub mod names;
 pub mod object_catalog;
 pub mod objects;
 pub mod registry;
+pub mod segment_catalog;
 pub mod sqlite;
 pub mod token;
 
@@ -27,6 +28,7 @@ pub use registry::{
     DeviceFilter, DeviceGrant, DeviceRecord, GroupAccess, NewDevice, NewReader, ReaderGrant, ReaderRecord,
     Registry, Scope,
 };
+pub use segment_catalog::SegmentCatalog;
 pub use token::{Token, TokenId, TokenKind};
 
 /// What the methods of [`Registry`] and [`Catalog`] return: a future in a box, so that services hold an

@@ -32,6 +32,11 @@ pub const HEADS_MAX: usize = 10_000;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Incarnation(pub [u8; 16]);
 
+impl Incarnation {
+    /// The local journal, which has one life: its files are its numbers.
+    pub const LOCAL: Self = Self([0; 16]);
+}
+
 impl fmt::Display for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
