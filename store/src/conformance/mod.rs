@@ -167,6 +167,11 @@ macro_rules! object_catalog_suite {
             devices_are_paged_with_their_newest_head,
             what_was_returned_survives_a_restart,
             a_row_lists_as_many_devices_as_it_may,
+            removed_rows_are_found_by_nobody,
+            removed_numbers_stay_taken,
+            the_last_row_can_be_entered_again_though_it_is_removed,
+            rows_are_entered_while_others_are_removed,
+            rows_that_are_in_segments_are_left_out,
             a_value_that_does_not_fit_changes_nothing,
         );
     };
