@@ -25,7 +25,7 @@ use crate::segment_catalog::{
 /// How long it may take to read a manifest, or to forget segments.
 const LISTING_MAX: Duration = Duration::from_secs(15);
 /// How long a change may take: the server gives a transaction a minute.
-const COMMIT_MAX: Duration = Duration::from_secs(45);
+const COMMIT_MAX: Duration = Duration::from_secs(60);
 /// So often a claim is tried that others move meanwhile.
 const CLAIM_ATTEMPTS_MAX: usize = 8;
 
@@ -90,6 +90,10 @@ fn compaction<T: Send + Sync>(database: &Database) -> Collection<T> {
 
 fn the_state() -> Document {
     doc! { "_id": STATE }
+}
+
+fn journals() -> Document {
+    doc! { "_id": { "$ne": STATE } }
 }
 
 fn gone() -> CatalogError {
@@ -206,8 +210,7 @@ async fn snapshot(
     let state = compaction::<State>(database).find_one(the_state()).session(&mut *session).await?;
     // A document that is gone was there a moment ago, under a higher number than this.
     let number = state.map_or(0, |state| state.number);
-    let journals = doc! { "_id": { "$ne": STATE } };
-    let journals = rows::all(&compaction(database), journals, &mut *session).await?;
+    let journals = rows::all(&compaction(database), journals(), &mut *session).await?;
     Ok((number, journals, rows::live(database, session).await?))
 }
 
@@ -275,7 +278,7 @@ async fn make(database: &Database, session: &mut ClientSession, change: &Change)
     states.update_one(the_state(), next).session(&mut *session).await?;
     rows::remove(database, session, &change.remove, number).await?;
     rows::add(database, session, &change.add).await?;
-    rows::go_on(&compaction(database), session, &change.through).await?;
+    rows::go_on(&compaction(database), session, journals(), &change.through).await?;
     Ok(change.after + 1)
 }
 

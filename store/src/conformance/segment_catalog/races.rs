@@ -6,17 +6,6 @@ use super::*;
 
 const TASKS: u32 = 12;
 
-/// Nothing is said of a change that could not be made just now: it is tried again.
-async fn decided(catalog: &dyn SegmentCatalog, change: &Change) -> Result<u64, CommitError> {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        match catalog.commit(change).await {
-            Err(CommitError::Catalog(CatalogError::Unavailable { .. })) if Instant::now() < deadline => {}
-            decided => return decided,
-        }
-    }
-}
-
 pub async fn of_many_changes_for_one_manifest_one_is_made(on: &On) {
     let catalogs: Vec<_> = (0..TASKS).map(|_| (on.open)()).collect();
     let token = claimed(&*catalogs[0]).await;
