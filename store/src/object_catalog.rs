@@ -196,8 +196,8 @@ pub trait ObjectCatalog: Send + Sync + 'static {
     /// # Errors
     /// [`AppendError::Closed`] for every number from the closing row's on; [`AppendError::Taken`];
     /// [`AppendError::Removed`] for every number that was removed, but the incarnation's last, whose row may be
-    /// entered again like any other; [`CatalogError::Invalid`] if the row before is missing, the incarnation was never opened, or a value is not
-    /// one that [`ObjectRow::check`] passes. Nothing changed then.
+    /// entered again like any other; [`CatalogError::Invalid`] if the row before is missing, the incarnation was
+    /// never opened, or a value is not one that [`ObjectRow::check`] passes. Nothing changed then.
     fn append<'a>(&'a self, row: &'a ObjectRow) -> BoxFuture<'a, Result<(), AppendError>>;
 
     /// Declares an incarnation dead, or ended: enters the closing row behind its last one. The number of its last

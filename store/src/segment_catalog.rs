@@ -160,6 +160,9 @@ pub trait SegmentCatalog: Send + Sync + 'static {
 
     /// Lengthens a claim to `ttl` from now on; `false` if it was taken over, which is for good. One that has run
     /// out and was not taken over lives again.
+    ///
+    /// # Errors
+    /// As those of a claim.
     fn renew(&self, token: u64, ttl: Duration) -> BoxFuture<'_, Result<bool, CatalogError>>;
 
     /// Gives a claim back, so that others need not wait. One that was taken over is left alone.

@@ -1,4 +1,4 @@
-//! Registry and catalog of journal objects in MongoDB, for a deployment of many machines.
+//! Registry and catalogs of journal objects and segments in MongoDB, for a deployment of many machines.
 //!
 //! Nothing connects before it is used. Every write waits for the journals of most servers, every read comes from the
 //! primary and sees what was written before.

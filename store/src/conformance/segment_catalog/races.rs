@@ -78,7 +78,8 @@ pub async fn of_many_who_claim_one_gets_it(on: &On) {
     let mut last = 0;
     for round in 0..8 {
         let mut tasks = JoinSet::new();
-        for catalog in catalogs.iter().cloned() {
+        for catalog in &catalogs {
+            let catalog = catalog.clone();
             tasks.spawn(async move { catalog.claim(LONG).await.unwrap() });
         }
         let tokens: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
