@@ -22,9 +22,9 @@ use crate::segment_catalog::{
     CHANGES_KNOWN, CLAIM_TTL, Change, CommitError, Manifest, Removed, SegmentCatalog, SegmentId, check,
 };
 
-/// How long it may take to read a manifest, or to forget segments.
+/// How long it may take to read a manifest, or what was removed.
 const LISTING_MAX: Duration = Duration::from_secs(15);
-/// How long a change may take: the server gives a transaction a minute.
+/// How long a change may take, or forgetting segments: the server gives a transaction a minute.
 const COMMIT_MAX: Duration = Duration::from_secs(60);
 /// So often a claim is tried that others move meanwhile.
 const CLAIM_ATTEMPTS_MAX: usize = 8;
@@ -165,7 +165,7 @@ impl SegmentCatalog for MongoSegmentCatalog {
         segments: &'a [SegmentId],
     ) -> BoxFuture<'a, std::result::Result<(), CatalogError>> {
         let segments = segments.to_vec();
-        Box::pin(self.run(LISTING_MAX, async move |database| rows::forget(&database, &segments).await))
+        Box::pin(self.run(COMMIT_MAX, async move |database| rows::forget(&database, &segments).await))
     }
 }
 
