@@ -141,13 +141,17 @@ pub(super) async fn remove(
     }
     let mut those = named(ids);
     those.insert("x", doc! { "$exists": false });
-    let live: Vec<Named> = all(&segments(database), those.clone(), session).await?;
-    if let Some(id) = ids.iter().find(|id| !live.iter().any(|live| live.id == id.to_string())) {
-        return Err(refuse(CommitError::from(check::not_live(*id))));
-    }
     let removed = doc! { "$set": { "x": number }, "$currentDate": { "xa": true } };
-    segments::<Document>(database).update_many(those, removed).session(session).await?;
-    Ok(())
+    let done = segments::<Document>(database).update_many(those, removed).session(&mut *session).await?;
+    if done.matched_count == ids.len() as u64 {
+        return Ok(());
+    }
+    let mut those = named(ids);
+    those.insert("x", number);
+    let found: Vec<Named> = all(&segments(database), those, session).await?;
+    let missing = ids.iter().find(|id| !found.iter().any(|found| found.id == id.to_string()));
+    let missing = missing.copied().unwrap_or(ids[0]);
+    Err(refuse(CommitError::from(check::not_live(missing))))
 }
 
 /// Adds segments, all or none.
@@ -155,14 +159,13 @@ pub(super) async fn add(database: &Database, session: &mut ClientSession, new: &
     if new.is_empty() {
         return Ok(());
     }
-    let ids: Vec<_> = new.iter().map(|segment| segment.id).collect();
-    let known: Vec<Named> = all(&segments(database), named(&ids), session).await?;
-    if let Some(id) = known.first().and_then(|known| parsed_hex(&known.id)) {
-        return Err(refuse(CommitError::from(check::known(SegmentId(id)))));
-    }
     let documents = new.iter().map(SegmentDocument::from);
-    segments::<SegmentDocument>(database).insert_many(documents).session(session).await?;
-    Ok(())
+    let done = segments::<SegmentDocument>(database).insert_many(documents).session(session).await;
+    done.map(drop).map_err(|error| match Failure::from(error.clone()) {
+        // The server says which.
+        Failure::Duplicate(reason) => refuse(CommitError::from(check::known(reason))),
+        _ => error,
+    })
 }
 
 /// Moves journals on, all or none. `those` finds all journals: reading them takes less than looking for each.

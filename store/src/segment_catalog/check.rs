@@ -1,6 +1,7 @@
 //! What a change and a claim must be like, whichever catalog takes them.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::time::Duration;
 
 use trough_protocol::limits::INT_MAX;
@@ -87,8 +88,8 @@ pub(crate) fn claim_ttl(ttl: Duration) -> Result<(), CatalogError> {
 }
 
 /// A segment to add is known.
-pub(crate) fn known(id: SegmentId) -> CatalogError {
-    CatalogError::Invalid(format!("segment {id} cannot be added: it is known already, give each a new id"))
+pub(crate) fn known(which: impl fmt::Display) -> CatalogError {
+    CatalogError::Invalid(format!("a segment to add is known already ({which}): give each a new id"))
 }
 
 /// A segment to remove is not live.
