@@ -7,6 +7,10 @@
 //! The rows of an incarnation are therefore always 1 to some number without a hole, with at most one closing
 //! row, the last.
 //!
+//! Rows whose frames are in segments are removed, from the front, and the last of an incarnation leaves a *stub* in its
+//! place, so that its number stays taken: an eater whose answer was lost finds its own there, and everybody what the
+//! last number is.
+//!
 //! Unlike [`crate::Catalog`], this one is on the path of an acknowledgement: a frame is durable when its object is
 //! stored *and* its row is here.
 
@@ -16,6 +20,7 @@ use trough_protocol::{DeviceId, Epoch, Micros, Seq};
 
 use crate::BoxFuture;
 use crate::error::CatalogError;
+use crate::segment_catalog::Through;
 
 mod check;
 
@@ -23,7 +28,8 @@ mod check;
 pub const SPANS_MAX: usize = 10_000;
 /// Most devices a row lists; one more, and the row says of itself that it is [`ObjectRow::wide`].
 pub const ROW_SPANS_MAX: usize = 4096;
-/// Most rows one [`ObjectCatalog::rows`] returns: each may list [`ROW_SPANS_MAX`] devices.
+/// Most rows that one [`ObjectCatalog::rows`] returns, or one [`ObjectCatalog::remove_through`] removes: each may list
+/// [`ROW_SPANS_MAX`] devices.
 pub const ROWS_MAX: usize = 100;
 /// Most heads one [`ObjectCatalog::device_heads`] returns.
 pub const HEADS_MAX: usize = 10_000;
@@ -101,7 +107,7 @@ pub struct IncarnationState {
     pub heartbeat_at: Micros,
     /// The catalog's own clock at the time of the answer.
     pub now: Micros,
-    /// Its last row's number without the closing row; 0 if it has none.
+    /// The number of the last row that was entered, without the closing row; 0 if none was. Removing rows leaves it.
     pub last: u64,
     /// A closing row stands behind its last one.
     pub closed: bool,
@@ -129,6 +135,9 @@ pub struct SpanQuery {
     pub after: Option<(Epoch, Seq)>,
     /// Only numbers before this one, or all.
     pub before: Option<(Epoch, Seq)>,
+    /// Leaves out rows of these journals up to and including these numbers, wide ones too: their frames are found in
+    /// segments. Each incarnation once; those that are not named are left out nowhere.
+    pub above: Vec<Through>,
     /// At most this many, and never more than [`SPANS_MAX`].
     pub limit: usize,
 }
@@ -157,6 +166,10 @@ pub enum AppendError {
     /// The number holds another object's row. Two processes use one incarnation: stop without acknowledging.
     #[error("object {} of incarnation {} is in the catalog with other content: two eaters use one incarnation", .0.n, .0.incarnation)]
     Taken(ObjectId),
+    /// The number's row was entered, and was removed since, so that nobody can tell whose it was: stop without
+    /// acknowledging.
+    #[error("object {} of incarnation {} was entered long ago and its row was removed: its eater must stop, and what it has not acknowledged is sent again", .0.n, .0.incarnation)]
+    Removed(ObjectId),
     /// The catalog cannot say; the same row may be entered again.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -182,8 +195,9 @@ pub trait ObjectCatalog: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`AppendError::Closed`] for every number from the closing row's on; [`AppendError::Taken`];
-    /// [`CatalogError::Invalid`] if the row before is missing, the incarnation was never opened, or a value is not
-    /// one that [`ObjectRow::check`] passes. Nothing changed then.
+    /// [`AppendError::Removed`] for every number that was removed, but the incarnation's last, whose row may be
+    /// entered again like any other; [`CatalogError::Invalid`] if the row before is missing, the incarnation was
+    /// never opened, or a value is not one that [`ObjectRow::check`] passes. Nothing changed then.
     fn append<'a>(&'a self, row: &'a ObjectRow) -> BoxFuture<'a, Result<(), AppendError>>;
 
     /// Declares an incarnation dead, or ended: enters the closing row behind its last one. The number of its last
@@ -202,14 +216,23 @@ pub trait ObjectCatalog: Send + Sync + 'static {
     fn spans<'a>(&'a self, query: &'a SpanQuery) -> BoxFuture<'a, Result<Vec<Found>, CatalogError>>;
 
     /// Rows of an incarnation in the order of n, those after `after`, at most `limit` and never more than
-    /// [`ROWS_MAX`], without the closing row: what a rebuild, a check or a live reader follows. An empty page is
-    /// the end.
+    /// [`ROWS_MAX`], without the closing row and without those that were removed: what a compaction, a rebuild, a check
+    /// or a live reader follows. An empty page is the end.
     fn rows<'a>(
         &'a self,
         incarnation: Incarnation,
         after: u64,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<ObjectRow>, CatalogError>>;
+
+    /// Removes rows of an incarnation whose frames are in segments, those with the lowest numbers first, up to and
+    /// including `through.n`, at most `limit` and never more than [`ROWS_MAX`]. How many; 0 is the end. It may stop
+    /// earlier, as it must not keep others from entering rows.
+    ///
+    /// What was removed is found by nobody any more and cannot be entered anew. An incarnation's last number, and
+    /// that it is closed, stay known for good: the closing row is what keeps an eater that wakes up after a year from
+    /// entering anything.
+    fn remove_through(&self, through: Through, limit: usize) -> BoxFuture<'_, Result<u64, CatalogError>>;
 
     /// Takes note of heads: of those of a device and epoch the greatest (head, received_at) is kept. Written behind
     /// the rows, so that a stale one is too low, which is safe, and never too high.

@@ -17,7 +17,7 @@ use crate::BoxFuture;
 use crate::error::CatalogError;
 use crate::object_catalog::Incarnation;
 
-mod check;
+pub(crate) mod check;
 
 /// Most segments that one change adds or removes.
 pub const CHANGE_SEGMENTS_MAX: usize = 1000;
@@ -25,7 +25,9 @@ pub const CHANGE_SEGMENTS_MAX: usize = 1000;
 pub const CHANGE_JOURNALS_MAX: usize = 10_000;
 /// Most segments that one [`SegmentCatalog::removed`] returns.
 pub const REMOVED_MAX: usize = 1000;
-/// Longest and shortest life of a claim.
+/// So many changes back a catalog knows which were made.
+pub const CHANGES_KNOWN: u64 = 100;
+/// Shortest and longest life of a claim.
 pub const CLAIM_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
 /// Which segment: a UUID of version 7, so that its time of birth can be told from it.
@@ -151,20 +153,28 @@ pub trait SegmentCatalog: Send + Sync + 'static {
 
     /// Claims compaction for `ttl` from now on, by the catalog's own clock; `None` if somebody else has a claim
     /// that has not run out. The token is greater than every one before.
+    ///
+    /// # Errors
+    /// [`CatalogError::Invalid`] if `ttl` is not within [`CLAIM_TTL`].
     fn claim(&self, ttl: Duration) -> BoxFuture<'_, Result<Option<u64>, CatalogError>>;
 
     /// Lengthens a claim to `ttl` from now on; `false` if it was taken over, which is for good. One that has run
     /// out and was not taken over lives again.
+    ///
+    /// # Errors
+    /// As those of a claim.
     fn renew(&self, token: u64, ttl: Duration) -> BoxFuture<'_, Result<bool, CatalogError>>;
 
     /// Gives a claim back, so that others need not wait. One that was taken over is left alone.
     fn release(&self, token: u64) -> BoxFuture<'_, Result<(), CatalogError>>;
 
-    /// Makes a change: the number of the manifest that has it. The change that was made last, again, is a success.
+    /// Makes a change: the number of the manifest that has it. One of the last [`CHANGES_KNOWN`] that were made, again,
+    /// is a success, whoever has claimed compaction since.
     ///
     /// # Errors
     /// [`CommitError`]; [`CatalogError::Invalid`] if a value is not one that [`Change::check`] passes, a segment to
-    /// add is known, one to remove is not live, or a journal would go back.
+    /// add is known, one to remove is not live, a journal would go back, or the change is so old that nobody can tell
+    /// whether it was made.
     fn commit<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<u64, CommitError>>;
 
     /// Segments that are live no more and were not forgotten, those removed first at the front, at most `limit` and

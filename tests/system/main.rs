@@ -22,6 +22,7 @@ mod raw;
 mod reading;
 mod registry_mongo;
 mod repair;
+mod segment_catalog_mongo;
 mod sequences;
 mod shared;
 mod stalls;

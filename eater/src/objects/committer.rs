@@ -46,7 +46,9 @@ async fn enter(life: &Life, row: &ObjectRow) -> Result<(), String> {
     loop {
         match life.parts.catalog.append(row).await {
             Ok(()) => break,
-            Err(error @ (AppendError::Closed(_) | AppendError::Taken(_))) => return Err(error.to_string()),
+            Err(error @ (AppendError::Closed(_) | AppendError::Taken(_) | AppendError::Removed(_))) => {
+                return Err(error.to_string());
+            }
             // Nothing of this changes when the same row is tried again: rows before it are missing, perhaps as the
             // database was restored from an older copy. A new incarnation can go on.
             Err(AppendError::Catalog(error @ (CatalogError::Invalid(_) | CatalogError::Conflict { .. }))) => {

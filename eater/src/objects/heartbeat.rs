@@ -35,7 +35,7 @@ pub(super) async fn run(life: Arc<Life>) {
 async fn beat(life: &Life) -> bool {
     match life.parts.catalog.heartbeat(life.parts.incarnation).await {
         Ok(()) => true,
-        Err(error @ (AppendError::Closed(_) | AppendError::Taken(_))) => {
+        Err(error @ (AppendError::Closed(_) | AppendError::Taken(_) | AppendError::Removed(_))) => {
             life.die(error.to_string());
             false
         }

@@ -1,7 +1,8 @@
-//! What every [`Registry`](crate::Registry), [`Catalog`](crate::Catalog), [`ObjectStore`](crate::ObjectStore) and
-//! [`ObjectCatalog`](crate::ObjectCatalog) must do, as tests that any implementation runs: `registry_suite!(fixture)`
-//! and so on, where `fixture` makes a [`Fixture`] on new, empty storage. Times are manual; real time passes only where another process is
-//! waited for, and then a predicate is polled against a deadline.
+//! What every [`Registry`](crate::Registry), [`Catalog`](crate::Catalog), [`ObjectStore`](crate::ObjectStore),
+//! [`ObjectCatalog`](crate::ObjectCatalog) and [`SegmentCatalog`](crate::SegmentCatalog) must do, as tests that any
+//! implementation runs: `registry_suite!(fixture)` and so on, where `fixture` makes a [`Fixture`] on new, empty storage.
+//! Times are manual; real time passes only where another process is waited for, and then a predicate is polled against
+//! a deadline.
 
 #![allow(clippy::unwrap_used, reason = "these are tests, compiled into the library for other crates")]
 #![allow(missing_docs, reason = "the names of the tests say what they check")]
@@ -10,6 +11,7 @@ pub mod catalog;
 pub mod object_catalog;
 pub mod objects;
 pub mod registry;
+pub mod segment_catalog;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -163,11 +165,44 @@ macro_rules! object_catalog_suite {
             wide_rows_stand_at_the_front,
             what_was_entered_is_seen_by_everybody_at_once,
             rows_are_read_in_order_page_by_page,
+            removed_rows_are_found_by_nobody,
+            removed_numbers_stay_taken,
+            the_last_row_can_be_entered_again_though_it_is_removed,
+            rows_are_entered_while_others_are_removed,
+            rows_that_are_in_segments_are_left_out,
             heads_only_rise,
             devices_are_paged_with_their_newest_head,
             what_was_returned_survives_a_restart,
             a_row_lists_as_many_devices_as_it_may,
             a_value_that_does_not_fit_changes_nothing,
+        );
+    };
+}
+
+/// The tests of a catalog of segments, called as [`registry_suite`](crate::registry_suite) is.
+#[macro_export]
+macro_rules! segment_catalog_suite {
+    ($($fixture:tt)*) => {
+        $crate::suite_cases!(
+            segment_catalog,
+            ($($fixture)*),
+            a_change_makes_the_next_manifest_whole,
+            segments_are_listed_by_date_level_and_id,
+            a_change_for_another_manifest_is_outdated,
+            the_same_change_again_is_made_once,
+            a_refused_change_changes_nothing,
+            removed_segments_are_listed_until_they_are_forgotten,
+            what_was_returned_survives_a_restart,
+            a_claim_is_somebodys_until_it_is_given_back,
+            a_claim_runs_out_and_is_taken_over_for_good,
+            a_claim_that_was_taken_over_commits_nothing,
+            a_claim_is_neither_too_short_nor_too_long,
+            of_many_changes_for_one_manifest_one_is_made,
+            all_changes_are_made_one_after_another,
+            of_many_who_claim_one_gets_it,
+            of_a_change_and_who_takes_its_claim_over_one_is_first,
+            a_manifest_is_of_one_moment,
+            a_change_has_as_much_as_it_may,
         );
     };
 }

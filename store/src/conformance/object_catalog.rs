@@ -13,6 +13,10 @@ use crate::object_catalog::{
     ObjectRow, ROW_SPANS_MAX, SpanQuery,
 };
 
+mod removal;
+
+pub use removal::*;
+
 type On = Fixture<dyn ObjectCatalog>;
 
 /// What competing calls are repeated for, each time with a new incarnation.
@@ -42,7 +46,7 @@ fn found(row: &ObjectRow, span: Option<DeviceSpan>) -> Found {
 }
 
 fn all_of(device: &str) -> SpanQuery {
-    SpanQuery { device: id(device), after: None, before: None, limit: 1000 }
+    SpanQuery { device: id(device), after: None, before: None, above: vec![], limit: 1000 }
 }
 
 fn at(epoch: u64, seq: u64) -> Option<(Epoch, Seq)> {

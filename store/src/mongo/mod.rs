@@ -1,4 +1,4 @@
-//! Registry and catalog of journal objects in MongoDB, for a deployment of many machines.
+//! Registry and catalogs of journal objects and segments in MongoDB, for a deployment of many machines.
 //!
 //! Nothing connects before it is used. Every write waits for the journals of most servers, every read comes from the
 //! primary and sees what was written before.
@@ -11,10 +11,13 @@ mod failure;
 mod heads;
 mod meta;
 mod object_catalog;
+mod object_removal;
 mod object_rows;
 mod object_spans;
 mod readers;
 mod registry;
+mod segment_catalog;
+mod segment_rows;
 mod tokens;
 mod transaction;
 mod url;
@@ -22,4 +25,5 @@ mod url;
 pub use client::Mongo;
 pub use object_catalog::MongoObjectCatalog;
 pub use registry::MongoRegistry;
+pub use segment_catalog::MongoSegmentCatalog;
 pub use url::{MongoUrl, MongoUrlError};

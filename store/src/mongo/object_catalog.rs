@@ -11,14 +11,15 @@ use trough_protocol::{DeviceId, Micros};
 
 use super::client::{Mongo, OPERATION_MAX, Section};
 use super::failure::Failure;
-use super::object_rows::{End, RowDocument, end, enter, is_closing, objects, parsed_incarnation, rows_of};
-use super::{heads, object_spans};
+use super::object_rows::{End, RowDocument, end, enter, is_there, objects, parsed_incarnation, rows_of};
+use super::{heads, object_removal, object_spans};
 use crate::BoxFuture;
 use crate::error::CatalogError;
 use crate::object_catalog::{
     AppendError, DeviceHead, Found, Incarnation, IncarnationState, ObjectCatalog, ObjectId, ObjectRow,
     ROWS_MAX, SpanQuery,
 };
+use crate::segment_catalog::Through;
 
 /// How long it may take to read many documents, or to go several times.
 const LISTING_MAX: Duration = Duration::from_secs(15);
@@ -130,6 +131,7 @@ impl ObjectCatalog for MongoObjectCatalog {
             };
             let mut filter = rows_of(incarnation, after.min(INT_MAX));
             filter.insert("x", doc! { "$exists": false });
+            filter.insert("g", doc! { "$exists": false });
             let objects = objects::<RowDocument>(&database);
             let mut page = objects.find(filter).sort(doc! { "_id": 1 }).limit(limit).await?;
             let mut rows = Vec::new();
@@ -137,6 +139,12 @@ impl ObjectCatalog for MongoObjectCatalog {
                 rows.push(page.deserialize_current()?.into_row()?);
             }
             Ok(rows)
+        }))
+    }
+
+    fn remove_through(&self, through: Through, limit: usize) -> BoxFuture<'_, Result<u64, CatalogError>> {
+        Box::pin(self.run(LISTING_MAX, async move |database| {
+            object_removal::remove(&database, through, limit.min(ROWS_MAX)).await
         }))
     }
 
@@ -182,20 +190,23 @@ fn named(incarnation: Incarnation) -> Document {
     doc! { "_id": incarnation.to_string() }
 }
 
-/// Whether it is the turn of this number, or it was entered before.
+/// Whether it is the turn of this number, or it was entered before and is there.
 async fn check_turn(database: &Database, id: ObjectId) -> Result<Result<(), AppendError>, Failure> {
-    let before = ObjectId { n: id.n - 1, ..id };
-    if before.n == 0 {
-        let known = lives(database).find_one(named(id.incarnation)).await?.is_some();
-        return Ok(if known { Ok(()) } else { Err(id.incarnation.never_opened().into()) });
+    if id.n == 1 && lives(database).find_one(named(id.incarnation)).await?.is_none() {
+        return Ok(Err(id.incarnation.never_opened().into()));
     }
-    Ok(match is_closing(database, before).await? {
-        Some(false) => Ok(()),
-        Some(true) => Err(AppendError::Closed(id.incarnation)),
-        None => Err(match end(database, id.incarnation).await? {
-            End::Closed(_) => AppendError::Closed(id.incarnation),
-            End::Open(last) => id.out_of_turn(last).into(),
-        }),
+    // The last number before the row itself: one that is not there now, though it was entered by then, was removed.
+    Ok(match end(database, id.incarnation).await? {
+        End::Open(last) | End::Closed(last) if id.n <= last => {
+            if is_there(database, id).await? {
+                Ok(())
+            } else {
+                Err(AppendError::Removed(id))
+            }
+        }
+        End::Closed(_) => Err(AppendError::Closed(id.incarnation)),
+        End::Open(last) if id.n > last + 1 => Err(id.out_of_turn(last).into()),
+        End::Open(_) => Ok(()),
     })
 }
 
@@ -265,6 +276,6 @@ async fn incarnations(database: &Database) -> Result<Vec<IncarnationState>, Fail
 }
 
 /// The server's times are in ms.
-fn micros(time: DateTime) -> Micros {
+pub(super) fn micros(time: DateTime) -> Micros {
     u64::try_from(time.timestamp_millis()).unwrap_or(0).saturating_mul(1000)
 }

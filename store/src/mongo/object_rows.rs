@@ -4,10 +4,12 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::{CollectionOptions, ReadConcern};
 use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
+use trough_protocol::limits::INT_MAX;
 use trough_protocol::{DeviceId, Epoch, Micros, Seq};
 
 use super::failure::Failure;
 use crate::object_catalog::{AppendError, DeviceSpan, Incarnation, ObjectId, ObjectRow};
+use crate::segment_catalog::Through;
 
 /// A row. Its id is the incarnation and n, so the key that must be unique is the one that every collection has by
 /// itself: there is no index that could be missing or dropped.
@@ -28,6 +30,9 @@ pub(super) struct RowDocument {
     /// Only there if it is true, for an index that is as small as wide rows are rare.
     #[serde(rename = "w", default, skip_serializing_if = "is_false")]
     wide: bool,
+    /// It is a stub: its spans were removed, and its number stays taken.
+    #[serde(rename = "g", default, skip_serializing_if = "is_false")]
+    removed: bool,
     #[serde(rename = "s", default)]
     spans: Vec<SpanDocument>,
 }
@@ -55,8 +60,14 @@ fn is_false(value: &bool) -> bool {
 
 impl RowDocument {
     pub fn closing(id: ObjectId) -> Self {
-        let (bytes, crc, received_at) = (0, 0, 0);
-        Self { id: key(id), closing: true, bytes, crc, received_at, wide: false, spans: Vec::new() }
+        let (bytes, crc, received_at, wide, removed) = (0, 0, 0, false, false);
+        Self { id: key(id), closing: true, bytes, crc, received_at, wide, removed, spans: Vec::new() }
+    }
+
+    /// Whether this is what was entered as that row. A stub tells by what it has kept.
+    fn is(&self, row: &Self) -> bool {
+        let marks = |row: &Self| (row.closing, row.bytes, row.crc, row.received_at);
+        self == row || (self.removed && marks(self) == marks(row))
     }
 
     pub fn into_row(self) -> Result<ObjectRow, Failure> {
@@ -70,7 +81,7 @@ impl From<&ObjectRow> for RowDocument {
     fn from(row: &ObjectRow) -> Self {
         let ObjectRow { id, bytes, crc, received_at, wide, .. } = *row;
         let spans = row.spans.iter().map(SpanDocument::from).collect();
-        Self { id: key(id), closing: false, bytes, crc, received_at, wide, spans }
+        Self { id: key(id), closing: false, bytes, crc, received_at, wide, removed: false, spans }
     }
 }
 
@@ -114,9 +125,13 @@ pub(super) fn parsed_key(key: &str) -> Result<ObjectId, Failure> {
 /// 32 hex digits.
 pub(super) fn parsed_incarnation(text: &str) -> Result<Incarnation, Failure> {
     let wrong = || Failure::Corrupt(format!("{text:?} is no incarnation"));
+    parsed_hex(text).map(Incarnation).ok_or_else(wrong)
+}
+
+/// 16 bytes of 32 hex digits.
+pub(super) fn parsed_hex(text: &str) -> Option<[u8; 16]> {
     let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let value = u128::from_str_radix(text, 16).ok().filter(|_| digits).ok_or_else(wrong)?;
-    Ok(Incarnation(value.to_be_bytes()))
+    Some(u128::from_str_radix(text, 16).ok().filter(|_| digits)?.to_be_bytes())
 }
 
 /// A device's id.
@@ -130,6 +145,12 @@ pub(super) fn rows_of(incarnation: Incarnation, after: u64) -> Document {
     doc! { "_id": { "$gt": key(ObjectId { incarnation, n: after }), "$lt": format!("{incarnation}0") } }
 }
 
+/// All rows of an incarnation up to and including a number.
+pub(super) fn rows_through(through: &Through) -> Document {
+    let Through { incarnation, n } = *through;
+    doc! { "_id": { "$gt": format!("{incarnation}/"), "$lte": key(ObjectId { incarnation, n: n.min(INT_MAX) }) } }
+}
+
 /// The number of an incarnation's last object, and whether anything may follow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -137,6 +158,7 @@ pub(super) enum End {
     Closed(u64),
 }
 
+/// As much of a row as says where it stands.
 #[derive(Debug, Deserialize)]
 struct LastRow {
     #[serde(rename = "_id")]
@@ -167,24 +189,22 @@ pub(super) async fn enter(database: &Database, row: &ObjectRow) -> Result<Result
     // read does, as it waits for the majority.
     let stored = rows.find_one(doc! { "_id": &document.id }).await?;
     Ok(match stored {
-        Some(stored) if stored == document => Ok(()),
+        Some(stored) if stored.is(&document) => Ok(()),
         Some(stored) if stored.closing => Err(AppendError::Closed(row.id.incarnation)),
         Some(_) => Err(AppendError::Taken(row.id)),
         None => return Err(Failure::Unavailable("another row was entered and undone".into())),
     })
 }
 
-/// Whether the row that stands there is a closing one; `None` if none does.
-pub(super) async fn is_closing(database: &Database, id: ObjectId) -> Result<Option<bool>, Failure> {
+/// Whether the number has a row, or a stub.
+pub(super) async fn is_there(database: &Database, id: ObjectId) -> Result<bool, Failure> {
     let rows = objects::<LastRow>(database);
-    let row = rows.find_one(doc! { "_id": key(id) }).projection(doc! { "x": 1 }).await?;
-    Ok(row.map(|row| row.closing))
+    Ok(rows.find_one(doc! { "_id": key(id) }).projection(doc! { "x": 1 }).await?.is_some())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trough_protocol::limits::INT_MAX;
 
     #[test]
     fn keys_sort_as_their_numbers_and_are_read_back() {

@@ -1,4 +1,4 @@
-//! Changes of the registry, whole or not at all.
+//! Changes of several documents, whole or not at all.
 
 use mongodb::action::StartTransaction;
 use mongodb::error::{Error, Result};
@@ -9,7 +9,6 @@ use super::client::majority;
 use super::failure::Failure;
 use super::meta;
 use crate::BoxFuture;
-use crate::error::RegistryError;
 
 /// Work in a transaction. It is called again when another transaction was in the way, so it must begin anew.
 pub(super) trait Work<T>:
@@ -22,29 +21,34 @@ impl<T, W> Work<T> for W where
 {
 }
 
-/// Ends a transaction, undone, with an answer for the caller.
-pub(super) fn refuse(error: RegistryError) -> Error {
+/// What a transaction can refuse with.
+pub(super) trait Refusal: Clone + Send + Sync + 'static {}
+
+impl<E: Clone + Send + Sync + 'static> Refusal for E {}
+
+/// Ends a transaction, undone, with an answer for the caller: of the type that [`transact`] is asked for.
+pub(super) fn refuse<E: Refusal>(error: E) -> Error {
     Error::custom(error)
 }
 
 /// Does `work` in a transaction. The inner error is what it refused with.
-pub(super) async fn transact<T>(
+pub(super) async fn transact<T, E: Refusal>(
     database: Database,
     work: impl Work<T>,
-) -> std::result::Result<std::result::Result<T, RegistryError>, Failure> {
+) -> std::result::Result<std::result::Result<T, E>, Failure> {
     let mut session = database.client().start_session().await?;
     let context = (database, work);
     let done = begin(&mut session).and_run(context, |session, (database, work)| work(database, session));
     outcome(done.await)
 }
 
-/// The same, and counts the change.
+/// The same, and counts the change of the registry.
 ///
-/// All changes write the count, so no two of them run side by side: each sees what the one before it did.
-pub(super) async fn transact_counted<T>(
+/// All its changes write the count, so no two of them run side by side: each sees what the one before it did.
+pub(super) async fn transact_counted<T, E: Refusal>(
     database: Database,
     work: &impl Work<T>,
-) -> std::result::Result<std::result::Result<T, RegistryError>, Failure> {
+) -> std::result::Result<std::result::Result<T, E>, Failure> {
     let mut session = database.client().start_session().await?;
     let context = (database, work);
     let done = begin(&mut session).and_run(context, |session, (database, work)| {
@@ -64,10 +68,10 @@ fn begin(session: &mut ClientSession) -> StartTransaction<&mut ClientSession> {
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
 }
 
-fn outcome<T>(done: Result<T>) -> std::result::Result<std::result::Result<T, RegistryError>, Failure> {
+fn outcome<T, E: Refusal>(done: Result<T>) -> std::result::Result<std::result::Result<T, E>, Failure> {
     match done {
         Ok(done) => Ok(Ok(done)),
-        Err(error) => match error.get_custom::<RegistryError>() {
+        Err(error) => match error.get_custom::<E>() {
             Some(refusal) => Ok(Err(refusal.clone())),
             None => Err(error.into()),
         },

@@ -1,8 +1,15 @@
-//! What a change must be like, whichever catalog takes it.
+//! What a change and a claim must be like, whichever catalog takes them.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
 
 use trough_protocol::limits::INT_MAX;
 
-use super::{CHANGE_JOURNALS_MAX, CHANGE_SEGMENTS_MAX, Change, Segment};
+use super::{
+    CHANGE_JOURNALS_MAX, CHANGE_SEGMENTS_MAX, CHANGES_KNOWN, CLAIM_TTL, Change, CommitError, Segment,
+    SegmentId, Through,
+};
 use crate::error::CatalogError;
 
 impl Change {
@@ -15,9 +22,18 @@ impl Change {
             (len > max).then(|| format!("a change of {len} {what}: {max} at the most, divide it"))
         };
         let reason = many("segments to add", self.add.len(), CHANGE_SEGMENTS_MAX)
+            .or_else(|| {
+                let after = self.after;
+                (after >= INT_MAX).then(|| format!("a change for manifest {after}: none is above {INT_MAX}"))
+            })
             .or_else(|| many("segments to remove", self.remove.len(), CHANGE_SEGMENTS_MAX))
             .or_else(|| many("journals", self.through.len(), CHANGE_JOURNALS_MAX))
             .or_else(|| self.add.iter().find_map(reason_against))
+            .or_else(|| {
+                let (mut seen, all) = (HashSet::new(), self.add.iter().map(|segment| &segment.id));
+                let twice = all.chain(&self.remove).find(|id| !seen.insert(**id))?;
+                Some(format!("segment {twice} is in the change twice: add it or remove it, once"))
+            })
             .or_else(|| {
                 let through = self.through.iter().find(|through| through.n > INT_MAX)?;
                 Some(format!("journal {} through {}: {INT_MAX} at the most", through.incarnation, through.n))
@@ -28,6 +44,65 @@ impl Change {
             });
         reason.map_or(Ok(()), |reason| Err(CatalogError::Invalid(reason)))
     }
+
+    /// Whether it may be made where the manifest is at `number` and `token` is that of the last claim, or was made
+    /// already: then, as which manifest. `made` is the change that made the manifest behind `after`, if that is known.
+    pub(crate) fn turn(
+        &self,
+        number: u64,
+        token: u64,
+        made: Option<[u8; 16]>,
+    ) -> Result<Option<u64>, CommitError> {
+        let after = self.after;
+        match made {
+            // First of all: whoever is told that it was not made drops what was prepared.
+            Some(id) if id == self.id => return Ok(Some(after + 1)),
+            None if after < number => {
+                let reason = format!(
+                    "whether the change for manifest {after} was made cannot be told any more: the manifest is at \
+                     {number}, and only the last {CHANGES_KNOWN} changes are known; look whether its segments are live"
+                );
+                return Err(CatalogError::Invalid(reason).into());
+            }
+            _ => {}
+        }
+        if token != self.token {
+            return Err(CommitError::Fenced { token: self.token });
+        }
+        if number != after {
+            return Err(CommitError::Outdated { after, found: number });
+        }
+        Ok(None)
+    }
+}
+
+/// A claim's life that is too short or too long.
+pub(crate) fn claim_ttl(ttl: Duration) -> Result<(), CatalogError> {
+    let (shortest, longest) = CLAIM_TTL;
+    if (shortest..=longest).contains(&ttl) {
+        return Ok(());
+    }
+    Err(CatalogError::Invalid(format!(
+        "compaction cannot be claimed for {ttl:?}: ask for {shortest:?} to {longest:?}"
+    )))
+}
+
+/// A segment to add is known.
+pub(crate) fn known(which: impl fmt::Display) -> CatalogError {
+    CatalogError::Invalid(format!("a segment to add is known already ({which}): give each a new id"))
+}
+
+/// A segment to remove is not live.
+pub(crate) fn not_live(id: SegmentId) -> CatalogError {
+    CatalogError::Invalid(format!("segment {id} cannot be removed: it is not live"))
+}
+
+/// A journal would go back.
+pub(crate) fn goes_back(to: Through, from: u64) -> CatalogError {
+    let Through { incarnation, n } = to;
+    CatalogError::Invalid(format!(
+        "journal {incarnation} is compacted through {from} and cannot go back to {n}"
+    ))
 }
 
 fn reason_against(segment: &Segment) -> Option<String> {

@@ -6,6 +6,7 @@ use rusqlite::{Error, ErrorCode};
 
 use crate::error::{AuthError, CatalogError, RegistryError};
 use crate::object_catalog::AppendError;
+use crate::segment_catalog::CommitError;
 
 /// When to try again after a failure that may pass.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -81,6 +82,12 @@ impl From<Failure> for AppendError {
     }
 }
 
+impl From<Failure> for CommitError {
+    fn from(failure: Failure) -> Self {
+        Self::Catalog(failure.into())
+    }
+}
+
 macro_rules! from_sqlite {
     ($($error:ty),*) => {$(
         impl From<Error> for $error {
@@ -91,4 +98,4 @@ macro_rules! from_sqlite {
     )*};
 }
 
-from_sqlite!(RegistryError, CatalogError, AuthError, AppendError);
+from_sqlite!(RegistryError, CatalogError, AuthError, AppendError, CommitError);

@@ -10,9 +10,12 @@ mod database;
 mod devices;
 mod failure;
 mod object_catalog;
+mod object_removal;
 mod pool;
 mod readers;
 mod registry;
+mod segment_catalog;
+mod segment_rows;
 mod spans;
 mod tokens;
 mod writer;
@@ -21,6 +24,7 @@ pub use catalog::SqliteCatalog;
 pub use database::OpenError;
 pub use object_catalog::SqliteObjectCatalog;
 pub use registry::SqliteRegistry;
+pub use segment_catalog::SqliteSegmentCatalog;
 
 #[cfg(test)]
 mod tests;

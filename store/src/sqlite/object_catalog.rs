@@ -10,21 +10,22 @@ use trough_runtime::clock::Clock;
 use super::database::{Database, OpenError, Schema};
 use super::devices::parsed;
 use super::pool::Pool;
-use super::spans;
 use super::writer::Writer;
+use super::{object_removal, spans};
 use crate::BoxFuture;
 use crate::error::CatalogError;
 use crate::object_catalog::{
     AppendError, DeviceHead, Found, HEADS_MAX, Incarnation, IncarnationState, ObjectCatalog, ObjectId,
     ObjectRow, ROWS_MAX, SpanQuery,
 };
+use crate::segment_catalog::Through;
 
 static SCHEMA: Schema = Schema {
     name: "catalog of objects",
     application_id: 0x5472_4f62, // "TrOb"
     // A row that was acknowledged must outlive a power cut.
     synchronous: "FULL",
-    migrations: &[include_str!("object_catalog-1.sql")],
+    migrations: &[include_str!("object_catalog-1.sql"), include_str!("object_catalog-2.sql")],
 };
 
 /// Connections that read: every read of frames asks.
@@ -126,13 +127,22 @@ impl ObjectCatalog for SqliteObjectCatalog {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<ObjectRow>, CatalogError>> {
         Box::pin(self.pool.run(move |connection| {
-            let sql =
-                format!("{SELECT_ROW} WHERE incarnation = ?1 AND n > ?2 AND NOT closing ORDER BY n LIMIT ?3");
+            let sql = format!(
+                "{SELECT_ROW} WHERE incarnation = ?1 AND n > ?2 AND NOT closing AND NOT removed \
+                 ORDER BY n LIMIT ?3"
+            );
             let mut select = connection.prepare_cached(&sql)?;
             let page = params![incarnation.0, after.min(INT_MAX), limit.min(ROWS_MAX)];
             let stored = select.query_map(page, Stored::read)?.collect::<Result<Vec<_>, _>>()?;
             stored.into_iter().map(|stored| stored.into_row(connection)).collect()
         }))
+    }
+
+    fn remove_through(&self, through: Through, limit: usize) -> BoxFuture<'_, Result<u64, CatalogError>> {
+        Box::pin(
+            self.writer
+                .run(move |connection| object_removal::remove(connection, through, limit.min(ROWS_MAX))),
+        )
     }
 
     fn note_heads<'a>(&'a self, heads: &'a [DeviceHead]) -> BoxFuture<'a, Result<(), CatalogError>> {
@@ -206,9 +216,9 @@ fn append(connection: &Connection, row: &ObjectRow) -> Result<(), AppendError> {
         End::Closed(last) | End::Open(last) if n <= last => {
             let sql = format!("{SELECT_ROW} WHERE incarnation = ?1 AND n = ?2");
             let mut select = connection.prepare_cached(&sql)?;
-            let stored = select.query_row(params![incarnation.0, n], Stored::read)?;
-            let same = stored.into_row(connection)? == *row;
-            if same { Ok(()) } else { Err(AppendError::Taken(row.id)) }
+            let stored = select.query_row(params![incarnation.0, n], Stored::read).optional()?;
+            let stored = stored.ok_or(AppendError::Removed(row.id))?;
+            if stored.is(connection, row)? { Ok(()) } else { Err(AppendError::Taken(row.id)) }
         }
         End::Closed(_) => Err(AppendError::Closed(incarnation)),
         End::Open(last) if n > last + 1 => Err(row.id.out_of_turn(last).into()),
@@ -231,12 +241,14 @@ fn insert(connection: &Connection, row: &ObjectRow) -> rusqlite::Result<()> {
     spans::insert(connection, connection.last_insert_rowid(), &row.spans)
 }
 
-const SELECT_ROW: &str = "SELECT object, incarnation, n, bytes, crc, received_at, wide FROM objects";
+const SELECT_ROW: &str = "SELECT object, incarnation, n, bytes, crc, received_at, wide, removed FROM objects";
 
 /// A row without its spans, and where those are.
 struct Stored {
     object: i64,
     row: ObjectRow,
+    /// It is a stub.
+    removed: bool,
 }
 
 impl Stored {
@@ -244,7 +256,13 @@ impl Stored {
         let id = ObjectId { incarnation: Incarnation(row.get(1)?), n: row.get(2)? };
         let (bytes, crc, received_at, wide) = (row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?);
         let row_of = ObjectRow { id, bytes, crc, received_at, spans: Vec::new(), wide };
-        Ok(Self { object: row.get(0)?, row: row_of })
+        Ok(Self { object: row.get(0)?, row: row_of, removed: row.get(7)? })
+    }
+
+    /// Whether it is this row's, which was entered before. A stub tells by what it has kept.
+    fn is(self, connection: &Connection, row: &ObjectRow) -> Result<bool, CatalogError> {
+        let marks = |row: &ObjectRow| (row.bytes, row.crc, row.received_at);
+        Ok(marks(&self.row) == marks(row) && (self.removed || self.into_row(connection)? == *row))
     }
 
     fn into_row(self, connection: &Connection) -> Result<ObjectRow, CatalogError> {

@@ -9,11 +9,14 @@ use rusqlite::Connection;
 use trough_protocol::DeviceId;
 use trough_runtime::clock::Clock;
 
-use super::{OpenError, SqliteCatalog, SqliteObjectCatalog, SqliteRegistry};
+use super::{OpenError, SqliteCatalog, SqliteObjectCatalog, SqliteRegistry, SqliteSegmentCatalog};
 use crate::conformance::{Fixture, START};
 use crate::error::{AuthError, RegistryError};
 use crate::registry::{NewDevice, Registry};
-use crate::{Catalog, ObjectCatalog, catalog_suite, object_catalog_suite, registry_suite};
+use crate::{
+    Catalog, ObjectCatalog, SegmentCatalog, catalog_suite, object_catalog_suite, registry_suite,
+    segment_catalog_suite,
+};
 
 fn registry_fixture() -> Fixture<dyn Registry> {
     let directory = tempfile::tempdir().unwrap();
@@ -39,6 +42,15 @@ fn object_catalog_fixture() -> Fixture<dyn ObjectCatalog> {
     Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
 }
 
+fn segment_catalog_fixture() -> Fixture<dyn SegmentCatalog> {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("segments.sqlite"), Clock::manual(START));
+    let time = clock.clone();
+    let open =
+        move || Arc::new(SqliteSegmentCatalog::open(&path, time.clone()).unwrap()) as Arc<dyn SegmentCatalog>;
+    Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
+}
+
 mod registry {
     use super::*;
     registry_suite!(registry_fixture());
@@ -52,6 +64,11 @@ mod catalog {
 mod object_catalog {
     use super::*;
     object_catalog_suite!(object_catalog_fixture());
+}
+
+mod segment_catalog {
+    use super::*;
+    segment_catalog_suite!(segment_catalog_fixture());
 }
 
 fn open_registry(path: &Path) -> Result<SqliteRegistry, OpenError> {

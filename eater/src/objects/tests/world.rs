@@ -15,6 +15,7 @@ use trough_runtime::health::Health;
 use trough_runtime::metrics::Registry;
 use trough_store::object_catalog::*;
 use trough_store::objects::{ObjectEntry, ObjectError};
+use trough_store::segment_catalog::Through;
 use trough_store::{BoxFuture, CatalogError, ObjectCatalog, ObjectKey, ObjectStore};
 
 use crate::journal::testing::{Rng, frame};
@@ -27,6 +28,8 @@ use crate::objects::{ObjectJournal, ObjectMetrics, ObjectsConfig, ObjectsParts};
 pub struct World {
     pub objects: Mutex<BTreeMap<String, Bytes>>,
     pub rows: Mutex<BTreeMap<ObjectId, ObjectRow>>,
+    /// The highest row of each incarnation that was removed.
+    removed: Mutex<BTreeMap<Incarnation, ObjectRow>>,
     pub lives: Mutex<BTreeMap<Incarnation, (u64, bool)>>,
     pub heads: Mutex<BTreeMap<(DeviceId, Epoch), DeviceHead>>,
     began: Mutex<Option<Instant>>,
@@ -190,12 +193,17 @@ impl World {
 
     fn last(&self, incarnation: Incarnation) -> u64 {
         let range = ObjectId { incarnation, n: 0 }..=ObjectId { incarnation, n: u64::MAX };
-        self.rows.lock().unwrap().range(range).next_back().map_or(0, |(id, _)| id.n)
+        let removed = self.removed.lock().unwrap().get(&incarnation).map_or(0, |row| row.id.n);
+        self.rows.lock().unwrap().range(range).next_back().map_or(removed, |(id, _)| id.n)
     }
 
     fn append(&self, row: &ObjectRow) -> Result<(), AppendError> {
         if let Some(known) = self.rows.lock().unwrap().get(&row.id) {
             return if known == row { Ok(()) } else { Err(AppendError::Taken(row.id)) };
+        }
+        if row.id.n <= self.last(row.id.incarnation) {
+            let same = self.removed.lock().unwrap().get(&row.id.incarnation) == Some(row);
+            return if same { Ok(()) } else { Err(AppendError::Removed(row.id)) };
         }
         if self.lives.lock().unwrap().get(&row.id.incarnation).is_some_and(|life| life.1) {
             return Err(AppendError::Closed(row.id.incarnation));
@@ -210,7 +218,10 @@ impl World {
 
     fn spans(&self, query: &SpanQuery) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
-        for row in self.rows.lock().unwrap().values() {
+        let in_segments = |id: ObjectId| {
+            query.above.iter().any(|above| above.incarnation == id.incarnation && id.n <= above.n)
+        };
+        for row in self.rows.lock().unwrap().values().filter(|row| !in_segments(row.id)) {
             let of = |span: Option<DeviceSpan>| Found {
                 id: row.id,
                 bytes: row.bytes,
@@ -296,6 +307,20 @@ impl ObjectCatalog for Line {
             let rows = world.rows.lock().unwrap();
             let of = rows.values().filter(|row| row.id.incarnation == incarnation && row.id.n > after);
             Ok(of.take(limit).cloned().collect())
+        }))
+    }
+
+    fn remove_through(&self, through: Through, limit: usize) -> BoxFuture<'_, Result<u64, CatalogError>> {
+        Box::pin(self.ask(move |world| {
+            let Through { incarnation, n } = through;
+            let range = ObjectId { incarnation, n: 0 }..=ObjectId { incarnation, n };
+            let ids: Vec<_> =
+                world.rows.lock().unwrap().range(range).map(|(id, _)| *id).take(limit).collect();
+            for id in &ids {
+                let row = world.rows.lock().unwrap().remove(id).unwrap();
+                world.removed.lock().unwrap().insert(incarnation, row);
+            }
+            Ok(ids.len() as u64)
         }))
     }
 

@@ -1,0 +1,296 @@
+//! The catalog of segments in MongoDB.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mongodb::bson::{DateTime, Document, doc};
+use mongodb::error::Result;
+use mongodb::options::{CollectionOptions, ReadConcern};
+use mongodb::{ClientSession, Collection, Database};
+use serde::Deserialize;
+use trough_protocol::limits::INT_MAX;
+
+use super::client::{Mongo, OPERATION_MAX, Section};
+use super::failure::Failure;
+use super::object_rows::parsed_hex;
+use super::segment_rows::{self as rows, JournalDocument, SegmentDocument};
+use super::transaction::{refuse, transact};
+use crate::BoxFuture;
+use crate::error::CatalogError;
+use crate::segment_catalog::{
+    CHANGES_KNOWN, CLAIM_TTL, Change, CommitError, Manifest, Removed, SegmentCatalog, SegmentId, check,
+};
+
+/// How long it may take to read a manifest, or what was removed.
+const LISTING_MAX: Duration = Duration::from_secs(15);
+/// How long a change may take, or forgetting segments: the server gives a transaction a minute.
+const COMMIT_MAX: Duration = Duration::from_secs(60);
+/// So often a claim is tried that others move meanwhile.
+const CLAIM_ATTEMPTS_MAX: usize = 8;
+
+/// A catalog of segments in a database. It connects when it is first used.
+#[derive(Debug)]
+pub struct MongoSegmentCatalog {
+    section: Section,
+}
+
+impl MongoSegmentCatalog {
+    /// One in the collections `segments` and `compaction` of the database. Nothing is done yet.
+    pub fn new(mongo: Mongo) -> Self {
+        Self { section: Section::new(mongo, prepare) }
+    }
+
+    async fn run<T, W, F>(&self, at_most: Duration, work: W) -> std::result::Result<T, CatalogError>
+    where
+        W: FnOnce(Database) -> F + Send + 'static,
+        F: Future<Output = std::result::Result<T, Failure>> + Send,
+        T: Send + 'static,
+    {
+        Ok(self.section.run(at_most, work).await?)
+    }
+}
+
+/// What is claimed and what was made: one document, which every change and every claim writes. So of a change and a
+/// claim that takes it over one is first, and the other sees it.
+#[derive(Debug, Deserialize)]
+struct State {
+    /// The newest manifest's number.
+    number: u64,
+    /// The last claim's token.
+    token: u64,
+    /// When it runs out.
+    until: DateTime,
+    /// The changes that made the last manifests, in 32 hex digits each; that of the newest is the last.
+    made: Vec<String>,
+    /// The server's clock. Not stored.
+    now: Option<DateTime>,
+}
+
+impl State {
+    /// The change that made a manifest, if that is still known.
+    fn made(&self, number: u64) -> Option<[u8; 16]> {
+        let back = usize::try_from(self.number.checked_sub(number)?).ok()?;
+        parsed_hex(self.made.iter().rev().nth(back)?)
+    }
+
+    /// See [`Change::turn`].
+    fn turn(&self, change: &Change) -> std::result::Result<Option<u64>, CommitError> {
+        change.turn(self.number, self.token, self.made(change.after + 1))
+    }
+}
+
+/// The state's id. Journals lie beside it, under the names of their incarnations.
+const STATE: &str = "state";
+
+fn compaction<T: Send + Sync>(database: &Database) -> Collection<T> {
+    let options = CollectionOptions::builder().read_concern(ReadConcern::linearizable()).build();
+    database.collection_with_options("compaction", options)
+}
+
+fn the_state() -> Document {
+    doc! { "_id": STATE }
+}
+
+fn journals() -> Document {
+    doc! { "_id": { "$ne": STATE } }
+}
+
+fn gone() -> CatalogError {
+    CatalogError::Corrupt("the document \"state\" is gone from the database's collection compaction".into())
+}
+
+fn prepare(database: Database) -> BoxFuture<'static, std::result::Result<(), Failure>> {
+    Box::pin(async move {
+        let new = doc! { "number": 0_i64, "token": 0_i64, "until": DateTime::from_millis(0), "made": [] };
+        let new = doc! { "$setOnInsert": new };
+        let made = compaction::<Document>(&database).update_one(the_state(), new).upsert(true).await;
+        match made.map_err(Failure::from) {
+            // Another process was as quick.
+            Ok(_) | Err(Failure::Duplicate(_)) => {}
+            Err(failure) => return Err(failure),
+        }
+        rows::segments::<Document>(&database).create_index(rows::index()).await?;
+        Ok(())
+    })
+}
+
+impl SegmentCatalog for MongoSegmentCatalog {
+    fn manifest(
+        &self,
+        known: Option<u64>,
+    ) -> BoxFuture<'_, std::result::Result<Option<Manifest>, CatalogError>> {
+        Box::pin(self.run(LISTING_MAX, async move |database| manifest(database, known).await))
+    }
+
+    fn claim(&self, ttl: Duration) -> BoxFuture<'_, std::result::Result<Option<u64>, CatalogError>> {
+        Box::pin(async move {
+            check::claim_ttl(ttl)?;
+            self.run(OPERATION_MAX, async move |database| claim(&database, ttl).await).await
+        })
+    }
+
+    fn renew(&self, token: u64, ttl: Duration) -> BoxFuture<'_, std::result::Result<bool, CatalogError>> {
+        Box::pin(async move {
+            check::claim_ttl(ttl)?;
+            let renew = async move |database: Database| {
+                let now = look(&database).await?.now.unwrap_or(DateTime::from_millis(0));
+                set_until(&database, token, later(now, ttl)).await
+            };
+            self.run(OPERATION_MAX, renew).await
+        })
+    }
+
+    fn release(&self, token: u64) -> BoxFuture<'_, std::result::Result<(), CatalogError>> {
+        Box::pin(self.run(OPERATION_MAX, async move |database| {
+            set_until(&database, token, DateTime::from_millis(0)).await?;
+            Ok(())
+        }))
+    }
+
+    fn commit<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, std::result::Result<u64, CommitError>> {
+        Box::pin(async move {
+            change.check()?;
+            let change = Arc::new(change.clone());
+            self.run(COMMIT_MAX, async move |database| commit(database, change).await).await?
+        })
+    }
+
+    fn removed(&self, limit: usize) -> BoxFuture<'_, std::result::Result<Vec<Removed>, CatalogError>> {
+        Box::pin(self.run(LISTING_MAX, async move |database| rows::removed(&database, limit).await))
+    }
+
+    fn forget<'a>(
+        &'a self,
+        segments: &'a [SegmentId],
+    ) -> BoxFuture<'a, std::result::Result<(), CatalogError>> {
+        let segments = segments.to_vec();
+        Box::pin(self.run(COMMIT_MAX, async move |database| rows::forget(&database, &segments).await))
+    }
+}
+
+/// The state, and the server's clock.
+async fn look(database: &Database) -> std::result::Result<State, Failure> {
+    let state = [
+        doc! { "$match": the_state() },
+        doc! { "$project": { "number": 1, "token": 1, "until": 1, "made": 1, "now": "$$NOW" } },
+    ];
+    let all = compaction::<Document>(database);
+    let mut answer = all.aggregate(state).with_type::<State>().await?;
+    if !answer.advance().await? {
+        return Err(Failure::Corrupt(gone().to_string()));
+    }
+    Ok(answer.deserialize_current()?)
+}
+
+async fn manifest(database: Database, known: Option<u64>) -> std::result::Result<Option<Manifest>, Failure> {
+    let newest = look(&database).await?.number;
+    if known == Some(newest) {
+        return Ok(None);
+    }
+    // All of it from one moment.
+    let read = transact(database, |database, session| Box::pin(snapshot(database, session)));
+    let (number, journals, segments) = read.await?.unwrap_or_else(|refused: Infallible| match refused {});
+    if number < newest {
+        return Err(Failure::Unavailable(format!("it answers with manifest {number}, and {newest} is made")));
+    }
+    let journals = journals.into_iter().map(JournalDocument::into_through);
+    let mut through = journals.collect::<std::result::Result<Vec<_>, _>>()?;
+    through.sort_unstable();
+    let segments = segments.into_iter().map(SegmentDocument::into_segment);
+    let mut segments = segments.collect::<std::result::Result<Vec<_>, _>>()?;
+    segments.sort_unstable_by_key(|segment| (segment.date, segment.level, segment.id));
+    Ok(Some(Manifest { number, through, segments }))
+}
+
+async fn snapshot(
+    database: &Database,
+    session: &mut ClientSession,
+) -> Result<(u64, Vec<JournalDocument>, Vec<SegmentDocument>)> {
+    let state = compaction::<State>(database).find_one(the_state()).session(&mut *session).await?;
+    // A document that is gone was there a moment ago, under a higher number than this.
+    let number = state.map_or(0, |state| state.number);
+    let journals = rows::all(&compaction(database), journals(), &mut *session).await?;
+    Ok((number, journals, rows::live(database, session).await?))
+}
+
+/// Takes the next token, if nobody moved the claim since it was looked at.
+async fn claim(database: &Database, ttl: Duration) -> std::result::Result<Option<u64>, Failure> {
+    let longest = millis(CLAIM_TTL.1);
+    for _ in 0..CLAIM_ATTEMPTS_MAX {
+        let State { token, until, now, .. } = look(database).await?;
+        let now = now.unwrap_or(DateTime::from_millis(0));
+        // One that has longer to live than any was claimed before the clock was set back.
+        let left = until.timestamp_millis().saturating_sub(now.timestamp_millis());
+        if (1..=longest).contains(&left) {
+            return Ok(None);
+        }
+        let seen = doc! { "_id": STATE, "token": integer(token), "until": until };
+        let next = doc! { "$set": { "token": integer(token + 1), "until": later(now, ttl) } };
+        if compaction::<Document>(database).update_one(seen, next).await?.matched_count == 1 {
+            return Ok(Some(token + 1));
+        }
+    }
+    Err(Failure::Unavailable("others claim compaction and give it back all the time".into()))
+}
+
+/// Whether the claim was not taken over.
+async fn set_until(database: &Database, token: u64, until: DateTime) -> std::result::Result<bool, Failure> {
+    let own = doc! { "_id": STATE, "token": integer(token) };
+    let until = doc! { "$set": { "until": until } };
+    Ok(compaction::<Document>(database).update_one(own, until).await?.matched_count == 1)
+}
+
+async fn commit(
+    database: Database,
+    change: Arc<Change>,
+) -> std::result::Result<std::result::Result<u64, CommitError>, Failure> {
+    let own = change.clone();
+    let done = transact(database.clone(), move |database, session| {
+        let change = own.clone();
+        Box::pin(async move { make(database, session, &change).await })
+    });
+    let refused: CommitError = match done.await? {
+        Ok(number) => return Ok(Ok(number)),
+        Err(refused) => refused,
+    };
+    // A server that has been cut off and has not noticed refuses what another one has made already, and nobody may
+    // be told then that it was not made.
+    match look(&database).await?.turn(&change) {
+        Ok(Some(number)) => Ok(Ok(number)),
+        _ => Ok(Err(refused)),
+    }
+}
+
+/// In a transaction. Its first write is to the state, so that of those who collide nobody has worked in vain.
+async fn make(database: &Database, session: &mut ClientSession, change: &Change) -> Result<u64> {
+    let states = compaction::<State>(database);
+    let state = states.find_one(the_state()).session(&mut *session).await?;
+    let mut state = state.ok_or_else(|| refuse(CommitError::from(gone())))?;
+    if let Some(number) = state.turn(change).map_err(refuse)? {
+        return Ok(number);
+    }
+    let number = integer(change.after + 1);
+    state.made.push(SegmentId(change.id).to_string());
+    let known = usize::try_from(CHANGES_KNOWN).unwrap_or(usize::MAX);
+    state.made.drain(..state.made.len().saturating_sub(known));
+    let next = doc! { "$set": { "number": number, "made": state.made } };
+    states.update_one(the_state(), next).session(&mut *session).await?;
+    rows::remove(database, session, &change.remove, number).await?;
+    rows::add(database, session, &change.add).await?;
+    rows::go_on(&compaction(database), session, journals(), &change.through).await?;
+    Ok(change.after + 1)
+}
+
+fn later(now: DateTime, ttl: Duration) -> DateTime {
+    DateTime::from_millis(now.timestamp_millis().saturating_add(millis(ttl)))
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A number as the database has it. None of ours is above [`INT_MAX`].
+fn integer(value: u64) -> i64 {
+    i64::try_from(value.min(INT_MAX)).unwrap_or(i64::MAX)
+}
