@@ -232,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         let grant = self.around.budget.grant().ok_or_else(|| LinkEnd::Goodbye {
             code: LinkCode::FULL,
             retry_after_ms: FULL_RETRY_MS,
-            text: "this eater has no credit left to give: start another, or raise its budget".into(),
+            text: "this eater has no credit left to give: start another, or raise --credit-bytes-max".into(),
         })?;
         let software_here = concat!("trough ", env!("CARGO_PKG_VERSION")).to_owned();
         let eater = self.around.eater;
