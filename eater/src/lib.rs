@@ -33,8 +33,8 @@ use objects::{ObjectJournal, ObjectsConfig, ObjectsParts};
 /// With a journal on this machine.
 pub const LOCAL_BUDGET_BYTES: u64 = 256 * 1024 * 1024;
 /// With an object store, which may be away for minutes, and all of this is in memory then: so much that the whole
-/// process stays below 256 MiB.
-pub const OBJECTS_BUDGET_BYTES: u64 = 128 * 1024 * 1024;
+/// process stays below 256 MiB, with what is kept for readers.
+pub const OBJECTS_BUDGET_BYTES: u64 = 96 * 1024 * 1024;
 
 /// How an eater is set up.
 #[derive(Debug, Clone, Default)]

@@ -46,7 +46,7 @@ pub struct EaterArgs {
     #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "5")]
     linger: String,
     /// What all feeders together may have on their way to the storage, in bytes: it is in memory meanwhile, and each
-    /// link needs 4 MiB of it [default: 268435456; 134217728 with --store]
+    /// link needs 4 MiB of it [default: 268435456; 100663296 with --store]
     #[arg(long, env = opt::CREDIT_BYTES_MAX.env, hide_env_values = true, value_name = "BYTES")]
     credit_bytes_max: Option<String>,
     #[command(flatten)]
