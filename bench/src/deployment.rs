@@ -97,13 +97,18 @@ pub struct Deployment {
 impl Backends {
     /// For people: what a frame waits for.
     pub fn describe(&self) -> String {
-        let (kind, catalog) = match &self.store {
-            None => return "journal files".to_owned(),
-            Some(store) if store.starts_with("s3:") => ("objects over S3", self.database.is_some()),
-            Some(_) => ("objects in files", self.database.is_some()),
+        let Some(store) = &self.store else { return "journal files".to_owned() };
+        let (over_s3, after) = (store.starts_with("s3:"), self.flush_after_ms);
+        let kind = if over_s3 { "objects over S3" } else { "objects in files" };
+        let catalog = if self.database.is_some() { "MongoDB" } else { "SQLite" };
+        // Of other processes. Files and SQLite are the eater's own work.
+        let besides = match (over_s3, self.database.is_some()) {
+            (false, false) => "",
+            (true, false) => "; the store's own CPU is not counted",
+            (false, true) => "; the database's own CPU is not counted",
+            (true, true) => "; the store's and the database's own CPU is not counted",
         };
-        let catalog = if catalog { "MongoDB" } else { "SQLite" };
-        format!("{kind} after {} ms, catalog in {catalog}; their own CPU is not counted", self.flush_after_ms)
+        format!("{kind} after {after} ms, catalog in {catalog}{besides}")
     }
 
     /// Said by the environment, as there may be a password in a URL and others see command lines.
@@ -302,9 +307,10 @@ mod tests {
         };
         assert_eq!(said(None, None), "journal files");
         let files = said(Some("file:///x"), None);
-        assert!(files.starts_with("objects in files after 100 ms, catalog in SQLite"), "{files}");
+        assert_eq!(files, "objects in files after 100 ms, catalog in SQLite");
         let s3 = said(Some("s3://b?region=r"), Some("mongodb://me:hunter2@h/d"));
-        assert!(s3.starts_with("objects over S3 after 100 ms, catalog in MongoDB"), "{s3}");
+        let besides = "the store's and the database's own CPU is not counted";
+        assert_eq!(s3, format!("objects over S3 after 100 ms, catalog in MongoDB; {besides}"));
     }
 
     #[test]
