@@ -46,11 +46,24 @@ impl Subject {
     }
 }
 
+/// Where feeder and eater keep what they keep.
+#[derive(Debug, Clone, Default)]
+pub struct Backends {
+    /// `--store`, without which the journal is in the temporary directory.
+    pub store: Option<String>,
+    /// `--flush-after`, in milliseconds.
+    pub flush_after_ms: u64,
+    /// `--database`, without which registry and catalog are in the temporary directory.
+    pub database: Option<String>,
+}
+
 /// Where the parts of the bench come from; made by its caller.
 #[derive(Debug, Clone)]
 pub struct Means {
     /// The `trough` binary that is started for every server.
     pub program: PathBuf,
+    /// What feeder and eater stand on.
+    pub backends: Backends,
     /// In which the temporary directories are made.
     pub dir: PathBuf,
     /// For the reader API.
@@ -81,6 +94,40 @@ pub struct Deployment {
     dir: TempDir,
 }
 
+impl Backends {
+    /// For people: what a frame waits for.
+    pub fn describe(&self) -> String {
+        let Some(store) = &self.store else { return "journal files".to_owned() };
+        let (over_s3, after) = (store.starts_with("s3:"), self.flush_after_ms);
+        let kind = if over_s3 { "objects over S3" } else { "objects in files" };
+        let catalog = if self.database.is_some() { "MongoDB" } else { "SQLite" };
+        // Of other processes. Files and SQLite are the eater's own work.
+        let besides = match (over_s3, self.database.is_some()) {
+            (false, false) => "",
+            (true, false) => "; the store's own CPU is not counted",
+            (false, true) => "; the database's own CPU is not counted",
+            (true, true) => "; the store's and the database's own CPU is not counted",
+        };
+        format!("{kind} after {after} ms, catalog in {catalog}{besides}")
+    }
+
+    /// Said by the environment, as there may be a password in a URL and others see command lines.
+    fn tell(&self, command: &mut Command) {
+        let flush_after = self.store.as_ref().map(|_| self.flush_after_ms.to_string());
+        let variables = [
+            ("TROUGH_DATABASE", &self.database),
+            ("TROUGH_STORE", &self.store),
+            ("TROUGH_FLUSH_AFTER", &flush_after),
+        ];
+        for (name, value) in variables {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+    }
+}
+
 impl Deployment {
     /// Starts the servers and lets `devices` devices connect.
     ///
@@ -102,20 +149,24 @@ impl Deployment {
             Subject::FloorNothing => FLOOR_NO_FILE.into(),
             _ => dir.path().join(FLOOR_FILE),
         };
-        let args = [Path::new(FLOOR_COMMAND), file.as_path()];
-        let mut server = Server::start("floor", &means.program, args, dir.path())?;
+        let mut command = Command::new(&means.program);
+        command.args([Path::new(FLOOR_COMMAND), file.as_path()]);
+        let mut server = Server::start("floor", command, dir.path())?;
         let listens = |line: &str| line.strip_prefix(FLOOR_LISTENS).map(str::to_owned);
         let address = server.await_line("where it listens", listens).await?;
-        let devices =
-            (0..devices).map(|index| Credentials { device: device_id(index), token: "any".into() }).collect();
+        let devices = (0..devices)
+            .map(|index| Credentials { device: format!("{index}"), token: "any".into() })
+            .collect();
         let target = Target { url: format!("ws://{address}"), devices };
         Ok(Self { subject, servers: vec![server], target, readers: None, dir })
     }
 
     async fn trough(means: &Means, subject: Subject, devices: usize, dir: TempDir) -> Result<Self> {
         let data = dir.path().join("data");
-        let devices = import_devices(means, dir.path(), &data, devices)?;
-        let token = run(means, ["readers", "add", "bench", "--data-dir"], &data)?.trim().to_owned();
+        // A database remembers earlier runs.
+        let run_name = format!("bench-{:08x}", rand::random::<u32>());
+        let devices = import_devices(means, &run_name, dir.path(), &data, devices)?;
+        let token = run(means, ["readers", "add", &run_name, "--data-dir"], &data)?.trim().to_owned();
         let (servers, feeder, api) = match subject {
             Subject::Embedded => {
                 let mut up =
@@ -163,10 +214,6 @@ impl Deployment {
     }
 }
 
-fn device_id(index: usize) -> String {
-    format!("bench-{index:05}")
-}
-
 fn start_service(
     means: &Means,
     command: &'static str,
@@ -174,27 +221,24 @@ fn start_service(
     dir: &Path,
     data: &Path,
 ) -> Result<Server> {
-    let mut args = service_args(command, sockets, data)?;
-    args.extend(["--linger".into(), "0".into()]);
-    Server::start(command, &means.program, args, dir)
+    Server::start(command, service(means, command, sockets, data)?, dir)
 }
 
 fn start_feeder(means: &Means, sockets: &[&str], links: &str, dir: &Path, data: &Path) -> Result<Server> {
-    let mut args = service_args("feeder", sockets, data)?;
-    args.extend(["--linger", "0", "--eater", links].map(str::to_owned));
-    Server::start("feeder", &means.program, args, dir)
+    let mut command = service(means, "feeder", sockets, data)?;
+    command.args(["--eater", links]);
+    Server::start("feeder", command, dir)
 }
 
 /// Logs are read for the addresses, so they must be there whatever the environment says; other options can be
 /// set through it.
-fn service_args(command: &str, sockets: &[&str], data: &Path) -> Result<Vec<String>> {
+fn service(means: &Means, name: &str, sockets: &[&str], data: &Path) -> Result<Command> {
     let data = data.to_str().context("the temporary directory's name is not UTF-8")?;
-    let mut args: Vec<_> =
-        [command, "--log", "info", "--log-format", "json", "--data-dir", data].map(str::to_owned).into();
-    for socket in sockets {
-        args.extend([(*socket).to_owned(), ANY_PORT.to_owned()]);
-    }
-    Ok(args)
+    let mut command = Command::new(&means.program);
+    command.args([name, "--log", "info", "--log-format", "json", "--data-dir", data, "--linger", "0"]);
+    command.args(sockets.iter().flat_map(|socket| [socket, ANY_PORT]));
+    means.backends.tell(&mut command);
+    Ok(command)
 }
 
 /// A field of the log line with this message.
@@ -207,11 +251,17 @@ fn between(line: &str, before: &str, after: &str) -> Option<String> {
     Some(line.split_once(before)?.1.split_once(after)?.0.to_owned())
 }
 
-fn import_devices(means: &Means, dir: &Path, data: &Path, count: usize) -> Result<Vec<Credentials>> {
+fn import_devices(
+    means: &Means,
+    run_name: &str,
+    dir: &Path,
+    data: &Path,
+    count: usize,
+) -> Result<Vec<Credentials>> {
     let file = dir.join("devices.csv");
     let mut csv = String::from("id,groups\n");
     for index in 0..count {
-        writeln!(csv, "{},", device_id(index))?;
+        writeln!(csv, "{run_name}-{index:05},")?;
     }
     std::fs::write(&file, csv)?;
     let file = file.to_str().context("the temporary directory's name is not UTF-8")?;
@@ -230,7 +280,9 @@ fn import_devices(means: &Means, dir: &Path, data: &Path, count: usize) -> Resul
 
 /// Runs a command of the program to its end and returns what it printed.
 fn run<const N: usize>(means: &Means, args: [&str; N], data: &Path) -> Result<String> {
-    let output = Command::new(&means.program)
+    let mut command = Command::new(&means.program);
+    means.backends.tell(&mut command);
+    let output = command
         .args(args)
         .arg(data)
         .stdin(Stdio::null())
@@ -246,6 +298,20 @@ fn run<const N: usize>(means: &Means, args: [&str; N], data: &Path) -> Result<St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_frames_wait_for_is_said_without_a_url() {
+        let said = |store: Option<&str>, database: Option<&str>| {
+            let (store, database) = (store.map(str::to_owned), database.map(str::to_owned));
+            Backends { store, flush_after_ms: 100, database }.describe()
+        };
+        assert_eq!(said(None, None), "journal files");
+        let files = said(Some("file:///x"), None);
+        assert_eq!(files, "objects in files after 100 ms, catalog in SQLite");
+        let s3 = said(Some("s3://b?region=r"), Some("mongodb://me:hunter2@h/d"));
+        let besides = "the store's and the database's own CPU is not counted";
+        assert_eq!(s3, format!("objects over S3 after 100 ms, catalog in MongoDB; {besides}"));
+    }
 
     #[test]
     fn addresses_are_found_in_what_servers_say() {

@@ -19,6 +19,9 @@ use crate::stored::{self, Stored};
 pub struct LoadFigures {
     /// What was measured.
     pub subject: Subject,
+    /// What an acknowledgement of it waits for; none if it is the floor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<String>,
     /// The traffic.
     #[serde(flatten)]
     pub shape: Shape,
@@ -187,6 +190,7 @@ async fn measure(
     let seconds = (after.at - before.at).as_secs_f64();
     Ok(LoadFigures {
         subject: deployment.subject,
+        storage: matches!(deployment.subject, Subject::Trough).then(|| means.backends.describe()),
         shape: Shape::new(sessions, load),
         seconds,
         frames_acked: frames,

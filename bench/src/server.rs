@@ -1,6 +1,5 @@
 //! One server under test: a process of its own, from its start to its end.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,24 +26,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `program` with `args`; both of its outputs go to a file in `dir`.
+    /// Starts `command`; both of its outputs go to a file in `dir`.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start<I>(name: &'static str, program: &Path, args: I, dir: &Path) -> Result<Self>
-    where
-        I: IntoIterator<Item: AsRef<OsStr>>,
-    {
+    pub fn start(name: &'static str, mut command: Command, dir: &Path) -> Result<Self> {
         let output = dir.join(format!("{name}.log"));
         let log = File::create(&output).with_context(|| format!("cannot make {}", output.display()))?;
-        let child = Command::new(program)
-            .args(args)
+        let child = command
             // Its end tells a server that watches it that the bench has gone.
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .with_context(|| format!("cannot start {} for {name}", program.display()))?;
+            .with_context(|| format!("cannot start {} for {name}", command.get_program().display()))?;
         Ok(Self { name, child, output, stopped: false })
     }
 

@@ -74,6 +74,9 @@ impl Display for Latencies {
 impl Display for LoadFigures {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {}, {:.1} s", self.subject.title(), self.shape, self.seconds)?;
+        if let Some(storage) = &self.storage {
+            writeln!(f, "  storage         {storage}")?;
+        }
         writeln!(f, "  acked           {} frames/s", grouped(self.frames_per_second))?;
         writeln!(f, "  ack             {}", self.ack)?;
         if let Some(late) = &self.late {

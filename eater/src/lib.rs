@@ -30,28 +30,24 @@ use journal::{Journal, JournalConfig, JournalError, JournalParts};
 pub use metrics::Metrics;
 use objects::{ObjectJournal, ObjectsConfig, ObjectsParts};
 
+/// With a journal on this machine.
+pub const LOCAL_BUDGET_BYTES: u64 = 256 * 1024 * 1024;
+/// With an object store, which may be away for minutes, and all of this is in memory then: so much that the whole
+/// process stays below 256 MiB, with what is kept for readers.
+pub const OBJECTS_BUDGET_BYTES: u64 = 96 * 1024 * 1024;
+
 /// How an eater is set up.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Config {
-    /// Bytes of batches that all feeders together may have on their way: what ingest needs of memory at most.
-    pub budget_bytes: u64,
+    /// Bytes of batches that all feeders together may have on their way; without it what suits the storage,
+    /// [`Storage::budget_bytes`].
+    pub budget_bytes: Option<u64>,
     /// Limits of the reader API.
     pub api: ApiLimits,
     /// TLS for readers; without it the port speaks plain HTTP.
     pub tls: Option<ServerTls>,
     /// What links from other processes are secured with.
     pub links: LinkSecurity,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            budget_bytes: 256 * 1024 * 1024,
-            api: ApiLimits::default(),
-            tls: None,
-            links: LinkSecurity::default(),
-        }
-    }
 }
 
 /// Where an eater keeps what it has received.
@@ -74,6 +70,16 @@ pub enum Storage {
         /// How it is set up.
         config: ObjectsConfig,
     },
+}
+
+impl Storage {
+    /// What all feeders together may have on their way unless something else is said, in bytes.
+    pub fn budget_bytes(&self) -> u64 {
+        match self {
+            Self::Local { .. } => LOCAL_BUDGET_BYTES,
+            Self::Objects { .. } => OBJECTS_BUDGET_BYTES,
+        }
+    }
 }
 
 /// What an eater stands on; made by its caller.
@@ -118,10 +124,11 @@ pub async fn run(
     config: Config,
 ) -> Result<(), RunError> {
     let Parts { registry, storage, clock, health, metrics, shutdown } = parts;
+    let budget_bytes = config.budget_bytes.unwrap_or_else(|| storage.budget_bytes());
     let journal = open_journal(storage, &clock, &health, &metrics, &shutdown).await?;
 
     let ingest =
-        start_ingest((links, config.links), journal.clone(), config.budget_bytes, metrics.ingest, &shutdown)?;
+        start_ingest((links, config.links), journal.clone(), budget_bytes, metrics.ingest, &shutdown)?;
     let state =
         ApiState { journal: journal.clone(), registry, clock, health: health.clone(), metrics: metrics.api };
     let readers = tokio::spawn(api::serve(api, config.tls, state, config.api, shutdown.clone()));

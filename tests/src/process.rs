@@ -36,6 +36,16 @@ pub fn command() -> Command {
     command
 }
 
+/// Resident memory of a process, in bytes.
+///
+/// # Panics
+/// If it is not running.
+pub fn rss_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is running");
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+}
+
 /// How a process ended.
 #[derive(Debug)]
 pub struct Exit {
@@ -146,9 +156,7 @@ impl Process {
     /// # Panics
     /// If it is not running.
     pub fn rss_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it is running");
-        line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+        rss_bytes(self.child.id())
     }
 
     /// All it has printed, and what earlier processes printed to the same file.

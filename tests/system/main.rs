@@ -13,6 +13,7 @@ mod floods;
 mod handshakes;
 mod kills;
 mod links;
+mod memory;
 mod memory_loss;
 mod nginx;
 mod object_catalog_mongo;

@@ -106,6 +106,11 @@ pub struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
+    /// The URL as it was given, with what is secret in it.
+    pub fn url(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
     /// Checks them: a database, or none.
     pub fn check(&self, faults: &mut Faults) -> Option<Option<MongoUrl>> {
         match &self.database {

@@ -43,6 +43,7 @@ options! {
     LINGER = "--linger", "TROUGH_LINGER";
     STORE = "--store", "TROUGH_STORE";
     FLUSH_AFTER = "--flush-after", "TROUGH_FLUSH_AFTER";
+    CREDIT_BYTES_MAX = "--credit-bytes-max", "TROUGH_CREDIT_BYTES_MAX";
     GRACE = "--grace", "TROUGH_GRACE";
     FRAME_BYTES_MAX = "--frame-bytes-max", "TROUGH_FRAME_BYTES_MAX";
     SESSIONS_MAX = "--sessions-max", "TROUGH_SESSIONS_MAX";

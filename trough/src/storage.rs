@@ -62,6 +62,16 @@ impl StorageArgs {
 }
 
 impl StorageChoice {
+    /// The URL of the object store, if there is one.
+    pub fn url(&self) -> Option<&str> {
+        self.store.as_deref()
+    }
+
+    /// How long frames gather before they are stored in it.
+    pub fn flush_after(&self) -> Duration {
+        self.flush_after
+    }
+
     /// Whether frames are kept where other eaters find them.
     pub fn is_shared(&self) -> bool {
         self.store.is_some()

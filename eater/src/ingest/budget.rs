@@ -11,6 +11,9 @@ const GRANT_BYTES_GOAL: u64 = 16 * 1024 * 1024;
 /// What a link is given at the least: one largest batch. With less it could wait for ever.
 const GRANT_BYTES_MIN: u64 = BATCH_BYTES_MAX as u64;
 
+/// A link gets this part of what is left, within these bounds.
+const PART: u64 = 8;
+
 /// The budget of one eater.
 #[derive(Debug)]
 pub struct Budget {
@@ -35,7 +38,7 @@ impl Budget {
     /// used up, so that many feeders can still connect.
     pub fn grant(self: &Rc<Self>) -> Option<Grant> {
         let left = self.left.get();
-        let bytes = (left / 4).clamp(GRANT_BYTES_MIN, GRANT_BYTES_GOAL);
+        let bytes = (left / PART).clamp(GRANT_BYTES_MIN, GRANT_BYTES_GOAL);
         self.left.set(left.checked_sub(bytes)?);
         Some(Grant { bytes, budget: self.clone() })
     }
@@ -53,13 +56,18 @@ mod tests {
 
     #[test]
     fn grants_never_exceed_the_budget_and_come_back() {
-        let total = 256 * 1024 * 1024;
-        let budget = Budget::new(total);
-        let grants: Vec<Grant> = std::iter::from_fn(|| budget.grant()).collect();
-        assert!(grants.len() >= 20, "{} links", grants.len());
-        assert!(grants.iter().all(|grant| grant.bytes >= GRANT_BYTES_MIN));
-        assert!(grants.iter().map(|grant| grant.bytes).sum::<u64>() <= total);
-        drop(grants);
-        assert_eq!(budget.left.get(), total);
+        // docs/operations.md has these numbers of links.
+        for (mib, links) in [(64, 13), (96, 16), (128, 18), (256, 26)] {
+            let total = mib * 1024 * 1024;
+            let budget = Budget::new(total);
+            let grants: Vec<Grant> = std::iter::from_fn(|| budget.grant()).collect();
+            assert_eq!(grants.len(), links, "links of {mib} MiB");
+            assert!(grants.iter().all(|grant| grant.bytes >= GRANT_BYTES_MIN));
+            let sum = grants.iter().map(|grant| grant.bytes).sum::<u64>();
+            // Else some of it could never be used.
+            assert!(sum <= total && total - sum < GRANT_BYTES_MIN, "{sum} of {total}");
+            drop(grants);
+            assert_eq!(budget.left.get(), total);
+        }
     }
 }

@@ -4,8 +4,10 @@
 //! [`LinkSink`], so a ping is answered while a disk is stuck. Most acknowledgements do not even pass through the task
 //! ([`super::direct`]); it takes note of them when it wakes for something else, or a little later.
 
+mod end;
+mod handshake;
+
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use trough_protocol::batch::Batch;
 use trough_protocol::limits::BATCH_BYTES_MAX;
-use trough_protocol::link::{self, Challenge, LinkCode, LinkMessage, Versions};
+use trough_protocol::link::{self, LinkCode, LinkMessage};
 use trough_protocol::wire::WireError;
 use trough_protocol::{DeviceId, LinkId, Seq};
 use trough_runtime::shutdown::Shutdown;
@@ -28,54 +30,15 @@ use super::sink::{LinkSink, Rejection};
 use crate::frames::AnyJournal;
 use crate::journal::{Closed, Submission};
 use crate::metrics::IngestMetrics;
+use end::{LinkEnd, protocol};
+use handshake::HELLO_TIMEOUT;
 
-/// How long a feeder may take for its hello.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a feeder may leave what is sent to it unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A feeder that says nothing for this long is asked whether it lives, and given up after twice this long.
 const QUIET_MAX: Duration = Duration::from_secs(30);
 /// Read at once; batches up to this size are kept in shared blocks.
 const READ_BYTES: usize = 64 * 1024;
-/// When a feeder that was refused for want of credit may come back.
-const FULL_RETRY_MS: u32 = 2000;
-/// When a feeder without the key may come back: somebody has to change its configuration first.
-const UNAUTHORIZED_RETRY_MS: u32 = 1000;
-
-/// Why a link ended.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkEnd {
-    #[error("the feeder closed it")]
-    Closed,
-    #[error("connection failed: {0}")]
-    Io(#[from] io::Error),
-    #[error("no hello within {} s", HELLO_TIMEOUT.as_secs())]
-    NoHello,
-    #[error("nothing was heard for {} s", 2 * QUIET_MAX.as_secs())]
-    Silence,
-    #[error("the feeder refuses this eater: {0}")]
-    Refused(String),
-    #[error("the feeder does not read its acknowledgements")]
-    Unread,
-    #[error("{text}")]
-    Goodbye { code: LinkCode, retry_after_ms: u32, text: String },
-    #[error("batch {} was refused: {}", .0.number, .0.text)]
-    Rejected(Rejection),
-}
-
-impl From<WireError> for LinkEnd {
-    fn from(error: WireError) -> Self {
-        let code = match error {
-            WireError::Checksum { .. } => LinkCode::DAMAGED,
-            _ => LinkCode::PROTOCOL,
-        };
-        Self::Goodbye { code, retry_after_ms: 0, text: error.to_string() }
-    }
-}
-
-fn protocol(text: String) -> LinkEnd {
-    LinkEnd::Goodbye { code: LinkCode::PROTOCOL, retry_after_ms: 0, text }
-}
 
 /// What a link's task needs from around it.
 #[derive(Clone)]
@@ -215,62 +178,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             }
             self.put_answers()?;
             self.write_out().await?;
-        }
-    }
-
-    async fn shake_hands(&mut self) -> Result<Grant, LinkEnd> {
-        let bytes = self.next_message().await?;
-        let LinkMessage::Hello { versions, feeder, software, challenge } = link::decode(&bytes)? else {
-            return Err(protocol("HELLO was due".into()));
-        };
-        let version = Versions::OURS.negotiate(versions).map_err(|text| LinkEnd::Goodbye {
-            code: LinkCode::VERSION,
-            retry_after_ms: 10_000,
-            text,
-        })?;
-        self.check_key(feeder, challenge).await?;
-        let grant = self.around.budget.grant().ok_or_else(|| LinkEnd::Goodbye {
-            code: LinkCode::FULL,
-            retry_after_ms: FULL_RETRY_MS,
-            text: "this eater has no credit left to give: start another, or raise its budget".into(),
-        })?;
-        let software_here = concat!("trough ", env!("CARGO_PKG_VERSION")).to_owned();
-        let eater = self.around.eater;
-        self.put(&LinkMessage::Welcome { version, eater, credit: grant.bytes, software: software_here });
-        self.write_out().await?;
-        tracing::info!(%feeder, %software, version, credit = grant.bytes, "link up");
-        Ok(grant)
-    }
-
-    /// Has the feeder prove that it knows the shared key, if links have one.
-    async fn check_key(&mut self, feeder: LinkId, challenge: Option<Challenge>) -> Result<(), LinkEnd> {
-        let security = self.around.security.clone();
-        let unauthorized = |text: &str| LinkEnd::Goodbye {
-            code: LinkCode::UNAUTHORIZED,
-            retry_after_ms: UNAUTHORIZED_RETRY_MS,
-            text: text.to_owned(),
-        };
-        let pending = security.challenge(feeder, self.around.eater, challenge).map_err(unauthorized)?;
-        let Some(pending) = pending else { return Ok(()) };
-        self.put(&pending.message());
-        self.write_out().await?;
-        let bytes = self.next_message().await?;
-        match link::decode(&bytes)? {
-            LinkMessage::Proof { proof } => pending.check(&proof).map_err(unauthorized),
-            LinkMessage::Goaway { text, .. } => Err(LinkEnd::Refused(text)),
-            other => Err(protocol(format!("PROOF was due, it sent {other:?}"))),
-        }
-    }
-
-    async fn next_message(&mut self) -> Result<BytesMut, LinkEnd> {
-        loop {
-            if let Some(len) = self.whole_message()? {
-                return Ok(self.buffer.split_to(len));
-            }
-            self.make_room()?;
-            if self.socket.read_buf(&mut self.buffer).await? == 0 {
-                return Err(LinkEnd::Closed);
-            }
         }
     }
 

@@ -17,6 +17,7 @@ use super::location::S3Location;
 use super::{LIST_MAX, ObjectEntry, ObjectError, ObjectKey, ObjectStore, too_short, trivial};
 use crate::BoxFuture;
 
+mod put;
 #[cfg(test)]
 mod tests;
 
@@ -109,8 +110,8 @@ impl S3Store {
 impl ObjectStore for S3Store {
     fn put<'a>(&'a self, key: &'a ObjectKey, bytes: Bytes) -> BoxFuture<'a, Result<(), ObjectError>> {
         Box::pin(async move {
-            let stored = self.bucket.put_object(self.path(key), &bytes).await;
-            stored.map(drop).map_err(|error| Fault::of(error).error(&format!("PUT {key}")))
+            let stored = put::put(&self.bucket, &self.path(key), bytes).await;
+            stored.map_err(|error| Fault::of(error).error(&format!("PUT {key}")))
         })
     }
 

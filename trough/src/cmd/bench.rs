@@ -7,17 +7,19 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use trough_bench::deployment::{Means, Subject};
+use trough_bench::deployment::{Backends, Means, Subject};
 use trough_bench::load::{Arrivals, Load, Pace};
 use trough_bench::machine::Machine;
 use trough_bench::payload::PayloadKind;
 use trough_bench::read::Reading;
 use trough_bench::{News, Step};
 
+use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
 use crate::stages::Stages;
+use crate::storage::StorageArgs;
 use crate::{http, opt, output, service, sockets};
 
 /// How long a stop of the bench itself may take.
@@ -69,15 +71,19 @@ pub struct BenchArgs {
     read: bool,
     /// Measure everything that docs/performance.md records [default: off]
     #[arg(long, env = opt::BENCH_SUITE.env, hide_env_values = true, value_parser = BoolishValueParser::new(),
-          conflicts_with_all = ["rate", "idle", "read", "floor", "embedded"])]
+          conflicts_with_all = ["rate", "idle", "read", "floor", "embedded", "store", "database"])]
     suite: bool,
     /// Measure the floor too, and say how far Trough is from it [default: off]
     #[arg(long, env = opt::BENCH_FLOOR.env, hide_env_values = true, value_parser = BoolishValueParser::new())]
     floor: bool,
     /// Measure `trough up` instead of a feeder and an eater in two processes [default: off]
     #[arg(long, env = opt::BENCH_EMBEDDED.env, hide_env_values = true,
-          value_parser = BoolishValueParser::new())]
+          value_parser = BoolishValueParser::new(), conflicts_with_all = ["store", "database"])]
     embedded: bool,
+    #[command(flatten)]
+    storage: StorageArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// Threads of the load generator [default: a quarter of the cores, at least 1]
     #[arg(long, env = opt::BENCH_THREADS.env, hide_env_values = true, value_name = "THREADS")]
     threads: Option<String>,
@@ -94,15 +100,19 @@ const NOTES: &str = "\
 The servers are processes of their own, started for each run and given their options by the environment; only
 their CPU time counts. After each run what is stored is read back and compared with what was acknowledged: a
 difference is exit code 1, a slow machine is not. The floor is a bare tokio-tungstenite server that appends what
-comes to one file and acknowledges after fdatasync, or stores nothing at all.";
+comes to one file and acknowledges after fdatasync, or stores nothing at all.
+
+With --store the eater keeps frames there, and with --database registry and catalog are there, as in production; what
+they are asked to keep stays there, so give the bench a place of its own in both.";
 
 /// Checks the options.
 pub fn prepare(args: BenchArgs, mut faults: Faults) -> Result<Work, Faults> {
     let threads = threads(&args, &mut faults);
     let steps = threads.and_then(|threads| steps(&args, threads, &mut faults));
-    let (threads, steps) = faults.into_result(threads.zip(steps))?;
+    let backends = backends(&args, &mut faults);
+    let (threads, (steps, backends)) = faults.into_result(threads.zip(steps.zip(backends)))?;
     let dir = args.dir.unwrap_or_else(std::env::temp_dir);
-    Ok(Box::pin(run(steps, dir, threads, args.json)))
+    Ok(Box::pin(run(steps, backends, dir, threads, args.json)))
 }
 
 fn threads(args: &BenchArgs, faults: &mut Faults) -> Option<usize> {
@@ -110,6 +120,17 @@ fn threads(args: &BenchArgs, faults: &mut Faults) -> Option<usize> {
         Some(threads) => Some(faults.number(opt::BENCH_THREADS, threads, "threads", 1..=256)? as usize),
         None => Some(std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 4).max(1))),
     }
+}
+
+fn backends(args: &BenchArgs, faults: &mut Faults) -> Option<Backends> {
+    let (storage, database) = (args.storage.check(faults), args.database.check(faults));
+    let storage = storage?;
+    database?;
+    Some(Backends {
+        store: storage.url().map(str::to_owned),
+        flush_after_ms: u64::try_from(storage.flush_after().as_millis()).ok()?,
+        database: args.database.url().map(str::to_owned),
+    })
 }
 
 fn steps(args: &BenchArgs, threads: usize, faults: &mut Faults) -> Option<Vec<Step>> {
@@ -178,7 +199,13 @@ fn pace(args: &BenchArgs, faults: &mut Faults) -> Option<Pace> {
     }
 }
 
-async fn run(steps: Vec<Step>, dir: PathBuf, threads: usize, json: bool) -> Result<(), CliError> {
+async fn run(
+    steps: Vec<Step>,
+    backends: Backends,
+    dir: PathBuf,
+    threads: usize,
+    json: bool,
+) -> Result<(), CliError> {
     let program = std::env::current_exe().context("cannot find this program to start it as a server")?;
     // The servers inherit it, and one idle session here is one socket here and one there.
     sockets::raise_open_files();
@@ -189,7 +216,7 @@ async fn run(steps: Vec<Step>, dir: PathBuf, threads: usize, json: bool) -> Resu
     if !json {
         output::line(format_args!("{machine}\n"))?;
     }
-    let means = Means { program, dir, http: http::client(None)? };
+    let means = Means { program, backends, dir, http: http::client(None)? };
     let shutdown = service::shutdown_on_signals(GRACE)?;
     let stages = Stages::begin();
     let tell = |news: News<'_>| match news {

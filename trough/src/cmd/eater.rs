@@ -1,11 +1,13 @@
 //! `trough eater`: makes frames durable and serves them.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use trough_eater::{LinkListener, LinkSecurity};
+use trough_protocol::limits::BATCH_BYTES_MAX;
 use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::{Purpose, ServerTls};
 use trough_store::mongo::MongoUrl;
@@ -20,6 +22,9 @@ use crate::service::{self, Chassis, ServiceArgs};
 use crate::storage::{StorageArgs, StorageChoice};
 use crate::tls::{LinkArgs, TlsArgs, Watcher};
 use crate::{opt, sockets};
+
+/// From one largest batch, which is one link, to more than any machine needs; in bytes.
+const CREDIT: RangeInclusive<u64> = BATCH_BYTES_MAX as u64..=1 << 40;
 
 /// Where to serve.
 #[derive(Debug, Args)]
@@ -40,6 +45,10 @@ pub struct EaterArgs {
     /// front may need to notice
     #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "5")]
     linger: String,
+    /// What all feeders together may have on their way to the storage, in bytes: it is in memory meanwhile, and each
+    /// link needs 4 MiB of it [default: 268435456; 100663296 with --store]
+    #[arg(long, env = opt::CREDIT_BYTES_MAX.env, hide_env_values = true, value_name = "BYTES")]
+    credit_bytes_max: Option<String>,
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
@@ -59,6 +68,7 @@ struct Settings {
     api: HostPort,
     admin: HostPort,
     linger: Duration,
+    budget_bytes: Option<u64>,
     database: Option<MongoUrl>,
     storage: StorageChoice,
     bus: BusSettings,
@@ -72,6 +82,8 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
     let api = faults.host_port(opt::API, &args.api);
     let admin = faults.host_port(opt::ADMIN, &args.admin);
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
+    let budget_bytes = args.credit_bytes_max.as_ref();
+    let budget_bytes = budget_bytes.map(|bytes| faults.number(opt::CREDIT_BYTES_MAX, bytes, "bytes", CREDIT));
     let database = args.database.check(&mut faults);
     let storage = args.storage.check(&mut faults);
     let bus = args.bus.check(&mut faults);
@@ -81,7 +93,14 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
     let settings = (|| {
         let (database, storage, bus) = (database?, storage?, bus?);
         let (links, api, admin, linger) = (links?, api?, admin?, linger?);
-        Some((Settings { links, api, admin, linger, database, storage, bus, tls, link }, grace?))
+        // Given and wrong is not the same as not given.
+        let budget_bytes = match budget_bytes {
+            None => None,
+            Some(bytes) => Some(bytes?),
+        };
+        let settings =
+            Settings { links, api, admin, linger, budget_bytes, database, storage, bus, tls, link };
+        Some((settings, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
     let data_dir = args.service.data.data_dir;
@@ -89,7 +108,7 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
 }
 
 async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { links, api, admin, linger, database, storage, bus, tls, link } = settings;
+    let Settings { links, api, admin, linger, budget_bytes, database, storage, bus, tls, link } = settings;
     let bound = sockets::bind([(opt::LINKS, &links), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let [links, api, admin] = bound;
     sockets::raise_open_files();
@@ -120,7 +139,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
         metrics,
         shutdown: shutdown.clone(),
     };
-    let mut config = trough_eater::Config::default();
+    let mut config = trough_eater::Config { budget_bytes, ..trough_eater::Config::default() };
     config.api.linger = linger;
     (config.tls, config.links) = (tls, link);
     let eater = trough_eater::run(LinkListener::Tcp(links.into_std()?), api, parts, config);
