@@ -86,6 +86,17 @@ impl Addresses {
     }
 }
 
+/// How one process reaches the others, if that is a way of its own.
+#[derive(Debug, Clone, Default)]
+pub struct Ways {
+    /// The database, if there is one.
+    pub database: Option<String>,
+    /// The eaters, of a feeder; empty: as they listen.
+    pub eaters: Vec<SocketAddr>,
+    /// Further arguments, besides those of its kind.
+    pub args: Vec<String>,
+}
+
 /// What a test may want to be different from the defaults.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -101,6 +112,8 @@ pub struct Options {
     pub eater: Option<SocketAddr>,
     /// The database of the registry, if it is not in the data directory.
     pub database: Option<String>,
+    /// Processes that reach the others by ways of their own.
+    pub ways: BTreeMap<Role, Ways>,
     /// Further variables in the environment of every process.
     pub env: Vec<(&'static str, &'static str)>,
 }
@@ -114,6 +127,7 @@ impl Default for Options {
             eater_args: Vec::new(),
             eater: None,
             database: None,
+            ways: BTreeMap::new(),
             env: Vec::new(),
         }
     }
@@ -254,12 +268,14 @@ impl Cluster {
             Role::Up => listen(&[("--listen", devices), ("--api", api), ("--admin", admin)]),
             Role::Feeder(_) => {
                 listen(&[("--listen", devices), ("--admin", admin)]);
-                command.args(["--eater", &self.eater_option()]);
+                command.args(["--eater", &self.eater_option(role)]);
             }
             Role::Eater(_) => listen(&[("--links", links), ("--api", api), ("--admin", eater_admin)]),
         }
+        let way = self.options.ways.get(&role);
         if role != Role::Up {
-            command.args(self.database_args());
+            let own = way.and_then(|way| way.database.as_ref());
+            command.args(database_args(own.or(self.options.database.as_ref())));
         }
         command.args(["--linger", "0"]);
         if matches!(role, Role::Eater(_)) && self.shape == Shape::Objects {
@@ -271,6 +287,7 @@ impl Cluster {
         if matches!(role, Role::Eater(_)) {
             command.args(&self.options.eater_args);
         }
+        command.args(way.iter().flat_map(|way| &way.args));
         command.envs(self.options.env.iter().copied());
         let log = self.log_path(role);
         let process = Process::spawn(&role.name(), &mut command, &log);
@@ -284,14 +301,22 @@ impl Cluster {
 
     /// The options that name the database, if there is one.
     pub fn database_args(&self) -> Vec<String> {
-        let database = self.options.database.iter();
-        database.flat_map(|url| ["--database".to_owned(), url.clone()]).collect()
+        database_args(self.options.database.as_ref())
     }
 
-    /// Where the feeders find their eaters.
-    fn eater_option(&self) -> String {
-        let own = self.addresses[..self.options.eaters].iter().map(|at| at.links.to_string());
-        self.options.eater.map_or_else(|| own.collect::<Vec<_>>().join(","), |at| at.to_string())
+    /// Where the eaters take links.
+    pub fn links(&self) -> Vec<SocketAddr> {
+        self.addresses[..self.options.eaters].iter().map(|at| at.links).collect()
+    }
+
+    /// Where a feeder finds its eaters.
+    fn eater_option(&self, role: Role) -> String {
+        let eaters = match (self.options.eater, self.options.ways.get(&role)) {
+            (Some(at), _) => vec![at],
+            (None, Some(way)) if !way.eaters.is_empty() => way.eaters.clone(),
+            (None, _) => self.links(),
+        };
+        eaters.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
     fn log_path(&self, role: Role) -> PathBuf {
@@ -387,6 +412,12 @@ impl Cluster {
         Reader::new(format!("http://{}", self.at.api), self.reader_token.clone())
     }
 
+    /// One at each eater.
+    pub fn readers(&self) -> Vec<Reader> {
+        let base = |at: &SocketAddr| format!("http://{at}");
+        self.eaters().iter().map(|at| Reader::new(base(at), self.reader_token.clone())).collect()
+    }
+
     /// The token of that reader.
     pub fn reader_token(&self) -> &str {
         &self.reader_token
@@ -396,4 +427,8 @@ impl Cluster {
     pub fn url(&self) -> String {
         self.entrance.url.clone()
     }
+}
+
+fn database_args(url: Option<&String>) -> Vec<String> {
+    url.into_iter().flat_map(|url| ["--database".to_owned(), url.clone()]).collect()
 }

@@ -39,6 +39,11 @@ impl Access {
     }
 }
 
+/// What `--store` takes: the bucket at an S3 API, and in it whatever begins with `prefix`.
+pub fn url_of(at: SocketAddr, prefix: &str) -> String {
+    format!("s3://{BUCKET}/{prefix}?endpoint=http://{at}&region={REGION}")
+}
+
 /// Makes the bucket; nothing if that fails.
 async fn make_bucket(endpoint: &str, access: &Access) -> Option<()> {
     let (access_key, secret_key) = (access.access_key, access.secret_key);
