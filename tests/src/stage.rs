@@ -1,7 +1,7 @@
 //! The cluster shape whole: two feeders and two eaters over a database, an object store and memcached, NGINX in front
 //! of the feeders, and a proxy in every way between two of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use trough_device::Tls;
@@ -15,9 +15,10 @@ use crate::servers::nginx::Nginx;
 use crate::servers::proxy::Proxy;
 use crate::servers::seaweed::{self, Seaweed};
 use crate::servers::swift::{self, Swift};
-use crate::servers::{Access, url_of};
+use crate::servers::{Access, list, url_of};
 
-const DATABASE: &str = "stage";
+/// Of the database.
+const NAME: &str = "stage";
 
 /// An object store.
 #[derive(Debug)]
@@ -100,7 +101,7 @@ impl Stage {
         let options = Options {
             feeders: FEEDERS,
             eaters: EATERS,
-            database: Some(database.url(DATABASE)),
+            database: Some(database.url(NAME)),
             env: vec![
                 ("AWS_ACCESS_KEY_ID", store.access().access_key),
                 ("AWS_SECRET_ACCESS_KEY", store.access().secret_key),
@@ -130,11 +131,11 @@ impl Stage {
                     eaters.extend((0..EATERS).map(|eater| hops[&Hop::Link { feeder, eater }].at));
                 }
                 Role::Eater(eater) => {
-                    args.extend(["--store".into(), url_of(hops[&Hop::Store(eater)].at, DATABASE)]);
+                    args.extend(["--store".into(), url_of(hops[&Hop::Store(eater)].at, "")]);
                 }
                 Role::Up => {}
             }
-            let database = Some(database.url_by(hops[&Hop::Database(role)].at, DATABASE));
+            let database = Some(database.url_by(hops[&Hop::Database(role)].at, NAME));
             cluster.options.ways.insert(role, Ways { database, eaters, args });
         }
         let by_nginx: Vec<_> = (0..FEEDERS).map(|feeder| hops[&Hop::Nginx(feeder)].at).collect();
@@ -161,6 +162,16 @@ impl Stage {
     /// What stands in a way.
     pub fn hop(&self, hop: Hop) -> &Proxy {
         &self.hops[&hop]
+    }
+
+    /// The keys of everything in the object store.
+    pub async fn objects(&self) -> BTreeSet<String> {
+        list(self.store.at(), self.store.access()).await
+    }
+
+    /// Registry and catalog, past every proxy.
+    pub fn catalog(&self) -> mongodb::Database {
+        self.database.client().database(NAME)
     }
 
     fn process(&mut self, victim: Victim) -> &mut Process {

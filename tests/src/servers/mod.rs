@@ -3,6 +3,7 @@
 //! `tests/install-servers.sh` installs them. A server is waited for by what it answers, keeps its address over
 //! restarts, and ends with its handle.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
@@ -45,13 +46,28 @@ pub fn url_of(at: SocketAddr, prefix: &str) -> String {
 }
 
 /// Makes the bucket; nothing if that fails.
-async fn make_bucket(endpoint: &str, access: &Access) -> Option<()> {
-    let (access_key, secret_key) = (access.access_key, access.secret_key);
-    let credentials =
-        s3::creds::Credentials::new(Some(access_key), Some(secret_key), None, None, None).ok()?;
-    let region = Region::Custom { region: REGION.to_owned(), endpoint: endpoint.to_owned() };
+async fn make_bucket(at: SocketAddr, access: &Access) -> Option<()> {
+    let (region, credentials) = region(at, access);
     let config = BucketConfiguration::default();
     Bucket::create_with_path_style(BUCKET, region, credentials, config).await.ok().map(drop)
+}
+
+/// The keys of everything in the bucket.
+///
+/// # Panics
+/// If the store does not answer.
+pub async fn list(at: SocketAddr, access: &Access) -> BTreeSet<String> {
+    let (region, credentials) = region(at, access);
+    let bucket = Bucket::new(BUCKET, region, credentials).unwrap().with_path_style();
+    let pages = bucket.list(String::new(), None).await.unwrap();
+    pages.into_iter().flat_map(|page| page.contents).map(|object| object.key).collect()
+}
+
+fn region(at: SocketAddr, access: &Access) -> (Region, s3::creds::Credentials) {
+    let (access_key, secret_key) = (access.access_key, access.secret_key);
+    let credentials = s3::creds::Credentials::new(Some(access_key), Some(secret_key), None, None, None);
+    let region = Region::Custom { region: REGION.to_owned(), endpoint: format!("http://{at}") };
+    (region, credentials.expect("both keys are given"))
 }
 
 /// Where a program of one of the servers lies: in their own environment, or on the path.

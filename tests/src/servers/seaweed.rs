@@ -37,8 +37,8 @@ impl Seaweed {
         let process = spawn(&ports, dir.path());
         let mut server = Self { at: ports[6], ports, process, dir };
         server.ready().await;
-        let endpoint = server.endpoint();
-        until("SeaweedFS makes a bucket", LATER, async || make_bucket(&endpoint, &ACCESS).await).await;
+        let at = server.at;
+        until("SeaweedFS makes a bucket", LATER, async || make_bucket(at, &ACCESS).await).await;
         server
     }
 

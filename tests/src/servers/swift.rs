@@ -119,9 +119,9 @@ impl Swift {
             reqwest::get(&health).await.ok().filter(|answer| answer.status().is_success()).map(drop)
         })
         .await;
-        let endpoint = self.endpoint();
+        let at = self.at;
         // Its keepers may take longer to start.
-        until("Swift makes a bucket", LATER, async || make_bucket(&endpoint, &ACCESS).await).await;
+        until("Swift makes a bucket", LATER, async || make_bucket(at, &ACCESS).await).await;
     }
 }
 

@@ -24,7 +24,7 @@ use trough_tests::stage::{Stage, Store};
 const FAULTS_DEFAULT: usize = 14;
 const FAULTS_LONG: usize = 130;
 /// Of each data set, one device of so many takes part in the short form.
-const SHARE: usize = 4;
+const SHARE: usize = 6;
 
 fn is_long() -> bool {
     seed::long("the whole of both data sets, and ten times the faults")
