@@ -9,138 +9,16 @@ use std::time::Duration;
 use reqwest::Client;
 use serde_json::Value;
 use tempfile::TempDir;
-use trough_device::Tls;
 
 use crate::poll::{LATER, until};
 use crate::process::{Exit, Process, command};
 use crate::reader::{Reader, client};
-use crate::servers::{free_ports, own_ip};
 
-/// How a deployment is cut into processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    /// `trough up`.
-    Up,
-    /// `trough feeder` and `trough eater`.
-    Split,
-    /// The same, with frames in an object store: a directory of files.
-    Objects,
-}
+mod options;
+mod role;
 
-/// One process of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Everything.
-    Up,
-    /// What devices connect to: the first is 0.
-    Feeder(usize),
-    /// What stores: the first is 0.
-    Eater(usize),
-}
-
-impl Role {
-    fn command(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Feeder(_) => "feeder",
-            Self::Eater(_) => "eater",
-        }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Self::Up => "up".into(),
-            Self::Feeder(index) => format!("feeder-{index}"),
-            Self::Eater(index) => format!("eater-{index}"),
-        }
-    }
-
-    fn index(self) -> usize {
-        match self {
-            Self::Up => 0,
-            Self::Feeder(index) | Self::Eater(index) => index,
-        }
-    }
-}
-
-/// Where `up`, or one feeder and one eater, listen: the same over all restarts, on a loopback address of its own
-/// ([`own_ip`]).
-#[derive(Debug, Clone, Copy)]
-pub struct Addresses {
-    /// For devices.
-    pub devices: SocketAddr,
-    /// For readers.
-    pub api: SocketAddr,
-    /// For links.
-    pub links: SocketAddr,
-    /// The admin port of `up` or the feeder.
-    pub admin: SocketAddr,
-    /// The admin port of the eater.
-    pub eater_admin: SocketAddr,
-}
-
-impl Addresses {
-    fn new() -> Self {
-        let [devices, api, links, admin, eater_admin] = free_ports(own_ip());
-        Self { devices, api, links, admin, eater_admin }
-    }
-}
-
-/// How one process reaches the others, if that is a way of its own.
-#[derive(Debug, Clone, Default)]
-pub struct Ways {
-    /// The database, if there is one.
-    pub database: Option<String>,
-    /// The eaters, of a feeder; empty: as they listen.
-    pub eaters: Vec<SocketAddr>,
-    /// Further arguments, besides those of its kind.
-    pub args: Vec<String>,
-}
-
-/// What a test may want to be different from the defaults.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How many feeders a split deployment has.
-    pub feeders: usize,
-    /// How many eaters. A journal in the data directory has one.
-    pub eaters: usize,
-    /// Further arguments of whatever has devices.
-    pub feeder_args: Vec<String>,
-    /// Further arguments of the eaters, if they are processes of their own.
-    pub eater_args: Vec<String>,
-    /// Where the feeders find their eater, if it is not one of this deployment.
-    pub eater: Option<SocketAddr>,
-    /// The database of the registry, if it is not in the data directory.
-    pub database: Option<String>,
-    /// Processes that reach the others by ways of their own.
-    pub ways: BTreeMap<Role, Ways>,
-    /// Further variables in the environment of every process.
-    pub env: Vec<(&'static str, &'static str)>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            feeders: 1,
-            eaters: 1,
-            feeder_args: Vec::new(),
-            eater_args: Vec::new(),
-            eater: None,
-            database: None,
-            ways: BTreeMap::new(),
-            env: Vec::new(),
-        }
-    }
-}
-
-/// Where devices come in.
-#[derive(Debug, Clone)]
-pub struct Entrance {
-    /// What the client library is told.
-    pub url: String,
-    /// Whom it trusts, if it is `wss://`.
-    pub tls: Option<Tls>,
-}
+pub use options::{Entrance, Options, Ways};
+pub use role::{Addresses, Role, Shape};
 
 /// A running deployment. Dropping it kills its processes and removes its data.
 #[derive(Debug)]

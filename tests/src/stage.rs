@@ -13,65 +13,16 @@ use crate::servers::memcached::Memcached;
 use crate::servers::mongo::Mongo;
 use crate::servers::nginx::Nginx;
 use crate::servers::proxy::Proxy;
-use crate::servers::seaweed::{self, Seaweed};
-use crate::servers::swift::{self, Swift};
-use crate::servers::{Access, list, url_of};
+use crate::servers::{list, url_of};
+
+mod store;
+
+pub use store::Store;
 
 /// Of the database.
 const NAME: &str = "stage";
-
-/// An object store.
-#[derive(Debug)]
-pub enum Store {
-    /// SeaweedFS.
-    Seaweed(Seaweed),
-    /// OpenStack Swift.
-    Swift(Swift),
-}
-
-impl Store {
-    /// SeaweedFS, with an empty bucket.
-    pub async fn seaweed() -> Self {
-        Self::Seaweed(Seaweed::start().await)
-    }
-
-    /// Where its S3 API listens.
-    pub fn at(&self) -> SocketAddr {
-        match self {
-            Self::Seaweed(server) => server.at,
-            Self::Swift(server) => server.at,
-        }
-    }
-
-    /// Who may use it.
-    pub fn access(&self) -> &'static Access {
-        match self {
-            Self::Seaweed(_) => &seaweed::ACCESS,
-            Self::Swift(_) => &swift::ACCESS,
-        }
-    }
-
-    fn process(&mut self) -> &mut Process {
-        match self {
-            Self::Seaweed(server) => server.process(),
-            Self::Swift(server) => server.process(),
-        }
-    }
-
-    fn spawn_again(&mut self) {
-        match self {
-            Self::Seaweed(server) => server.spawn_again(),
-            Self::Swift(server) => server.spawn_again(),
-        }
-    }
-
-    async fn ready(&mut self) {
-        match self {
-            Self::Seaweed(server) => server.ready().await,
-            Self::Swift(server) => server.ready().await,
-        }
-    }
-}
+/// In the directory of the cluster.
+const KEY_FILE: &str = "bus.key";
 
 /// The deployment, running.
 #[derive(Debug)]
@@ -109,6 +60,7 @@ impl Stage {
             ..Options::default()
         };
         let mut cluster = Cluster::prepare(Shape::Split, options).await;
+        std::fs::write(cluster.path().join(KEY_FILE), [7; 32]).unwrap();
         let mut hops = BTreeMap::new();
         for hop in Hop::all() {
             let to = match hop {
@@ -120,33 +72,36 @@ impl Stage {
             };
             hops.insert(hop, Proxy::start(to).await);
         }
-        let key = cluster.path().join("bus.key");
-        std::fs::write(&key, [7; 32]).unwrap();
-        for role in cluster.roles() {
-            let mut args = vec!["--bus".into(), format!("memcached://{}", hops[&Hop::Bus(role)].at)];
-            args.extend(["--bus-key-file".into(), key.display().to_string()]);
-            let mut eaters = Vec::new();
-            match role {
-                Role::Feeder(feeder) => {
-                    eaters.extend((0..EATERS).map(|eater| hops[&Hop::Link { feeder, eater }].at));
-                }
-                Role::Eater(eater) => {
-                    args.extend(["--store".into(), url_of(hops[&Hop::Store(eater)].at, "")]);
-                }
-                Role::Up => {}
-            }
-            let database = Some(database.url_by(hops[&Hop::Database(role)].at, NAME));
-            cluster.options.ways.insert(role, Ways { database, eaters, args });
-        }
         let by_nginx: Vec<_> = (0..FEEDERS).map(|feeder| hops[&Hop::Nginx(feeder)].at).collect();
         let nginx = Nginx::start(&by_nginx, &cluster.eaters()).await;
         let tls = Tls::with_roots_pem(nginx.certificate_pem.as_bytes()).unwrap();
         cluster.entrance = Entrance { url: format!("wss://{}", nginx.at), tls: Some(tls) };
-        for role in cluster.roles() {
-            cluster.spawn(role);
+        let mut stage = Self { cluster, nginx, database, store, bus, hops };
+        for role in stage.cluster.roles() {
+            let ways = stage.ways(role);
+            stage.cluster.options.ways.insert(role, ways);
+            stage.cluster.spawn(role);
         }
-        cluster.ready().await;
-        Self { cluster, nginx, database, store, bus, hops }
+        stage.cluster.ready().await;
+        stage
+    }
+
+    /// How a process reaches the others: each by the proxy on its way.
+    fn ways(&self, role: Role) -> Ways {
+        let at = |hop| self.hops[&hop].at;
+        let key_file = self.cluster.path().join(KEY_FILE).display().to_string();
+        let mut args = vec!["--bus".into(), format!("memcached://{}", at(Hop::Bus(role)))];
+        args.extend(["--bus-key-file".into(), key_file]);
+        let mut eaters = Vec::new();
+        match role {
+            Role::Feeder(feeder) => {
+                eaters.extend((0..EATERS).map(|eater| at(Hop::Link { feeder, eater })));
+            }
+            Role::Eater(eater) => args.extend(["--store".into(), url_of(at(Hop::Store(eater)), "")]),
+            Role::Up => {}
+        }
+        let database = Some(self.database.url_by(at(Hop::Database(role)), NAME));
+        Ways { database, eaters, args }
     }
 
     /// Where devices come in: at a feeder, past NGINX.
@@ -156,12 +111,7 @@ impl Stage {
 
     /// The same as an address.
     pub fn feeder(&self, feeder: usize) -> SocketAddr {
-        self.hop(Hop::Devices(feeder)).at
-    }
-
-    /// What stands in a way.
-    pub fn hop(&self, hop: Hop) -> &Proxy {
-        &self.hops[&hop]
+        self.hops[&Hop::Devices(feeder)].at
     }
 
     /// The keys of everything in the object store.

@@ -3,6 +3,8 @@
 //! 1. A frame is acknowledged by one eater; the next thing that happens are questions to both: the device's head, and
 //!    what there is behind the frame before. Devices of both eaters, through both feeders, a hundred times.
 
+use futures_util::future::{join, join_all};
+use trough_tests::cluster::Role;
 use trough_tests::faults::FEEDERS;
 use trough_tests::stage::Stage;
 use trough_tests::wire::{Form, Wire};
@@ -25,20 +27,17 @@ async fn either_eater_shows_what_was_just_acknowledged() {
             let payload = format!("{device}: {seq}").into_bytes();
             wire.frames(seq, &[&payload]).await;
             wire.acked(seq).await;
-            for (eater, reader) in readers.iter().enumerate() {
-                let query = format!("after=1:{}", seq - 1);
-                let query = if seq == 1 { "limit=10" } else { &query };
-                let read = reader.page(device, query).await.frames;
-                assert_eq!(read.len(), 1, "{device}, frame {seq}, at eater {eater}");
-                assert_eq!((read[0].seq, &read[0].payload), (seq, &payload));
-                assert_eq!(reader.head(device).await, Some((1, seq)), "{device}, at eater {eater}");
+            let query = if seq == 1 { "limit=10".to_owned() } else { format!("after=1:{}", seq - 1) };
+            let asked = readers.iter().map(|reader| join(reader.page(device, &query), reader.head(device)));
+            for (eater, (page, head)) in join_all(asked).await.into_iter().enumerate() {
+                let read: Vec<_> = page.frames.iter().map(|frame| (frame.seq, &frame.payload)).collect();
+                assert_eq!(read, [(seq, &payload)], "{device}, frame {seq}, at eater {eater}");
+                assert_eq!(head, Some((1, seq)), "{device}, at eater {eater}");
             }
         }
     }
-    for role in stage.cluster.roles() {
-        if matches!(role, trough_tests::cluster::Role::Eater(_)) {
-            let frames = stage.cluster.metric(role, "trough_journal_frames_total").await;
-            println!("{role:?} has stored {frames} frames");
-        }
+    for role in [Role::Eater(0), Role::Eater(1)] {
+        let frames = stage.cluster.metric(role, "trough_journal_frames_total").await;
+        println!("{role:?} has stored {frames} frames");
     }
 }
