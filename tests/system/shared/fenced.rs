@@ -9,7 +9,6 @@
 //! hurries.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
 
 use mongodb::bson::{DateTime, doc};
 use trough_device::Mode;
@@ -18,24 +17,28 @@ use trough_tests::data;
 use trough_tests::faults::{Cut, Fault, Hop, Victim};
 use trough_tests::fleet::Fleet;
 use trough_tests::ledger::assert_all_readable;
-use trough_tests::poll::{LATER, SOON, until};
+use trough_tests::poll::{LATER, until};
 use trough_tests::seed;
 use trough_tests::stage::Stage;
 
 const HANGS: Role = Role::Eater(0);
 const OTHER: Role = Role::Eater(1);
 /// Longer than an eater may be silent.
-const SILENT: Duration = Duration::from_secs(120);
+const SILENT_MS: i64 = 120_000;
 
-/// Objects of one eater's life, by their keys.
-fn of<'a>(keys: &'a BTreeSet<String>, prefix: &'a str) -> impl Iterator<Item = &'a String> {
-    keys.iter().filter(move |key| key.starts_with(prefix))
+/// Waits until of one eater's life nothing is stored but what was entered.
+async fn is_swept(stage: &Stage, prefix: &str, entered: &BTreeSet<String>) {
+    until("what it left is removed", LATER, async || {
+        let stored = stage.objects().await;
+        stored.iter().all(|key| !key.starts_with(prefix) || entered.contains(key)).then_some(())
+    })
+    .await;
 }
 
 /// Makes the database believe that this eater said nothing for some time.
 async fn age(stage: &Stage, incarnation: &str) {
     let lives = stage.catalog().collection::<mongodb::bson::Document>("incarnations");
-    let then = DateTime::from_system_time(SystemTime::now() - SILENT);
+    let then = DateTime::from_millis(DateTime::now().timestamp_millis() - SILENT_MS);
     let aged = doc! { "$set": { "heartbeat_at": then } };
     let updated = lives.update_one(doc! { "_id": incarnation }, aged).await.unwrap();
     assert_eq!(updated.modified_count, 1, "{incarnation} is known");
@@ -85,11 +88,7 @@ async fn an_eater_that_hangs_before_the_entry_loses_and_revives_nothing() {
         (dead == 1.0).then_some(())
     })
     .await;
-    let only_entered = async || {
-        let now = stage.objects().await;
-        of(&now, prefix).all(|key| entered.contains(key)).then_some(())
-    };
-    until("what it left is removed", LATER, only_entered).await;
+    is_swept(&stage, prefix, &entered).await;
     fleet.let_go(600);
 
     stage.end(hang).await;
@@ -98,14 +97,10 @@ async fn an_eater_that_hangs_before_the_entry_loses_and_revives_nothing() {
     assert_eq!(exit.code, Some(1), "{log}");
     assert!(log.contains("this eater must stop"), "{log}");
     // It may have stored another one before it knew.
-    let only_entered = async || {
-        let now = stage.objects().await;
-        of(&now, prefix).all(|key| entered.contains(key)).then_some(())
-    };
-    until("nothing of it is left that was not entered", LATER, only_entered).await;
+    is_swept(&stage, prefix, &entered).await;
     stage.cluster.spawn(HANGS);
     fleet.finish().await;
-    until("all is well", SOON, async || Some(stage.ready().await)).await;
+    stage.ready().await;
     for reader in stage.cluster.readers() {
         assert_all_readable(&reader, &fleet.tracks).await;
     }

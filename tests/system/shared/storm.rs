@@ -62,6 +62,13 @@ async fn suffer(stage: &mut Stage, schedule: &Schedule, fleets: &[Fleet]) {
     for (done, step) in (1..).zip(&steps) {
         fleets.iter().for_each(|fleet| fleet.let_go(900 * done / steps.len() as u64));
         sleep_until(began + step.at).await;
+        let acked: u64 = fleets.iter().map(Fleet::acked).sum();
+        let verb = if step.begins { "begins" } else { "ends" };
+        println!(
+            "{:8.3} s  {:?} {verb}, {acked} frames are acknowledged",
+            began.elapsed().as_secs_f64(),
+            step.fault
+        );
         if step.begins {
             stage.begin(step.fault).await;
         } else {
