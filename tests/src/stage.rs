@@ -8,6 +8,7 @@ use trough_device::Tls;
 
 use crate::cluster::{Cluster, Entrance, Options, Role, Shape, Ways};
 use crate::faults::{Cut, EATERS, FEEDERS, Fault, Hop, Victim};
+use crate::poll::{LATER, until};
 use crate::process::Process;
 use crate::servers::memcached::Memcached;
 use crate::servers::mongo::Mongo;
@@ -116,7 +117,8 @@ impl Stage {
 
     /// The keys of everything in the object store.
     pub async fn objects(&self) -> BTreeSet<String> {
-        list(self.store.at(), self.store.access()).await
+        let (at, access) = (self.store.at(), self.store.access());
+        until("the store lists what it has", LATER, async || list(at, access).await).await
     }
 
     /// Registry and catalog, past every proxy.

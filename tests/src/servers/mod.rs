@@ -52,15 +52,12 @@ async fn make_bucket(at: SocketAddr, access: &Access) -> Option<()> {
     Bucket::create_with_path_style(BUCKET, region, credentials, config).await.ok().map(drop)
 }
 
-/// The keys of everything in the bucket.
-///
-/// # Panics
-/// If the store does not answer.
-pub async fn list(at: SocketAddr, access: &Access) -> BTreeSet<String> {
+/// The keys of everything in the bucket; nothing if that fails.
+pub async fn list(at: SocketAddr, access: &Access) -> Option<BTreeSet<String>> {
     let (region, credentials) = region(at, access);
-    let bucket = Bucket::new(BUCKET, region, credentials).unwrap().with_path_style();
-    let pages = bucket.list(String::new(), None).await.unwrap();
-    pages.into_iter().flat_map(|page| page.contents).map(|object| object.key).collect()
+    let bucket = Bucket::new(BUCKET, region, credentials).ok()?.with_path_style();
+    let pages = bucket.list(String::new(), None).await.ok()?;
+    Some(pages.into_iter().flat_map(|page| page.contents).map(|object| object.key).collect())
 }
 
 fn region(at: SocketAddr, access: &Access) -> (Region, s3::creds::Credentials) {

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use super::memcached::Memcached;
-use super::{Access, free_ports, make_bucket, own_ip, program, url_of};
+use super::{Access, free_ports, list, make_bucket, own_ip, program, url_of};
 use crate::poll::{LATER, until};
 use crate::process::Process;
 
@@ -86,7 +86,9 @@ impl Swift {
         settle(dir.path(), "proxy", at, &app);
         let proxy = spawn(dir.path(), "proxy");
         let mut server = Self { at, proxy, _keepers: keepers, _cache: cache, dir };
-        server.ready().await;
+        server.answers().await;
+        // Its keepers may take longer to start.
+        until("Swift makes a bucket", LATER, async || make_bucket(at, &ACCESS).await).await;
         server
     }
 
@@ -111,17 +113,20 @@ impl Swift {
         self.proxy = spawn(self.dir.path(), "proxy");
     }
 
-    /// Waits until it takes objects.
+    /// Waits until it answers, and shows its bucket.
     pub async fn ready(&mut self) {
+        self.answers().await;
+        let at = self.at;
+        until("Swift shows its bucket", LATER, async || list(at, &ACCESS).await).await;
+    }
+
+    async fn answers(&mut self) {
         let health = format!("{}/healthcheck", self.endpoint());
         until("Swift answers", LATER, async || {
             assert!(!self.proxy.has_ended(), "Swift ended:\n{}", self.proxy.log());
             reqwest::get(&health).await.ok().filter(|answer| answer.status().is_success()).map(drop)
         })
         .await;
-        let at = self.at;
-        // Its keepers may take longer to start.
-        until("Swift makes a bucket", LATER, async || make_bucket(at, &ACCESS).await).await;
     }
 }
 
