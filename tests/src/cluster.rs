@@ -9,124 +9,16 @@ use std::time::Duration;
 use reqwest::Client;
 use serde_json::Value;
 use tempfile::TempDir;
-use trough_device::Tls;
 
 use crate::poll::{LATER, until};
 use crate::process::{Exit, Process, command};
 use crate::reader::{Reader, client};
-use crate::servers::{free_ports, own_ip};
 
-/// How a deployment is cut into processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
-    /// `trough up`.
-    Up,
-    /// `trough feeder` and `trough eater`.
-    Split,
-    /// The same, with frames in an object store: a directory of files.
-    Objects,
-}
+mod options;
+mod role;
 
-/// One process of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Everything.
-    Up,
-    /// What devices connect to: the first is 0.
-    Feeder(usize),
-    /// What stores: the first is 0.
-    Eater(usize),
-}
-
-impl Role {
-    fn command(self) -> &'static str {
-        match self {
-            Self::Up => "up",
-            Self::Feeder(_) => "feeder",
-            Self::Eater(_) => "eater",
-        }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Self::Up => "up".into(),
-            Self::Feeder(index) => format!("feeder-{index}"),
-            Self::Eater(index) => format!("eater-{index}"),
-        }
-    }
-
-    fn index(self) -> usize {
-        match self {
-            Self::Up => 0,
-            Self::Feeder(index) | Self::Eater(index) => index,
-        }
-    }
-}
-
-/// Where `up`, or one feeder and one eater, listen: the same over all restarts, on a loopback address of its own
-/// ([`own_ip`]).
-#[derive(Debug, Clone, Copy)]
-pub struct Addresses {
-    /// For devices.
-    pub devices: SocketAddr,
-    /// For readers.
-    pub api: SocketAddr,
-    /// For links.
-    pub links: SocketAddr,
-    /// The admin port of `up` or the feeder.
-    pub admin: SocketAddr,
-    /// The admin port of the eater.
-    pub eater_admin: SocketAddr,
-}
-
-impl Addresses {
-    fn new() -> Self {
-        let [devices, api, links, admin, eater_admin] = free_ports(own_ip());
-        Self { devices, api, links, admin, eater_admin }
-    }
-}
-
-/// What a test may want to be different from the defaults.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How many feeders a split deployment has.
-    pub feeders: usize,
-    /// How many eaters. A journal in the data directory has one.
-    pub eaters: usize,
-    /// Further arguments of whatever has devices.
-    pub feeder_args: Vec<String>,
-    /// Further arguments of the eaters, if they are processes of their own.
-    pub eater_args: Vec<String>,
-    /// Where the feeders find their eater, if it is not one of this deployment.
-    pub eater: Option<SocketAddr>,
-    /// The database of the registry, if it is not in the data directory.
-    pub database: Option<String>,
-    /// Further variables in the environment of every process.
-    pub env: Vec<(&'static str, &'static str)>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            feeders: 1,
-            eaters: 1,
-            feeder_args: Vec::new(),
-            eater_args: Vec::new(),
-            eater: None,
-            database: None,
-            env: Vec::new(),
-        }
-    }
-}
-
-/// Where devices come in.
-#[derive(Debug, Clone)]
-pub struct Entrance {
-    /// What the client library is told.
-    pub url: String,
-    /// Whom it trusts, if it is `wss://`.
-    pub tls: Option<Tls>,
-}
+pub use options::{Entrance, Options, Ways};
+pub use role::{Addresses, Role, Shape};
 
 /// A running deployment. Dropping it kills its processes and removes its data.
 #[derive(Debug)]
@@ -254,12 +146,14 @@ impl Cluster {
             Role::Up => listen(&[("--listen", devices), ("--api", api), ("--admin", admin)]),
             Role::Feeder(_) => {
                 listen(&[("--listen", devices), ("--admin", admin)]);
-                command.args(["--eater", &self.eater_option()]);
+                command.args(["--eater", &self.eater_option(role)]);
             }
             Role::Eater(_) => listen(&[("--links", links), ("--api", api), ("--admin", eater_admin)]),
         }
+        let way = self.options.ways.get(&role);
         if role != Role::Up {
-            command.args(self.database_args());
+            let own = way.and_then(|way| way.database.as_ref());
+            command.args(database_args(own.or(self.options.database.as_ref())));
         }
         command.args(["--linger", "0"]);
         if matches!(role, Role::Eater(_)) && self.shape == Shape::Objects {
@@ -271,6 +165,7 @@ impl Cluster {
         if matches!(role, Role::Eater(_)) {
             command.args(&self.options.eater_args);
         }
+        command.args(way.iter().flat_map(|way| &way.args));
         command.envs(self.options.env.iter().copied());
         let log = self.log_path(role);
         let process = Process::spawn(&role.name(), &mut command, &log);
@@ -284,14 +179,22 @@ impl Cluster {
 
     /// The options that name the database, if there is one.
     pub fn database_args(&self) -> Vec<String> {
-        let database = self.options.database.iter();
-        database.flat_map(|url| ["--database".to_owned(), url.clone()]).collect()
+        database_args(self.options.database.as_ref())
     }
 
-    /// Where the feeders find their eaters.
-    fn eater_option(&self) -> String {
-        let own = self.addresses[..self.options.eaters].iter().map(|at| at.links.to_string());
-        self.options.eater.map_or_else(|| own.collect::<Vec<_>>().join(","), |at| at.to_string())
+    /// Where the eaters take links.
+    pub fn links(&self) -> Vec<SocketAddr> {
+        self.addresses[..self.options.eaters].iter().map(|at| at.links).collect()
+    }
+
+    /// Where a feeder finds its eaters.
+    fn eater_option(&self, role: Role) -> String {
+        let eaters = match (self.options.eater, self.options.ways.get(&role)) {
+            (Some(at), _) => vec![at],
+            (None, Some(way)) if !way.eaters.is_empty() => way.eaters.clone(),
+            (None, _) => self.links(),
+        };
+        eaters.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
     fn log_path(&self, role: Role) -> PathBuf {
@@ -387,6 +290,12 @@ impl Cluster {
         Reader::new(format!("http://{}", self.at.api), self.reader_token.clone())
     }
 
+    /// One at each eater.
+    pub fn readers(&self) -> Vec<Reader> {
+        let base = |at: &SocketAddr| format!("http://{at}");
+        self.eaters().iter().map(|at| Reader::new(base(at), self.reader_token.clone())).collect()
+    }
+
     /// The token of that reader.
     pub fn reader_token(&self) -> &str {
         &self.reader_token
@@ -396,4 +305,8 @@ impl Cluster {
     pub fn url(&self) -> String {
         self.entrance.url.clone()
     }
+}
+
+fn database_args(url: Option<&String>) -> Vec<String> {
+    url.into_iter().flat_map(|url| ["--database".to_owned(), url.clone()]).collect()
 }

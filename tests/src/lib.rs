@@ -8,7 +8,9 @@
 //! - [`reader`]: what the API answers.
 //! - [`ledger`]: what was sent, and whether exactly that can be read.
 //! - [`data`]: the real data that is sent.
+//! - [`looker`]: whether what is acknowledged can be read, all the time.
 //! - [`servers`]: memcached, a database, object stores, NGINX.
+//! - [`stage`]: a deployment over all of them; [`faults`]: what happens to it, by schedule.
 //! - [`certificates`]: an authority, and files that are rotated.
 //! - [`seed`] and [`poll`]: chance that can be repeated, and waiting without sleeping.
 //!
@@ -23,13 +25,16 @@ pub mod cluster;
 pub mod data;
 #[cfg(test)]
 mod dependencies;
+pub mod faults;
 pub mod fleet;
 pub mod ledger;
+pub mod looker;
 pub mod peer;
 pub mod poll;
 pub mod process;
 pub mod reader;
 pub mod seed;
 pub mod servers;
+pub mod stage;
 pub mod upgrade;
 pub mod wire;

@@ -9,8 +9,6 @@
 //! 6. A feeder with a bus: its grants lie on memcached without the token, a revocation ends the session, and when
 //!    memcached is killed devices stream on and revocations still hold.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +19,7 @@ use trough_bus::{Bus as _, BusError, Cause, Environment, Event, Key, Subscriptio
 use trough_runtime::clock::Clock;
 use trough_tests::cluster::{Cluster, Options, Role, Shape};
 use trough_tests::poll::{LATER, SOON, ends, until};
-use trough_tests::servers::memcached::Memcached;
+use trough_tests::servers::memcached::{Memcached, tell};
 use trough_tests::wire::{Form, Wire};
 
 fn bus(servers: &[&Memcached]) -> Bus {
@@ -35,33 +33,6 @@ fn key(name: &str) -> Key {
 
 fn topic(name: &str) -> Topic {
     Topic::new(&Environment::new("sandbox").unwrap(), name)
-}
-
-/// One command by hand, and the first line of what the server answers.
-fn tell(at: SocketAddr, command: &str) -> String {
-    let mut stream = TcpStream::connect(at).unwrap();
-    stream.write_all(command.as_bytes()).unwrap();
-    let (mut answer, mut byte) = (Vec::new(), [0]);
-    while !answer.ends_with(b"\r\n") {
-        stream.read_exact(&mut byte).unwrap();
-        answer.push(byte[0]);
-    }
-    String::from_utf8(answer).unwrap()
-}
-
-/// The keys of all items.
-fn keys(at: SocketAddr) -> Vec<String> {
-    let mut stream = TcpStream::connect(at).unwrap();
-    stream.write_all(b"lru_crawler metadump all\r\n").unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"END\r\n") {
-        let mut part = [0; 4096];
-        let count = stream.read(&mut part).unwrap();
-        assert!(count > 0, "memcached hung up");
-        answer.extend_from_slice(&part[..count]);
-    }
-    let text = String::from_utf8(answer).unwrap().replace("%3A", ":");
-    text.lines().filter_map(|line| Some(line.strip_prefix("key=")?.split(' ').next()?.to_owned())).collect()
 }
 
 async fn fixture(count: usize) -> Fixture {
@@ -303,7 +274,7 @@ async fn a_feeder_with_a_bus_that_comes_and_goes() {
         wire.acked(1).await;
         if !killed {
             // All that lies there: the feeder's view of the token is among it, the token is not.
-            let items = keys(server.at);
+            let items = server.keys();
             assert!(items.iter().any(|key| key.starts_with("v:production:grant:device:")), "{items:?}");
             assert!(!items.iter().any(|key| key.contains(&token[18..])), "a token is in a key");
         }

@@ -10,17 +10,16 @@
 //!
 //! `TROUGH_TEST_KILLS` sets the kills of each test (26 unless it is given), `TROUGH_TEST_SEED` repeats a run.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::StdRng;
-use trough_device::{Device, Mode};
+use trough_device::Mode;
 use trough_tests::cluster::{Cluster, Role, Shape};
 use trough_tests::data;
 use trough_tests::fleet::Fleet;
 use trough_tests::ledger::{Track, assert_all_readable};
-use trough_tests::reader::Reader;
+use trough_tests::looker::Looker;
 use trough_tests::seed;
 
 const KILLS_DEFAULT: usize = 26;
@@ -32,8 +31,7 @@ async fn storm(name: &str, shape: Shape) {
     let tracks: Vec<Track> = data::buses().into_iter().chain(data::gpsd()).collect();
     let total = data::frames(&tracks) as u64;
     let mut fleet = Fleet::start(&cluster, tracks, Mode::Binary).await;
-    let watched = fleet.devices.iter().cloned().zip(fleet.tracks.iter().map(|track| track.device.clone()));
-    let looker = tokio::spawn(look(cluster.reader(), watched.collect(), seed::rng("look")));
+    let looker = Looker::start(vec![cluster.reader()], [&fleet], seed::rng("look"));
 
     let mut done = 0;
     while done < kills {
@@ -55,8 +53,7 @@ async fn storm(name: &str, shape: Shape) {
     cluster.ready().await;
     let acked = fleet.acked();
     fleet.finish().await;
-    assert!(!looker.is_finished(), "a reader saw less than was acknowledged: its message stands above");
-    looker.abort();
+    looker.assert_content();
     assert_eq!(fleet.acked(), total);
     assert_all_readable(&cluster.reader(), &fleet.tracks).await;
     println!("{name}: {done} kills, {acked} of {total} frames acknowledged at the last one");
@@ -67,21 +64,6 @@ fn victims(cluster: &Cluster, rng: &mut StdRng) -> Vec<Role> {
     let first = roles[rng.random_range(0..roles.len())];
     let all = rng.random_bool(0.2);
     roles.into_iter().filter(|role| all || *role == first).collect()
-}
-
-/// Looks at one device after another: what it has acknowledged must be visible to the next request.
-async fn look(reader: Reader, devices: Vec<(Arc<Device>, String)>, mut rng: StdRng) {
-    loop {
-        let (handle, device) = &devices[rng.random_range(0..devices.len())];
-        let acked = handle.acked().0;
-        if let Some((epoch, head)) = reader.head(device).await
-            && acked > 0
-        {
-            assert_eq!(epoch, 1, "{device} never lost its memory");
-            assert!(head >= acked, "{device}: {acked} is acknowledged, a reader sees {head}");
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

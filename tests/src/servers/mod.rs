@@ -3,6 +3,7 @@
 //! `tests/install-servers.sh` installs them. A server is waited for by what it answers, keeps its address over
 //! restarts, and ends with its handle.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
@@ -39,14 +40,31 @@ impl Access {
     }
 }
 
+/// What `--store` takes: the bucket at an S3 API, and in it whatever begins with `prefix`.
+pub fn url_of(at: SocketAddr, prefix: &str) -> String {
+    format!("s3://{BUCKET}/{prefix}?endpoint=http://{at}&region={REGION}")
+}
+
 /// Makes the bucket; nothing if that fails.
-async fn make_bucket(endpoint: &str, access: &Access) -> Option<()> {
-    let (access_key, secret_key) = (access.access_key, access.secret_key);
-    let credentials =
-        s3::creds::Credentials::new(Some(access_key), Some(secret_key), None, None, None).ok()?;
-    let region = Region::Custom { region: REGION.to_owned(), endpoint: endpoint.to_owned() };
+async fn make_bucket(at: SocketAddr, access: &Access) -> Option<()> {
+    let (region, credentials) = region(at, access);
     let config = BucketConfiguration::default();
     Bucket::create_with_path_style(BUCKET, region, credentials, config).await.ok().map(drop)
+}
+
+/// The keys of everything in the bucket; nothing if that fails.
+pub async fn list(at: SocketAddr, access: &Access) -> Option<BTreeSet<String>> {
+    let (region, credentials) = region(at, access);
+    let bucket = Bucket::new(BUCKET, region, credentials).ok()?.with_path_style();
+    let pages = bucket.list(String::new(), None).await.ok()?;
+    Some(pages.into_iter().flat_map(|page| page.contents).map(|object| object.key).collect())
+}
+
+fn region(at: SocketAddr, access: &Access) -> (Region, s3::creds::Credentials) {
+    let (access_key, secret_key) = (access.access_key, access.secret_key);
+    let credentials = s3::creds::Credentials::new(Some(access_key), Some(secret_key), None, None, None);
+    let region = Region::Custom { region: REGION.to_owned(), endpoint: format!("http://{at}") };
+    (region, credentials.expect("both keys are given"))
 }
 
 /// Where a program of one of the servers lies: in their own environment, or on the path.

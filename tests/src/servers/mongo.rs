@@ -38,6 +38,12 @@ impl Mongo {
         format!("mongodb://{}/{database}", self.at)
     }
 
+    /// The same by way of a proxy at `at`. Without the option a client would ask for the server's own address and go
+    /// there.
+    pub fn url_by(&self, at: SocketAddr, database: &str) -> String {
+        format!("mongodb://{at}/{database}?directConnection=true")
+    }
+
     /// Its process, to be stopped and resumed.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
@@ -50,18 +56,32 @@ impl Mongo {
 
     /// Starts it again after a kill, with what it has stored.
     pub async fn restart(&mut self) {
-        self.process.kill();
-        self.process = spawn(self.at, &self.dir);
+        self.spawn_again();
         self.ready().await;
     }
 
-    async fn ready(&mut self) {
+    /// The same, and does not wait until it answers.
+    pub fn spawn_again(&mut self) {
+        self.process.kill();
+        self.process = spawn(self.at, &self.dir);
+    }
+
+    /// A client that goes to it and nowhere else.
+    ///
+    /// # Panics
+    /// Never, as its options are good.
+    pub fn client(&self) -> Client {
         let mut options = ClientOptions::default();
         options.hosts =
             vec![ServerAddress::Tcp { host: self.at.ip().to_string(), port: Some(self.at.port()) }];
         options.direct_connection = Some(true);
         options.server_selection_timeout = Some(Duration::from_secs(1));
-        let client = Client::with_options(options).unwrap();
+        Client::with_options(options).unwrap()
+    }
+
+    /// Waits until it answers.
+    pub async fn ready(&mut self) {
+        let client = self.client();
         until("the database answers", LATER, async || {
             assert!(!self.process.has_ended(), "the database ended:\n{}", self.process.log());
             client.database("admin").run_command(doc! { "ping": 1 }).await.ok()

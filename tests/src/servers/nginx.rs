@@ -77,13 +77,18 @@ impl Nginx {
     /// SIGHUP; waits until new workers serve, and the old ones have cut the sessions that did not end by themselves.
     pub async fn reload(&mut self) {
         let old = self.workers();
-        let _ = kill_process(self.pid(), Signal::HUP);
+        self.hang_up();
         until("NGINX has new workers only", SOON, async || {
             let now = self.workers();
             (!now.is_empty() && now.is_disjoint(&old)).then_some(())
         })
         .await;
         self.ready().await;
+    }
+
+    /// SIGHUP: it begins to reload.
+    pub fn hang_up(&self) {
+        let _ = kill_process(self.pid(), Signal::HUP);
     }
 
     /// Everything that it has logged about requests, and about itself.

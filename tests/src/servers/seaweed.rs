@@ -7,7 +7,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::{Access, BUCKET, REGION, free_ports, log_in, make_bucket, own_ip, program};
+use super::{Access, free_ports, log_in, make_bucket, own_ip, program, url_of};
 use crate::poll::{LATER, until};
 use crate::process::Process;
 
@@ -28,7 +28,7 @@ pub struct Seaweed {
 }
 
 impl Seaweed {
-    /// Starts one with the empty bucket [`BUCKET`].
+    /// Starts one with the empty bucket [`BUCKET`](super::BUCKET).
     pub async fn start() -> Self {
         let ports = free_ports(own_ip());
         let dir = tempfile::tempdir().unwrap();
@@ -37,8 +37,8 @@ impl Seaweed {
         let process = spawn(&ports, dir.path());
         let mut server = Self { at: ports[6], ports, process, dir };
         server.ready().await;
-        let endpoint = server.endpoint();
-        until("SeaweedFS makes a bucket", LATER, async || make_bucket(&endpoint, &ACCESS).await).await;
+        let at = server.at;
+        until("SeaweedFS makes a bucket", LATER, async || make_bucket(at, &ACCESS).await).await;
         server
     }
 
@@ -49,7 +49,7 @@ impl Seaweed {
 
     /// What `--store` takes: the bucket, and in it whatever begins with `prefix`.
     pub fn url(&self, prefix: &str) -> String {
-        format!("s3://{BUCKET}/{prefix}?endpoint={}&region={REGION}", self.endpoint())
+        url_of(self.at, prefix)
     }
 
     /// Its process, to be stopped and resumed.

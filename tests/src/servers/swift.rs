@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use super::memcached::Memcached;
-use super::{Access, BUCKET, REGION, free_ports, make_bucket, own_ip, program};
+use super::{Access, free_ports, list, make_bucket, own_ip, program, url_of};
 use crate::poll::{LATER, until};
 use crate::process::Process;
 
@@ -57,11 +57,11 @@ pub struct Swift {
     proxy: Process,
     _keepers: Vec<Process>,
     _cache: Memcached,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Swift {
-    /// Starts one with the empty bucket [`BUCKET`].
+    /// Starts one with the empty bucket [`BUCKET`](super::BUCKET).
     pub async fn start() -> Self {
         let cache = Memcached::start(&[]).await;
         let [at, keepers @ ..] = free_ports::<4>(own_ip());
@@ -72,7 +72,8 @@ impl Swift {
             let app = format!(
                 "[pipeline:main]\npipeline = {kind}-server\n[app:{kind}-server]\nuse = egg:swift#{kind}\n"
             );
-            spawn(dir.path(), kind, at, &app)
+            settle(dir.path(), kind, at, &app);
+            spawn(dir.path(), kind)
         });
         let keepers = keepers.collect();
         let app = format!(
@@ -82,9 +83,12 @@ impl Swift {
              memcache_servers = {}\n{FILTERS}",
             cache.at
         );
-        let proxy = spawn(dir.path(), "proxy", at, &app);
-        let mut server = Self { at, proxy, _keepers: keepers, _cache: cache, _dir: dir };
-        server.ready().await;
+        settle(dir.path(), "proxy", at, &app);
+        let proxy = spawn(dir.path(), "proxy");
+        let mut server = Self { at, proxy, _keepers: keepers, _cache: cache, dir };
+        server.answers().await;
+        // Its keepers may take longer to start.
+        until("Swift makes a bucket", LATER, async || make_bucket(at, &ACCESS).await).await;
         server
     }
 
@@ -95,7 +99,7 @@ impl Swift {
 
     /// What `--store` takes: the bucket, and in it whatever begins with `prefix`.
     pub fn url(&self, prefix: &str) -> String {
-        format!("s3://{BUCKET}/{prefix}?endpoint={}&region={REGION}", self.endpoint())
+        url_of(self.at, prefix)
     }
 
     /// Its proxy, to be stopped and resumed.
@@ -103,16 +107,26 @@ impl Swift {
         &mut self.proxy
     }
 
-    async fn ready(&mut self) {
+    /// SIGKILL to its proxy, and starts it again; does not wait until it answers.
+    pub fn spawn_again(&mut self) {
+        self.proxy.kill();
+        self.proxy = spawn(self.dir.path(), "proxy");
+    }
+
+    /// Waits until it answers, and shows its bucket.
+    pub async fn ready(&mut self) {
+        self.answers().await;
+        let at = self.at;
+        until("Swift shows its bucket", LATER, async || list(at, &ACCESS).await).await;
+    }
+
+    async fn answers(&mut self) {
         let health = format!("{}/healthcheck", self.endpoint());
         until("Swift answers", LATER, async || {
             assert!(!self.proxy.has_ended(), "Swift ended:\n{}", self.proxy.log());
             reqwest::get(&health).await.ok().filter(|answer| answer.status().is_success()).map(drop)
         })
         .await;
-        let endpoint = self.endpoint();
-        // Its keepers may take longer to start.
-        until("Swift makes a bucket", LATER, async || make_bucket(&endpoint, &ACCESS).await).await;
     }
 }
 
@@ -127,8 +141,8 @@ fn make_ring(dir: &Path, kind: &str, at: SocketAddr) {
     }
 }
 
-fn spawn(dir: &Path, kind: &str, at: SocketAddr, app: &str) -> Process {
-    let config = dir.join(format!("{kind}.conf"));
+/// Writes the configuration of one of its servers.
+fn settle(dir: &Path, kind: &str, at: SocketAddr, app: &str) {
     let common = format!(
         "[DEFAULT]\nbind_ip = {}\nbind_port = {}\nworkers = 0\nuser = root\nswift_dir = {dir}\ndevices = \
          {dir}/devices\nmount_check = false\ndisable_fallocate = true\nfallocate_reserve = 0\nlog_level = \
@@ -137,8 +151,11 @@ fn spawn(dir: &Path, kind: &str, at: SocketAddr, app: &str) -> Process {
         at.port(),
         dir = dir.display()
     );
-    fs::write(&config, common + app).unwrap();
+    fs::write(dir.join(format!("{kind}.conf")), common + app).unwrap();
+}
+
+fn spawn(dir: &Path, kind: &str) -> Process {
     let mut command = Command::new(program(&format!("swift-{kind}-server")));
-    command.current_dir(dir).arg(&config);
+    command.current_dir(dir).arg(dir.join(format!("{kind}.conf")));
     Process::spawn(&format!("Swift's {kind} server"), &mut command, &dir.join(format!("{kind}.log")))
 }
