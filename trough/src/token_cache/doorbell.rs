@@ -40,7 +40,7 @@ impl Doorbell {
         // Longer than any grant from before can be believed.
         let life = TTL * 2 + SKEW;
         let left = self.bus.set(&self.changed, Bytes::copy_from_slice(&now.to_le_bytes()), life).await;
-        let rung = self.bus.publish(&self.topic, Bytes::new()).await;
+        let rung = self.bus.publish(&self.topic, Bytes::new()).await.map(drop);
         if let Err(error) = left.and(rung) {
             tracing::warn!(%error, "a change of rights was not announced; it holds within a minute");
         }
@@ -83,6 +83,6 @@ pub(super) async fn listen(
 fn is_news(event: &Event) -> bool {
     match event {
         Event::Message(_) | Event::Rescan(Cause::Reset | Cause::Hole) => true,
-        Event::Rescan(Cause::Began | Cause::Periodic) => false,
+        Event::Rescan(Cause::Began | Cause::Periodic | Cause::Away) => false,
     }
 }
