@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use trough_bus::{Bus, Cause, Environment, Event, Key, Subscription, Topic};
+use trough_bus::{Bus, Cause, Deployment, Event, Key, Subscription, Topic};
 use trough_protocol::Micros;
 use trough_runtime::clock::{Clock, micros};
 
@@ -20,9 +20,9 @@ pub(super) struct Doorbell {
 }
 
 impl Doorbell {
-    pub fn new(bus: Arc<dyn Bus>, environment: &Environment) -> Self {
-        let topic = Topic::new(environment, "registry");
-        Self { bus, topic, changed: Key::new(environment, "registry:changed-at") }
+    pub fn new(deployment: &Deployment) -> Self {
+        let bus = deployment.bus().clone();
+        Self { bus, topic: deployment.topic("registry"), changed: deployment.key("registry:changed-at") }
     }
 
     /// Where the time of the last change lies.
