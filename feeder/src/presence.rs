@@ -102,6 +102,11 @@ impl Control {
         is_news
     }
 
+    /// Whether a newer session of the device is on another feeder.
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere.load(Ordering::Relaxed)
+    }
+
     /// Where it stands among the sessions of its device; [`UNTOLD`] if no feeder was told.
     pub fn order(&self) -> u64 {
         self.order.load(Ordering::Relaxed)
@@ -181,9 +186,8 @@ impl Presence {
         let mut sessions = locked(&self.sessions);
         if sessions.get(device).is_some_and(|known| Arc::ptr_eq(known, control)) {
             sessions.remove(device);
-            if let Some(changed) =
-                self.changed.as_ref().filter(|_| !control.is_elsewhere.load(Ordering::Relaxed))
-            {
+            // The value on the bus is the newer session's, if there is one.
+            if let Some(changed) = self.changed.as_ref().filter(|_| !control.is_elsewhere()) {
                 changed.note(device.clone());
             }
         }

@@ -148,3 +148,36 @@ async fn probe(bus: &Memcached) {
         tokio::time::sleep(PROBE_EVERY).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bus: Option<&str>, cache_bus: Option<&str>) -> Result<Option<BusSettings>, String> {
+        let args = BusArgs {
+            bus: bus.map(str::to_owned),
+            cache_bus: cache_bus.map(str::to_owned),
+            bus_key_file: None,
+            environment: "production".into(),
+        };
+        let mut faults = Faults::default();
+        let settings = args.check(&mut faults);
+        faults.into_result(Some(settings)).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn a_cache_stands_beside_a_bus() {
+        let (one, other) = (Some("memcached://a:1"), Some("memcached://b:1"));
+        for (bus, cache) in [(None, None), (one, None), (one, other)] {
+            let settings = check(bus, cache).unwrap().unwrap();
+            assert_eq!(
+                (settings.addresses.is_some(), settings.cache.is_some()),
+                (bus.is_some(), cache.is_some())
+            );
+        }
+        let told = check(None, other).unwrap_err();
+        assert!(told.contains("--cache-bus") && told.contains("--bus, too"), "{told}");
+        let told = check(one, Some("redis://b:1")).unwrap_err();
+        assert!(told.contains("--cache-bus") && told.contains("memcached://"), "{told}");
+    }
+}

@@ -25,7 +25,8 @@ impl Neighbours {
     /// they are missing. Breaks off if the bus does not answer; the next time comes within a minute.
     pub(super) async fn scan(&self) {
         let sessions = self.presence.entries();
-        let told: Vec<_> = sessions.into_iter().filter(|(_, control)| control.order() != UNTOLD).collect();
+        let stays = |control: &Control| control.order() != UNTOLD && !control.is_elsewhere();
+        let told: Vec<_> = sessions.into_iter().filter(|(_, control)| stays(control)).collect();
         let mut alive = HashMap::new();
         for part in told.chunks(KEYS_MAX) {
             if let Err(error) = self.scan_part(part, &mut alive).await {

@@ -99,7 +99,8 @@ async fn a_newer_session_ends_the_older_on_another_feeder_and_no_other() {
     let bus = Local::new();
     let [one, other] = [Node::start(Arc::new(bus.clone())), Node::start(Arc::new(bus.clone()))];
     let (moved, stays) = (device("moved"), device("stays"));
-    let (_, neighbour) = (one.open(&moved), one.open(&stays));
+    one.open(&moved);
+    let neighbour = one.open(&stays);
     one.has(&moved).await;
     for (from, to) in [(&one, &other), (&other, &one), (&one, &other)] {
         let left = from.presence.session(&moved).unwrap();
