@@ -241,13 +241,13 @@ impl LocalSource {
     fn take(&mut self) -> Option<(u64, Event)> {
         if !self.began {
             self.began = true;
-            return Some((0, Event::Rescan(Cause::Began)));
+            return Some((self.position.saturating_sub(1), Event::Rescan(Cause::Began)));
         }
         let state = self.bus.state();
         let (wiped, next) = *self.next.borrow_and_update();
         if wiped != self.wiped {
             (self.wiped, self.position) = (wiped, next);
-            return Some((next, Event::Rescan(Cause::Reset)));
+            return Some((next.saturating_sub(1), Event::Rescan(Cause::Reset)));
         }
         let behind = next - self.position;
         if behind == 0 {
@@ -257,7 +257,7 @@ impl LocalSource {
         let at = (messages.len() as u64).checked_sub(behind).and_then(|at| messages.get(at as usize));
         let Some(message) = at else {
             self.position = next;
-            return Some((next, Event::Rescan(Cause::Hole)));
+            return Some((next.saturating_sub(1), Event::Rescan(Cause::Hole)));
         };
         let number = self.position;
         self.position += 1;

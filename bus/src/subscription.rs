@@ -70,10 +70,11 @@ impl Subscription {
     pub async fn next(&mut self) -> Event {
         tokio::select! {
             (number, event) = self.source.next() => {
-                match event {
-                    Event::Message(_) => self.number = number,
-                    Event::Rescan(Cause::Away) => {}
-                    Event::Rescan(_) => self.rescan_at = rescan_at(),
+                if event != Event::Rescan(Cause::Away) {
+                    self.number = number;
+                    if matches!(event, Event::Rescan(_)) {
+                        self.rescan_at = rescan_at();
+                    }
                 }
                 event
             }
@@ -84,7 +85,8 @@ impl Subscription {
         }
     }
 
-    /// The number of the message that [`Subscription::next`] gave last: what [`crate::Bus::publish`] gave for it.
+    /// How far it is: the number of the last message that [`Subscription::next`] gave, which is what
+    /// [`crate::Bus::publish`] gave for it, or that was passed over with a rescan.
     pub fn number(&self) -> u64 {
         self.number
     }

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 use trough_bus::memcached::Memcached as Bus;
-use trough_bus::{Bus as _, Deployment, Environment};
+use trough_bus::{Deployment, Environment};
 use trough_protocol::close::{Advice, advice};
 use trough_protocol::device::Hello;
 use trough_protocol::{Epoch, Seq};

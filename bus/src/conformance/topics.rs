@@ -60,6 +60,7 @@ pub async fn numbers_of_messages_rise_and_are_the_same_to_everybody(on: &Fixture
         for publisher in [&one, &other, &one] {
             let number = publisher.publish(&topic, message("heard")).await.unwrap();
             assert!(number > last, "{number} after {last}");
+            assert!(subscribers.iter().all(|subscriber| subscriber.number() < number));
             last = number;
             for subscriber in &mut subscribers {
                 assert_eq!(messages(subscriber, 1).await, ["heard"]);

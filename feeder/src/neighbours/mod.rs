@@ -40,6 +40,9 @@ use record::Feeder;
 const TELL_EVERY: Duration = Duration::from_millis(25);
 /// After a bus that did not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// How long after something was missed the values are looked at: by then whoever told of a session has written its
+/// value, and feeders whose leases were wiped have them again.
+const SCAN_AFTER: Duration = Duration::from_secs(4);
 /// From one look at all values to the next: a bus that is full loses message after message.
 const SCAN_EVERY: Duration = Duration::from_secs(5);
 /// How long a value lies there if nobody removes it; its feeder looks every minute whether it still does.
@@ -172,18 +175,18 @@ impl Neighbours {
         }
     }
 
-    /// `number` is that of the message, if it is one.
+    /// `number` is that of the message, or of the last that was missed.
     fn hear(&mut self, event: Event, number: u64) {
         match event {
             Event::Message(message) => self.hear_of(number, &message),
             Event::Rescan(Cause::Away) => {}
             Event::Rescan(cause) => {
                 if cause == Cause::Reset {
-                    self.forget_orders();
+                    self.forget_orders(number);
                 }
-                let now = Instant::now();
-                let earliest = self.scanned_at.map_or(now, |at| at + SCAN_EVERY);
-                self.scan_at.get_or_insert(earliest.max(now));
+                let soon = Instant::now() + SCAN_AFTER;
+                let earliest = self.scanned_at.map_or(soon, |at| at + SCAN_EVERY);
+                self.scan_at.get_or_insert(earliest.max(soon));
             }
         }
     }
@@ -204,11 +207,12 @@ impl Neighbours {
         }
     }
 
-    /// The topic was made anew, and its numbers with it, by the clock of whoever was first: sessions from before come
-    /// before all that follows.
-    fn forget_orders(&self) {
-        let told = self.presence.all().into_iter().filter(|control| control.order() != UNTOLD);
-        told.for_each(|control| control.set_order(0));
+    /// The topic was made anew, and its numbers begin with the time again, by the clock of whoever was first. If that
+    /// was behind, sessions from before would come after all that follows: they come before it.
+    fn forget_orders(&self, number: u64) {
+        let all = self.presence.all().into_iter();
+        let ahead = all.filter(|control| control.order() != UNTOLD && control.order() > number);
+        ahead.for_each(|control| control.set_order(0));
     }
 
     fn end(&self, device: &DeviceId, control: &Control) {
