@@ -98,7 +98,7 @@ fn addresses_of_cache(args: &BusArgs, faults: &mut Faults) -> Option<Option<Addr
     let cache = addresses(opt::CACHE_BUS, args.cache_bus.as_deref(), faults)?;
     if let (Some(cache), None) = (&cache, &args.bus) {
         let remedy = "name the memcached for doorbells with --bus, too";
-        faults.add(opt::CACHE_BUS, &cache.to_string(), "it stands beside --bus, which is not given", remedy);
+        faults.add(opt::CACHE_BUS, cache.to_string(), "it stands beside --bus, which is not given", remedy);
         return None;
     }
     Some(cache)
