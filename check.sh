@@ -77,7 +77,7 @@ cargo test --locked --workspace --no-run --quiet
 step "examples in the documents"
 cargo test --locked --workspace --doc --quiet
 step "fuzzing, a few seconds for each target"
-# The journal's targets take minutes to build; `fuzz/run.sh journal 60` runs them.
+# The targets of the journal and the bus take minutes to build; `fuzz/run.sh journal 60` and `fuzz/run.sh bus 60` run them.
 fuzz/run.sh protocol 3 -verbosity=0
 
 step "unit, property, simulation and whole-system tests"

@@ -4,7 +4,8 @@
 #   fuzz/run.sh TARGET SECONDS [libFuzzer options]
 #   fuzz/run.sh protocol SECONDS     the targets of the wire formats, one after another
 #   fuzz/run.sh journal SECONDS      those of the journal; to build them takes some minutes
-#   fuzz/run.sh all SECONDS          both
+#   fuzz/run.sh bus SECONDS          those of the bus; likewise
+#   fuzz/run.sh all SECONDS          all of them
 #
 # cargo-fuzz would do the same with a nightly toolchain; what it adds is instrumentation, which LLVM does for the
 # stable compiler too. The seeds are the golden vectors. Finds are kept in fuzz/artifacts/TARGET, what covers
@@ -15,12 +16,12 @@ targets=$(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' "$here/Cargo.toml")
 
 case ${1:-} in
 all) group=$targets ;;
-protocol) group=$(grep -v ^journal_ <<<"$targets") ;;
-journal) group=$(grep ^journal_ <<<"$targets") ;;
+protocol) group=$(grep -vE '^(journal|bus)_' <<<"$targets") ;;
+journal | bus) group=$(grep "^$1_" <<<"$targets") ;;
 *) group=$(grep -x -- "${1:-none}" <<<"$targets" || true) ;;
 esac
 if [[ -z $group || ! ${2:-} =~ ^[1-9][0-9]*$ ]]; then
-    echo "usage: fuzz/run.sh TARGET SECONDS [libFuzzer options], where TARGET is all, protocol, journal, or one of:" \
+    echo "usage: fuzz/run.sh TARGET SECONDS [libFuzzer options], where TARGET is all, protocol, journal, bus, or one of:" \
         $targets >&2
     exit 2
 fi
@@ -33,6 +34,7 @@ fi
 
 features=()
 [[ $target == journal_* ]] && features=(--features journal)
+[[ $target == bus_* ]] && features=(--features bus)
 host=$(rustc -vV | sed -n 's/^host: //p')
 build="${CARGO_TARGET_DIR:-$here/target}/fuzz"
 # --target keeps the instrumentation away from build scripts and macros.
@@ -66,6 +68,9 @@ device_json)
 frame) seeds binary frame/ ;;
 batch) seeds binary batch/ ;;
 link) seeds binary link/ ;;
+# The golden bytes of bus/src/envelope.rs, and what is sealed in those of bus/src/seal.rs.
+bus_envelope) seed golden 54620101c5e00ee368656c6c6f ;;
+bus_sealed) seed golden 5473010040420f000000000080841e000000000077686f ;;
 journal_*)
     while IFS=$'\t' read -r name bytes; do
         [[ $name == "$target"/* ]] && seed "$name" "$bytes"

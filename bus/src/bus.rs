@@ -29,9 +29,12 @@ pub trait Bus: Send + Sync + 'static {
     /// Tells all who subscribe to a topic. Write down first what the message is about: a subscriber that missed
     /// it looks there.
     ///
+    /// Gives the message's number, which no other of the topic has: whatever is published later has a higher one, by
+    /// whomever, until the bus is wiped ([`crate::Cause::Reset`]).
+    ///
     /// # Errors
     /// [`BusError::Invalid`] above [`MESSAGE_BYTES_MAX`]; the others leave it open whether it was heard.
-    fn publish<'a>(&'a self, topic: &'a Topic, message: Bytes) -> BoxFuture<'a, Result<(), BusError>>;
+    fn publish<'a>(&'a self, topic: &'a Topic, message: Bytes) -> BoxFuture<'a, Result<u64, BusError>>;
 
     /// What is published from now on; see [`Subscription::next`].
     fn subscribe(&self, topic: &Topic) -> Subscription;
@@ -42,6 +45,9 @@ pub trait Bus: Send + Sync + 'static {
     /// # Errors
     /// Those of the bus. The lease may then be nobody's for `ttl`.
     fn acquire<'a>(&'a self, name: &'a Key, ttl: Duration) -> BoxFuture<'a, Result<Option<Lease>, BusError>>;
+
+    /// Whether somebody has a lease. The answer is old when it comes, as every answer of the bus.
+    fn is_leased<'a>(&'a self, name: &'a Key) -> BoxFuture<'a, Result<bool, BusError>>;
 
     /// A value, if it is there and has not expired.
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Bytes>, BusError>>;
@@ -55,8 +61,21 @@ pub trait Bus: Send + Sync + 'static {
     /// [`BusError::Invalid`] above [`VALUE_BYTES_MAX`] or for a `ttl` of nothing.
     fn set<'a>(&'a self, key: &'a Key, value: Bytes, ttl: Duration) -> BoxFuture<'a, Result<(), BusError>>;
 
+    /// Keeps small values in one round trip, at most [`KEYS_MAX`], as [`Bus::set`] does each.
+    ///
+    /// # Errors
+    /// That of the first that was not kept; the others may be.
+    fn set_many<'a>(
+        &'a self,
+        values: &'a [(Key, Bytes)],
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<(), BusError>>;
+
     /// Removes a value. One that is not there is removed already.
     fn delete<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<(), BusError>>;
+
+    /// Removes values in one round trip, at most [`KEYS_MAX`].
+    fn delete_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<(), BusError>>;
 }
 
 /// Checks a message's size before anything is sent.
@@ -86,10 +105,10 @@ pub(crate) fn check_value(key: &Key, value: &[u8], ttl: Duration) -> Result<u32,
     Ok(u32::try_from(seconds).unwrap_or(u32::MAX))
 }
 
-/// Checks how many keys are asked for at once.
-pub(crate) fn check_keys(keys: &[Key]) -> Result<(), BusError> {
-    if keys.len() <= KEYS_MAX {
+/// Checks how many keys a call has.
+pub(crate) fn check_keys(count: usize) -> Result<(), BusError> {
+    if count <= KEYS_MAX {
         return Ok(());
     }
-    Err(BusError::Invalid(format!("{} keys at once: ask for {KEYS_MAX} at the most", keys.len())))
+    Err(BusError::Invalid(format!("{count} keys at once: {KEYS_MAX} at the most")))
 }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 mod bus;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod deployment;
 pub mod envelope;
 pub mod error;
 pub mod key;
@@ -20,6 +21,7 @@ pub mod seal;
 pub mod subscription;
 
 pub use bus::{Bus, KEYS_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX, VALUE_TTL_MAX};
+pub use deployment::Deployment;
 pub use error::BusError;
 pub use key::{Environment, Key, Topic};
 pub use lease::Lease;

@@ -41,6 +41,8 @@ struct State {
     values_bytes: usize,
     leases: HashMap<Key, Held>,
     leases_written: u64,
+    /// The number of a topic's first message: above those of topics of the same name that nobody heard any more.
+    numbers_from: u64,
 }
 
 /// The last messages of a topic.
@@ -74,7 +76,8 @@ impl Local {
     pub fn wipe(&self) {
         let mut state = self.state();
         let topics = std::mem::take(&mut state.topics);
-        *state = State { leases_written: state.leases_written, ..State::default() };
+        let (leases_written, numbers_from) = (state.leases_written, state.numbers_from);
+        *state = State { leases_written, numbers_from, ..State::default() };
         state.topics = topics;
         for ring in state.topics.values_mut() {
             ring.messages.clear();
@@ -91,10 +94,11 @@ impl Local {
 
 impl State {
     fn ring(&mut self, topic: &Topic) -> &mut Ring {
+        let first = self.numbers_from;
         self.topics.entry(topic.clone()).or_insert_with(|| Ring {
             messages: VecDeque::new(),
             bytes: 0,
-            next: watch::Sender::new((0, 0)),
+            next: watch::Sender::new((0, first)),
         })
     }
 
@@ -102,6 +106,20 @@ impl State {
         if let Some(value) = self.values.remove(key) {
             self.values_bytes -= size(&value.content);
         }
+    }
+
+    fn keep(&mut self, key: &Key, value: Bytes, ttl: Duration) -> Result<(), BusError> {
+        let now = Instant::now();
+        self.remove_value(key);
+        if self.values_bytes + size(&value) > VALUES_BYTES_MAX {
+            self.remove_expired(now);
+        }
+        if self.values_bytes + size(&value) > VALUES_BYTES_MAX {
+            return Err(BusError::Full { reason: format!("{VALUES_BYTES_MAX} bytes in this process") });
+        }
+        self.values_bytes += size(&value);
+        self.values.insert(key.clone(), Value { content: value, expires_at: now + ttl });
+        Ok(())
     }
 
     fn remove_expired(&mut self, now: Instant) {
@@ -119,15 +137,17 @@ fn size(content: &Bytes) -> usize {
 }
 
 impl Bus for Local {
-    fn publish<'a>(&'a self, topic: &'a Topic, message: Bytes) -> BoxFuture<'a, Result<(), BusError>> {
+    fn publish<'a>(&'a self, topic: &'a Topic, message: Bytes) -> BoxFuture<'a, Result<u64, BusError>> {
         Box::pin(async move {
             check_message(topic, &message)?;
             let mut state = self.state();
             let ring = state.ring(topic);
+            let (_, number) = *ring.next.borrow();
             if ring.next.receiver_count() == 0 {
                 // Nobody can ever ask for it.
                 state.topics.remove(topic);
-                return Ok(());
+                state.numbers_from = state.numbers_from.max(number + 1);
+                return Ok(number);
             }
             ring.bytes += message.len();
             ring.messages.push_back(message);
@@ -135,7 +155,7 @@ impl Bus for Local {
                 ring.bytes -= ring.messages.pop_front().map_or(0, |oldest| oldest.len());
             }
             ring.next.send_modify(|(_, next)| *next += 1);
-            Ok(())
+            Ok(number)
         })
     }
 
@@ -151,13 +171,17 @@ impl Bus for Local {
         Box::pin(lease::acquire(Arc::new(self.clone()), name, ttl))
     }
 
+    fn is_leased<'a>(&'a self, name: &'a Key) -> BoxFuture<'a, Result<bool, BusError>> {
+        Box::pin(async move { Ok(self.read(name).await?.is_some()) })
+    }
+
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Bytes>, BusError>> {
         Box::pin(async move { Ok(self.state().value(key, Instant::now())) })
     }
 
     fn get_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, BusError>> {
         Box::pin(async move {
-            check_keys(keys)?;
+            check_keys(keys.len())?;
             let (state, now) = (self.state(), Instant::now());
             Ok(keys.iter().map(|key| state.value(key, now)).collect())
         })
@@ -166,16 +190,30 @@ impl Bus for Local {
     fn set<'a>(&'a self, key: &'a Key, value: Bytes, ttl: Duration) -> BoxFuture<'a, Result<(), BusError>> {
         Box::pin(async move {
             let ttl = Duration::from_secs(check_value(key, &value, ttl)?.into());
-            let (mut state, now) = (self.state(), Instant::now());
-            state.remove_value(key);
-            if state.values_bytes + size(&value) > VALUES_BYTES_MAX {
-                state.remove_expired(now);
+            self.state().keep(key, value, ttl)
+        })
+    }
+
+    fn set_many<'a>(
+        &'a self,
+        values: &'a [(Key, Bytes)],
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<(), BusError>> {
+        Box::pin(async move {
+            check_keys(values.len())?;
+            for (key, value) in values {
+                let ttl = Duration::from_secs(check_value(key, value, ttl)?.into());
+                self.state().keep(key, value.clone(), ttl)?;
             }
-            if state.values_bytes + size(&value) > VALUES_BYTES_MAX {
-                return Err(BusError::Full { reason: format!("{VALUES_BYTES_MAX} bytes in this process") });
-            }
-            state.values_bytes += size(&value);
-            state.values.insert(key.clone(), Value { content: value, expires_at: now + ttl });
+            Ok(())
+        })
+    }
+
+    fn delete_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<(), BusError>> {
+        Box::pin(async move {
+            check_keys(keys.len())?;
+            let mut state = self.state();
+            keys.iter().for_each(|key| state.remove_value(key));
             Ok(())
         })
     }
@@ -200,16 +238,16 @@ struct LocalSource {
 
 impl LocalSource {
     /// The event that is there already.
-    fn take(&mut self) -> Option<Event> {
+    fn take(&mut self) -> Option<(u64, Event)> {
         if !self.began {
             self.began = true;
-            return Some(Event::Rescan(Cause::Began));
+            return Some((self.position.saturating_sub(1), Event::Rescan(Cause::Began)));
         }
         let state = self.bus.state();
         let (wiped, next) = *self.next.borrow_and_update();
         if wiped != self.wiped {
             (self.wiped, self.position) = (wiped, next);
-            return Some(Event::Rescan(Cause::Reset));
+            return Some((next.saturating_sub(1), Event::Rescan(Cause::Reset)));
         }
         let behind = next - self.position;
         if behind == 0 {
@@ -219,15 +257,16 @@ impl LocalSource {
         let at = (messages.len() as u64).checked_sub(behind).and_then(|at| messages.get(at as usize));
         let Some(message) = at else {
             self.position = next;
-            return Some(Event::Rescan(Cause::Hole));
+            return Some((next.saturating_sub(1), Event::Rescan(Cause::Hole)));
         };
+        let number = self.position;
         self.position += 1;
-        Some(Event::Message(message.clone()))
+        Some((number, Event::Message(message.clone())))
     }
 }
 
 impl Source for LocalSource {
-    fn next(&mut self) -> BoxFuture<'_, Event> {
+    fn next(&mut self) -> BoxFuture<'_, (u64, Event)> {
         Box::pin(async move {
             loop {
                 if let Some(event) = self.take() {

@@ -32,14 +32,16 @@ pub enum Cause {
     Reset,
     /// A message is missing: it was evicted, never arrived, or this subscriber was too slow.
     Hole,
+    /// The bus does not answer; comes about every second until it does. Messages are not lost yet.
+    Away,
     /// Nothing is known to be lost; half a minute to a minute has passed.
     Periodic,
 }
 
 /// Where events come from.
 pub(crate) trait Source: Send {
-    /// The next message, or a rescan for a cause. Cancel-safe.
-    fn next(&mut self) -> BoxFuture<'_, Event>;
+    /// The next message with its number, or a rescan for a cause. Cancel-safe.
+    fn next(&mut self) -> BoxFuture<'_, (u64, Event)>;
 }
 
 /// A subscription to one topic. It holds no connection and runs no task: while nobody asks, nothing happens, and
@@ -47,6 +49,7 @@ pub(crate) trait Source: Send {
 pub struct Subscription {
     source: Box<dyn Source>,
     rescan_at: Instant,
+    number: u64,
 }
 
 impl fmt::Debug for Subscription {
@@ -57,18 +60,21 @@ impl fmt::Debug for Subscription {
 
 impl Subscription {
     pub(crate) fn new(source: Box<dyn Source>) -> Self {
-        Self { source, rescan_at: rescan_at() }
+        Self { source, rescan_at: rescan_at(), number: 0 }
     }
 
     /// The next event. The first is [`Cause::Began`], as soon as the bus answers: nothing that is published later
-    /// is missed without a rescan. While the bus is away only [`Cause::Periodic`] comes.
+    /// is missed without a rescan. While the bus is away only [`Cause::Away`] and [`Cause::Periodic`] come.
     ///
     /// Cancel-safe: an event is either returned or kept for the next call.
     pub async fn next(&mut self) -> Event {
         tokio::select! {
-            event = self.source.next() => {
-                if matches!(event, Event::Rescan(_)) {
-                    self.rescan_at = rescan_at();
+            (number, event) = self.source.next() => {
+                if event != Event::Rescan(Cause::Away) {
+                    self.number = number;
+                    if matches!(event, Event::Rescan(_)) {
+                        self.rescan_at = rescan_at();
+                    }
                 }
                 event
             }
@@ -77,6 +83,12 @@ impl Subscription {
                 Event::Rescan(Cause::Periodic)
             }
         }
+    }
+
+    /// How far it is: the number of the last message that [`Subscription::next`] gave, which is what
+    /// [`crate::Bus::publish`] gave for it, or that was passed over with a rescan.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 }
 

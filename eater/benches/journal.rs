@@ -100,6 +100,7 @@ impl Fixture {
             catalog: Arc::new(NoCatalog),
             health: Health::new(),
             metrics: JournalMetrics::register(&mut Registry::default()),
+            doorbell: None,
         };
         let (journal, _) = Journal::open(JournalConfig::new(dir.path()), parts).unwrap();
         let mut frames = Vec::new();

@@ -2,9 +2,10 @@
 //!
 //! [`ingest`] takes batches from links, a journal makes them durable and finds them again, [`api`] answers readers.
 //! The three know of each other only what [`frames`] says. [`journal`] is the local one,
-//! [`objects`] the one that many eaters share.
+//! [`objects`] the one that many eaters share. [`doorbell`] tells those who wait for new frames.
 
 pub mod api;
+pub mod doorbell;
 pub mod frames;
 pub mod ingest;
 pub mod journal;
@@ -15,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use trough_bus::Deployment;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_runtime::random::link_id;
@@ -24,6 +26,7 @@ use trough_store::object_catalog::Incarnation;
 use trough_store::{Catalog, ObjectCatalog, ObjectStore, Registry};
 
 use api::{ApiLimits, ApiState};
+use doorbell::{Doorbell, Others};
 use frames::AnyJournal;
 pub use ingest::{LinkListener, LinkSecurity};
 use journal::{Journal, JournalConfig, JournalError, JournalParts};
@@ -86,6 +89,8 @@ impl Storage {
 pub struct Parts {
     /// Who may read.
     pub registry: Arc<dyn Registry>,
+    /// Where eaters tell each other, and whoever else listens, that there are new frames.
+    pub bus: Option<Deployment>,
     /// Where frames are kept.
     pub storage: Storage,
     /// The time.
@@ -123,9 +128,14 @@ pub async fn run(
     parts: Parts,
     config: Config,
 ) -> Result<(), RunError> {
-    let Parts { registry, storage, clock, health, metrics, shutdown } = parts;
+    let Parts { registry, bus, storage, clock, health, metrics, shutdown } = parts;
+    let others = match &storage {
+        Storage::Local { .. } => Others::None(bus),
+        Storage::Objects { .. } => Others::Eaters(bus),
+    };
     let budget_bytes = config.budget_bytes.unwrap_or_else(|| storage.budget_bytes());
-    let journal = open_journal(storage, &clock, &health, &metrics, &shutdown).await?;
+    let doorbell = Doorbell::start(others, shutdown.killed.clone());
+    let journal = open_journal(storage, doorbell, &clock, &health, &metrics, &shutdown).await?;
 
     let ingest =
         start_ingest((links, config.links), journal.clone(), budget_bytes, metrics.ingest, &shutdown)?;
@@ -155,15 +165,16 @@ pub async fn run(
 
 async fn open_journal(
     storage: Storage,
+    doorbell: Doorbell,
     clock: &Clock,
     health: &Health,
     metrics: &Metrics,
     shutdown: &Shutdown,
 ) -> Result<AnyJournal, RunError> {
-    let (clock, health) = (clock.clone(), health.clone());
+    let (clock, health, doorbell) = (clock.clone(), health.clone(), Some(doorbell));
     match storage {
         Storage::Local { catalog, config } => {
-            let parts = JournalParts { clock, catalog, health, metrics: metrics.journal.clone() };
+            let parts = JournalParts { clock, catalog, health, metrics: metrics.journal.clone(), doorbell };
             let opening = tokio::task::spawn_blocking(move || Journal::open(config, parts));
             let (journal, report) = opening.await.map_err(|_| RunError::Panicked("journal"))??;
             tracing::info!(
@@ -185,6 +196,7 @@ async fn open_journal(
                 health,
                 journal_metrics: metrics.journal.clone(),
                 metrics: metrics.objects.clone(),
+                doorbell,
                 killed: shutdown.killed.clone(),
             };
             Ok(Arc::new(ObjectJournal::open(config, parts)))

@@ -29,7 +29,7 @@ pub struct Context {
     /// When to stop.
     pub shutdown: Shutdown,
     /// Who has a session.
-    pub presence: Presence,
+    pub presence: Arc<Presence>,
     /// Unused tickets.
     pub tickets: Tickets,
     /// What the links of all shards come to.

@@ -14,6 +14,7 @@ mod handshake;
 mod http_port;
 mod links;
 pub mod metrics;
+mod neighbours;
 mod presence;
 mod queue;
 mod scheduler;
@@ -29,6 +30,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use trough_bus::Deployment;
 use trough_runtime::accept::accept_loop;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
@@ -41,6 +43,7 @@ use context::Context;
 pub use discovery::Eaters;
 use discovery::Place;
 pub use metrics::Metrics;
+use presence::Presence;
 use shard::{Arrival, BACKLOG, Load, Shard};
 pub use uplink::LinkSecurity;
 
@@ -48,6 +51,8 @@ pub use uplink::LinkSecurity;
 pub struct Parts {
     /// Who may connect.
     pub registry: Arc<dyn Registry>,
+    /// Where feeders tell each other of their sessions; without it each knows its own only.
+    pub bus: Option<Deployment>,
     /// The time.
     pub clock: Clock,
     /// What `/readyz` says; set ready by `run`.
@@ -88,9 +93,10 @@ pub async fn run(
     config: Config,
 ) -> Result<(), StartError> {
     config.check().map_err(StartError::Config)?;
-    let Parts { registry, clock, health, metrics, shutdown } = parts;
+    let Parts { registry, bus, clock, health, metrics, shutdown } = parts;
     metrics.sessions_max.set(config.sessions_max as i64);
     let sessions = Arc::new(Semaphore::new(config.sessions_max));
+    let presence = Arc::new(if bus.is_some() { Presence::told() } else { Presence::default() });
     let links = links::Links::new(health.clone(), metrics.clone());
     let context = Arc::new(Context {
         config,
@@ -99,7 +105,7 @@ pub async fn run(
         health,
         metrics,
         shutdown: shutdown.clone(),
-        presence: presence::Presence::default(),
+        presence,
         tickets: tickets::Tickets::default(),
         links,
         sessions,
@@ -109,6 +115,9 @@ pub async fn run(
     let shards: Vec<ShardHandle> = (0..context.config.shards)
         .map(|index| start_shard(index, &context, feeder, places.clone()))
         .collect::<io::Result<_>>()?;
+    if let Some(bus) = bus {
+        neighbours::start(bus, feeder, &context);
+    }
     tokio::spawn(supervision::watch_tokens(context.clone()));
     tokio::spawn(supervision::drain(context.clone()));
     context.health.set_ready();

@@ -45,6 +45,8 @@ pub struct Metrics {
     pub rewinds: Counter,
     /// Epochs granted.
     pub epochs_granted: Counter,
+    /// Sessions that ended because their device has a newer one on another feeder.
+    pub taken_elsewhere: Counter,
     sessions_ended: Family<Reason, Counter>,
     links_ended: Family<Reason, Counter>,
     link_age: LinkAge,
@@ -85,6 +87,7 @@ impl Metrics {
             ("batches_rejected", "Batches refused by an eater", &metrics.batches_rejected),
             ("rewinds", "Sessions told to send again after a link died", &metrics.rewinds),
             ("epochs_granted", "Epochs granted to devices", &metrics.epochs_granted),
+            ("taken_elsewhere", "Sessions taken over by one on another feeder", &metrics.taken_elsewhere),
         ];
         for (name, help, counter) in counters {
             r.register(name, help, counter.clone());

@@ -1,12 +1,13 @@
 //! Which device has a session here, and how others end it: a newer session of the same device takes over, a
 //! revoked token ends it, a stopping feeder closes it.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use trough_protocol::DeviceId;
 use trough_protocol::close::CloseCode;
@@ -39,6 +40,9 @@ impl Ending {
     }
 }
 
+/// The order of a session that the other feeders were not told of: it comes after all that they are told.
+pub const UNTOLD: u64 = u64::MAX;
+
 /// The handle by which any thread ends a session.
 #[derive(Debug)]
 pub struct Control {
@@ -47,6 +51,10 @@ pub struct Control {
     requested: AtomicBool,
     ending: Mutex<Option<Ending>>,
     waker: AtomicWaker,
+    /// Where the session stands among those of its device on all feeders: the number of the message that told of it.
+    order: AtomicU64,
+    /// A newer session of the device is on another feeder.
+    is_elsewhere: AtomicBool,
     /// Cancelled when the session is over and nothing of it is in flight.
     gone: CancellationToken,
 }
@@ -59,6 +67,8 @@ impl Control {
             requested: AtomicBool::new(false),
             ending: Mutex::new(None),
             waker: AtomicWaker::new(),
+            order: AtomicU64::new(UNTOLD),
+            is_elsewhere: AtomicBool::new(false),
             gone: CancellationToken::new(),
         })
     }
@@ -73,6 +83,38 @@ impl Control {
         locked(&self.ending).get_or_insert(ending);
         self.requested.store(true, Ordering::Release);
         self.waker.wake();
+    }
+
+    /// Asks it to end as a newer session of the device has begun, and the device to stay away for `delay` at the
+    /// least, so that two copies of a device cannot fight.
+    pub fn take_over(&self, delay: Duration) {
+        let jitter = Duration::from_millis(random_below(delay.as_millis() as u64 / 2 + 1));
+        let text = "another session of this device began; is its token used twice?";
+        self.end(Ending::new(CloseCode::TakenOver, text).after(delay + jitter));
+    }
+
+    /// The same, for a session on another feeder. Whether it is news.
+    pub fn take_elsewhere(&self, delay: Duration) -> bool {
+        let is_news = !self.is_elsewhere.swap(true, Ordering::Relaxed);
+        if is_news {
+            self.take_over(delay);
+        }
+        is_news
+    }
+
+    /// Whether a newer session of the device is on another feeder.
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere.load(Ordering::Relaxed)
+    }
+
+    /// Where it stands among the sessions of its device; [`UNTOLD`] if no feeder was told.
+    pub fn order(&self) -> u64 {
+        self.order.load(Ordering::Relaxed)
+    }
+
+    /// The other feeders were told.
+    pub fn set_order(&self, order: u64) {
+        self.order.store(order, Ordering::Relaxed);
     }
 
     /// Who is woken by a request. Call it before [`Control::requested`].
@@ -100,17 +142,40 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 pub struct Presence {
     sessions: Mutex<HashMap<DeviceId, Arc<Control>>>,
+    /// Kept only if there are other feeders to be told.
+    changed: Option<Changed>,
+}
+
+/// Devices whose session has begun or ended, each once.
+#[derive(Debug, Default)]
+struct Changed {
+    devices: Mutex<HashSet<DeviceId>>,
+    some: Notify,
+}
+
+impl Changed {
+    fn note(&self, device: DeviceId) {
+        if locked(&self.devices).insert(device) {
+            self.some.notify_one();
+        }
+    }
 }
 
 impl Presence {
+    /// One that notes what the other feeders must be told.
+    pub fn told() -> Self {
+        Self { changed: Some(Changed::default()), ..Self::default() }
+    }
+
     /// Enters a session; an older one of the same device is asked to end and to stay away for `delay` at the
     /// least, so that two copies of a device cannot fight. It is given back, to be waited for.
     pub fn enter(&self, device: &DeviceId, control: &Arc<Control>, delay: Duration) -> Option<Arc<Control>> {
         let older = locked(&self.sessions).insert(device.clone(), control.clone());
         if let Some(older) = &older {
-            let jitter = Duration::from_millis(random_below(delay.as_millis() as u64 / 2 + 1));
-            let text = "another session of this device began; is its token used twice?";
-            older.end(Ending::new(CloseCode::TakenOver, text).after(delay + jitter));
+            older.take_over(delay);
+        }
+        if let Some(changed) = &self.changed {
+            changed.note(device.clone());
         }
         older
     }
@@ -121,6 +186,46 @@ impl Presence {
         let mut sessions = locked(&self.sessions);
         if sessions.get(device).is_some_and(|known| Arc::ptr_eq(known, control)) {
             sessions.remove(device);
+            // The value on the bus is the newer session's, if there is one.
+            if let Some(changed) = self.changed.as_ref().filter(|_| !control.is_elsewhere()) {
+                changed.note(device.clone());
+            }
+        }
+    }
+
+    /// A device's session.
+    pub fn session(&self, device: &DeviceId) -> Option<Arc<Control>> {
+        locked(&self.sessions).get(device).cloned()
+    }
+
+    /// All sessions with their devices.
+    pub fn entries(&self) -> Vec<(DeviceId, Arc<Control>)> {
+        locked(&self.sessions).iter().map(|(device, control)| (device.clone(), control.clone())).collect()
+    }
+
+    /// Waits until a session has begun or ended that nobody was told of. Cancel-safe.
+    pub async fn has_changed(&self) {
+        let Some(changed) = &self.changed else { return std::future::pending().await };
+        while locked(&changed.devices).is_empty() {
+            changed.some.notified().await;
+        }
+    }
+
+    /// Takes devices whose session has begun or ended, so many at the most.
+    pub fn take_changed(&self, max: usize) -> Vec<DeviceId> {
+        let Some(changed) = &self.changed else { return Vec::new() };
+        let mut devices = locked(&changed.devices);
+        let taken: Vec<DeviceId> = devices.iter().take(max).cloned().collect();
+        for device in &taken {
+            devices.remove(device);
+        }
+        taken
+    }
+
+    /// Gives devices back whose sessions could not be told of.
+    pub fn put_back(&self, devices: impl IntoIterator<Item = DeviceId>) {
+        if let Some(changed) = &self.changed {
+            devices.into_iter().for_each(|device| changed.note(device));
         }
     }
 

@@ -103,7 +103,7 @@ async fn every_call(bus: &Bus) -> (Vec<BusError>, Duration) {
         let began = Instant::now();
         note(began, bus.get_many(&[name.clone(), key("other")]).await.map(drop));
         let began = Instant::now();
-        note(began, bus.publish(&topic("calls"), Bytes::from(vec![1; 1000])).await);
+        note(began, bus.publish(&topic("calls"), Bytes::from(vec![1; 1000])).await.map(drop));
         let began = Instant::now();
         note(began, bus.acquire(&name, Duration::from_secs(3)).await.map(drop));
         let began = Instant::now();

@@ -66,6 +66,7 @@ pub async fn start(
     eater_config.tls.clone_from(&config.tls);
     let eater = trough_eater::Parts {
         registry: chassis.registry.clone(),
+        bus: None,
         storage,
         clock: chassis.clock.clone(),
         health: chassis.health.clone(),
@@ -92,6 +93,8 @@ pub async fn start(
 
     let feeder = trough_feeder::Parts {
         registry: chassis.registry.clone(),
+        // The only feeder has nobody to tell.
+        bus: None,
         clock: chassis.clock,
         health: chassis.health,
         metrics: feeder_metrics,

@@ -31,6 +31,7 @@ options! {
     ADMIN = "--admin", "TROUGH_ADMIN";
     EATER = "--eater", "TROUGH_EATER";
     BUS = "--bus", "TROUGH_BUS";
+    CACHE_BUS = "--cache-bus", "TROUGH_CACHE_BUS";
     BUS_KEY_FILE = "--bus-key-file", "TROUGH_BUS_KEY_FILE";
     ENVIRONMENT = "--environment", "TROUGH_ENVIRONMENT";
     TLS_CERT = "--tls-cert", "TROUGH_TLS_CERT";

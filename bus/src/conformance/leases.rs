@@ -54,6 +54,15 @@ pub async fn a_dropped_lease_is_given_back(on: &Fixture) {
     held(&*bus, "dropped").await;
 }
 
+pub async fn whoever_asks_is_told_whether_somebody_has_a_lease(on: &Fixture) {
+    let (bus, other) = ((on.open)(), (on.open)());
+    assert!(!other.is_leased(&key("asked")).await.unwrap());
+    let lease = held(&*bus, "asked").await;
+    assert!(other.is_leased(&key("asked")).await.unwrap());
+    lease.release().await;
+    assert!(!other.is_leased(&key("asked")).await.unwrap());
+}
+
 pub async fn a_wiped_lease_is_noticed_before_its_life_is_over(on: &Fixture) {
     let (bus, other) = ((on.open)(), (on.open)());
     let lease = held(&*bus, "wiped").await;

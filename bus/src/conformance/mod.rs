@@ -61,6 +61,7 @@ macro_rules! bus_suite {
             topics,
             $fixture,
             messages_arrive_in_order_at_everybody,
+            numbers_of_messages_rise_and_are_the_same_to_everybody,
             messages_of_many_publishers_arrive_once_and_in_their_order,
             a_topic_hears_nothing_of_another,
             a_message_is_as_large_as_the_limit_and_no_larger,
@@ -75,6 +76,7 @@ macro_rules! bus_suite {
             a_lease_outlives_its_first_life,
             a_released_lease_is_free_at_once,
             a_dropped_lease_is_given_back,
+            whoever_asks_is_told_whether_somebody_has_a_lease,
             a_wiped_lease_is_noticed_before_its_life_is_over,
             a_lease_and_a_value_of_one_name_are_two_things,
         );
@@ -84,6 +86,7 @@ macro_rules! bus_suite {
             a_value_is_seen_by_everybody_until_it_is_deleted,
             a_value_expires,
             many_values_are_got_in_order,
+            many_values_are_set_and_deleted_at_once,
             names_and_values_at_their_limits,
             environments_share_nothing,
             a_wiped_bus_has_no_values,

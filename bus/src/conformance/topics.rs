@@ -51,6 +51,27 @@ pub async fn messages_arrive_in_order_at_everybody(on: &Fixture) {
     }
 }
 
+pub async fn numbers_of_messages_rise_and_are_the_same_to_everybody(on: &Fixture) {
+    let (one, other, topic) = ((on.open)(), (on.open)(), topic("numbers"));
+    // Also while nobody listens.
+    let mut last = one.publish(&topic, message("unheard")).await.unwrap();
+    for _ in 0..3 {
+        let mut subscribers = [subscribed(&one, &topic).await, subscribed(&other, &topic).await];
+        for publisher in [&one, &other, &one] {
+            let number = publisher.publish(&topic, message("heard")).await.unwrap();
+            assert!(number > last, "{number} after {last}");
+            assert!(subscribers.iter().all(|subscriber| subscriber.number() < number));
+            last = number;
+            for subscriber in &mut subscribers {
+                assert_eq!(messages(subscriber, 1).await, ["heard"]);
+                assert_eq!(subscriber.number(), number);
+            }
+        }
+        drop(subscribers);
+        last = other.publish(&topic, message("unheard")).await.unwrap();
+    }
+}
+
 pub async fn messages_of_many_publishers_arrive_once_and_in_their_order(on: &Fixture) {
     let topic = topic("many");
     let mut subscriber = subscribed(&(on.open)(), &topic).await;

@@ -51,6 +51,27 @@ pub async fn many_values_are_got_in_order(on: &Fixture) {
     assert!(matches!(&refused, Err(BusError::Invalid(told)) if told.contains("257")), "{refused:?}");
 }
 
+pub async fn many_values_are_set_and_deleted_at_once(on: &Fixture) {
+    let (bus, other) = ((on.open)(), (on.open)());
+    let values: Vec<_> =
+        (0..KEYS_MAX).map(|n| (key(&format!("all-{n}")), Bytes::from(n.to_string()))).collect();
+    let keys: Vec<_> = values.iter().map(|(key, _)| key.clone()).collect();
+    bus.set_many(&values, LONG).await.unwrap();
+    let found = other.get_many(&keys).await.unwrap();
+    assert!(found.iter().zip(&values).all(|(found, (_, value))| found.as_ref() == Some(value)), "{found:?}");
+    // Those that are there, and those that are not.
+    for _ in 0..2 {
+        other.delete_many(&keys[1..]).await.unwrap();
+        let left = bus.get_many(&keys).await.unwrap();
+        assert_eq!(left.iter().flatten().count(), 1);
+    }
+    bus.set_many(&[], LONG).await.unwrap();
+    let more = [&values[..], &[(key("one more"), Bytes::new())]].concat();
+    for refused in [bus.set_many(&more, LONG).await, bus.set_many(&values[..1], Duration::ZERO).await] {
+        assert!(matches!(refused, Err(BusError::Invalid(_))), "{refused:?}");
+    }
+}
+
 pub async fn names_and_values_at_their_limits(on: &Fixture) {
     let bus = (on.open)();
     let names = ["x".repeat(167), "x".repeat(168), "a b\r\nset x 0 0 1".into(), "\0".into(), "ä".repeat(999)];

@@ -3,8 +3,10 @@
 //! The client crate's module is young (`memcache::exp`), so nothing of it shows outside of here.
 
 mod breaker;
+mod metrics;
 mod ring;
 mod server;
+mod standing;
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,8 +17,11 @@ use memcache::exp::{Delete, Get, GetResult, Meta, MutationStatus, Set, Ttl};
 use sha2::{Digest as _, Sha256};
 use trough_runtime::clock::Clock;
 
+pub use self::metrics::BusMetrics;
 use self::ring::Ring;
 use self::server::Server;
+pub use self::standing::Report;
+use self::standing::Standing;
 use crate::BoxFuture;
 use crate::bus::{Bus, check_keys, check_message, check_value};
 use crate::envelope::{self, Kind};
@@ -91,8 +96,26 @@ struct Inner {
 impl Memcached {
     /// A bus on these servers. The clock seeds the numbers of messages.
     pub fn new(addresses: Addresses, clock: Clock) -> Self {
-        let servers = addresses.0.into_iter().map(Server::new).collect();
+        Self::open(addresses, clock, None)
+    }
+
+    /// The same, which says how it stands.
+    pub fn reporting(addresses: Addresses, clock: Clock, report: Report) -> Self {
+        Self::open(addresses, clock, Some(report))
+    }
+
+    fn open(addresses: Addresses, clock: Clock, report: Option<Report>) -> Self {
+        let standing = Arc::new(Standing::new(addresses.0.len(), report));
+        let servers = addresses.0.into_iter().map(|address| Server::new(address, standing.clone())).collect();
         Self(Arc::new(Inner { servers, clock }))
+    }
+
+    /// Asks every server for nothing: a server that nobody needs just now is found to be away, or back, all the same.
+    pub async fn probe(&self) {
+        for server in &self.0.servers {
+            // What comes of it is noted where every call's outcome is.
+            let _ = server.run(Get::new("v:probe")).await;
+        }
     }
 }
 
@@ -114,6 +137,21 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// The servers that have some of these keys, and which.
+    fn shares(&self, keys: &[Key]) -> Vec<(&Server, Vec<usize>)> {
+        let mut shares: Vec<(&Server, Vec<usize>)> = Vec::new();
+        for (at, key) in keys.iter().enumerate() {
+            let server = self.server(key.as_str());
+            match shares.iter_mut().find(|(known, _)| std::ptr::eq(*known, server)) {
+                Some((_, places)) => places.push(at),
+                None => shares.push((server, vec![at])),
+            }
+        }
+        shares
+    }
+}
+
 fn value_key(key: &Key) -> String {
     format!("v:{key}")
 }
@@ -128,7 +166,7 @@ fn content(kind: Kind, got: GetResult) -> Option<Bytes> {
 }
 
 impl Bus for Memcached {
-    fn publish<'a>(&'a self, topic: &'a Topic, message: Bytes) -> BoxFuture<'a, Result<(), BusError>> {
+    fn publish<'a>(&'a self, topic: &'a Topic, message: Bytes) -> BoxFuture<'a, Result<u64, BusError>> {
         Box::pin(async move {
             check_message(topic, &message)?;
             ring::publish(self.0.server(topic.as_str()), topic, &message, &self.0.clock).await
@@ -143,6 +181,10 @@ impl Bus for Memcached {
         Box::pin(lease::acquire(self.0.clone(), name, ttl))
     }
 
+    fn is_leased<'a>(&'a self, name: &'a Key) -> BoxFuture<'a, Result<bool, BusError>> {
+        Box::pin(async move { Ok(self.0.read(name).await?.is_some()) })
+    }
+
     fn get<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<Option<Bytes>, BusError>> {
         Box::pin(async move {
             let got = self.0.server(key.as_str()).run(Get::new(value_key(key))).await?;
@@ -152,14 +194,9 @@ impl Bus for Memcached {
 
     fn get_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, BusError>> {
         Box::pin(async move {
-            check_keys(keys)?;
+            check_keys(keys.len())?;
             let mut values = vec![None; keys.len()];
-            for server in &self.0.servers {
-                let own = |key: &Key| std::ptr::eq(self.0.server(key.as_str()), server);
-                let places: Vec<usize> = (0..keys.len()).filter(|&at| own(&keys[at])).collect();
-                if places.is_empty() {
-                    continue;
-                }
+            for (server, places) in self.0.shares(keys) {
                 let gets = places.iter().map(|&at| Get::new(value_key(&keys[at]))).collect();
                 for (at, got) in places.iter().zip(server.run_many(gets).await?) {
                     values[*at] = content(Kind::Value, got);
@@ -178,8 +215,38 @@ impl Bus for Memcached {
         })
     }
 
+    fn set_many<'a>(
+        &'a self,
+        values: &'a [(Key, Bytes)],
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<(), BusError>> {
+        Box::pin(async move {
+            check_keys(values.len())?;
+            let keys: Vec<Key> = values.iter().map(|(key, _)| key.clone()).collect();
+            for (server, places) in self.0.shares(&keys) {
+                let set = |&at: &usize| {
+                    let (key, value) = &values[at];
+                    let ttl = Ttl::secs(check_value(key, value, ttl)?);
+                    Ok(Set::new(value_key(key), envelope::wrap(Kind::Value, value)).ttl(ttl))
+                };
+                server.run_many(places.iter().map(set).collect::<Result<_, BusError>>()?).await?;
+            }
+            Ok(())
+        })
+    }
+
     fn delete<'a>(&'a self, key: &'a Key) -> BoxFuture<'a, Result<(), BusError>> {
         Box::pin(async move { self.0.server(key.as_str()).run(Delete::new(value_key(key))).await.map(drop) })
+    }
+
+    fn delete_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<(), BusError>> {
+        Box::pin(async move {
+            check_keys(keys.len())?;
+            for (server, places) in self.0.shares(keys) {
+                server.run_many(places.iter().map(|&at| Delete::new(value_key(&keys[at]))).collect()).await?;
+            }
+            Ok(())
+        })
     }
 }
 

@@ -30,6 +30,8 @@ const POLL_BUSY: Duration = Duration::from_millis(5);
 const POLL_IDLE: Duration = Duration::from_millis(25);
 /// While the server is away.
 const POLL_AWAY: Duration = Duration::from_millis(100);
+/// How often a subscriber is told so.
+const TELL_AWAY: Duration = Duration::from_secs(1);
 /// A message whose number is taken must be there by then: its publisher may have died in between.
 const HOLE_AFTER: Duration = Duration::from_millis(100);
 /// Messages fetched at once.
@@ -53,17 +55,18 @@ async fn count(server: &Server, topic: &Topic, delta: u64, clock: &Clock) -> Res
     server.run(counter).await?.value.ok_or_else(lost)
 }
 
-/// Publishes one message.
+/// Publishes one message, and gives its number.
 pub(super) async fn publish(
     server: &Server,
     topic: &Topic,
     message: &[u8],
     clock: &Clock,
-) -> Result<(), BusError> {
+) -> Result<u64, BusError> {
     let number = count(server, topic, 1, clock).await?;
     // If this fails, subscribers find a hole, and look for themselves.
     let item = envelope::wrap(Kind::Message, message);
-    server.run(Set::new(message_key(topic, number), item).ttl(Ttl::secs(MESSAGE_TTL))).await.map(drop)
+    server.run(Set::new(message_key(topic, number), item).ttl(Ttl::secs(MESSAGE_TTL))).await?;
+    Ok(number)
 }
 
 /// One subscriber's place in a topic.
@@ -74,13 +77,15 @@ pub(super) struct Ring {
     position: Option<u64>,
     /// Why the position is not known.
     cause: Cause,
-    ready: VecDeque<Event>,
+    ready: VecDeque<(u64, Event)>,
     poll_at: Instant,
     pause: Duration,
     /// Messages to fetch at once: fewer after a failure, as the answer may have been too large for its deadline.
     fetch: u64,
     /// Since when the next message has been missing.
     missing_since: Option<Instant>,
+    /// When the subscriber is told that the server is away; `None` while it answers.
+    tell_away_at: Option<Instant>,
 }
 
 impl Ring {
@@ -96,6 +101,7 @@ impl Ring {
             pause: POLL_BUSY,
             fetch: FETCH_MAX,
             missing_since: None,
+            tell_away_at: None,
         }
     }
 
@@ -144,9 +150,10 @@ impl Ring {
     }
 
     fn hear(&mut self, message: bytes::Bytes) {
-        self.position = self.position.map(|position| position + 1);
+        let number = self.position.unwrap_or_default() + 1;
+        self.position = Some(number);
         self.missing_since = None;
-        self.ready.push_back(Event::Message(message));
+        self.ready.push_back((number, Event::Message(message)));
     }
 
     /// The next message is not there, or makes no sense.
@@ -160,19 +167,35 @@ impl Ring {
     fn jump(&mut self, head: u64, cause: Cause) {
         self.position = Some(head);
         self.missing_since = None;
-        self.ready.push_back(Event::Rescan(cause));
+        self.ready.push_back((head, Event::Rescan(cause)));
+    }
+
+    /// What a look that failed means to the subscriber.
+    fn is_away(&mut self) {
+        let now = Instant::now();
+        let due = *self.tell_away_at.get_or_insert(now + TELL_AWAY);
+        if now >= due {
+            self.tell_away_at = Some(now + TELL_AWAY);
+            self.ready.push_back((0, Event::Rescan(Cause::Away)));
+        }
     }
 }
 
 impl Source for Ring {
-    fn next(&mut self) -> BoxFuture<'_, Event> {
+    fn next(&mut self) -> BoxFuture<'_, (u64, Event)> {
         Box::pin(async move {
             loop {
                 if let Some(event) = self.ready.pop_front() {
                     return event;
                 }
                 sleep_until(self.poll_at).await;
-                self.pause = self.look().await.unwrap_or(POLL_AWAY);
+                match self.look().await {
+                    Ok(pause) => (self.pause, self.tell_away_at) = (pause, None),
+                    Err(_) => {
+                        self.pause = POLL_AWAY;
+                        self.is_away();
+                    }
+                }
                 self.poll_at = Instant::now() + self.pause;
             }
         })

@@ -1,12 +1,13 @@
 //! One memcached server: its client, which is made anew when it fails, and its breaker.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use memcache::exp::{AsyncMetaClient, Error, Operation};
 use tokio::time::timeout;
 
 use super::breaker::{Breaker, Permit, Turn};
+use super::standing::Standing;
 use crate::error::BusError;
 
 /// Connections to one server; further calls wait for one.
@@ -26,6 +27,7 @@ const BATCH_MAX: usize = 256;
 pub(super) struct Server {
     address: String,
     breaker: Breaker,
+    standing: Arc<Standing>,
     client: Mutex<Option<Client>>,
 }
 
@@ -40,8 +42,8 @@ impl std::fmt::Debug for Client {
 
 impl Server {
     /// One that nobody has connected to yet.
-    pub fn new(address: String) -> Self {
-        Self { address, breaker: Breaker::default(), client: Mutex::new(None) }
+    pub fn new(address: String, standing: Arc<Standing>) -> Self {
+        Self { address, breaker: Breaker::default(), standing, client: Mutex::new(None) }
     }
 
     /// `host:port`, as it was configured.
@@ -73,8 +75,10 @@ impl Server {
     }
 
     fn admit(&self) -> Result<Permit<'_>, BusError> {
-        let away = || BusError::Unavailable { reason: format!("memcached {} is away", self.address) };
-        self.breaker.admit().ok_or_else(away)
+        self.breaker.admit().ok_or_else(|| {
+            self.standing.counts.breaker.inc();
+            BusError::Unavailable { reason: format!("memcached {} is away", self.address) }
+        })
     }
 
     /// The client, made anew if there is none: names are looked up only then.
@@ -99,6 +103,12 @@ impl Server {
     }
 
     fn judge<T>(&self, permit: Permit<'_>, result: Result<T, Error>) -> Result<T, BusError> {
+        let judged = self.judged(permit, result);
+        self.standing.counts.called(judged.as_ref().err());
+        judged
+    }
+
+    fn judged<T>(&self, permit: Permit<'_>, result: Result<T, Error>) -> Result<T, BusError> {
         let error = match result {
             Ok(value) => {
                 self.answered(permit);
@@ -121,6 +131,7 @@ impl Server {
                 let turn = permit.failed();
                 if turn == Turn::Opened {
                     tracing::warn!(server = %self.address, error = %told(&error), "memcached is away, going on without it");
+                    self.standing.lost_one();
                 }
                 if turn != Turn::None {
                     // Its name may lead elsewhere by now.
@@ -134,6 +145,7 @@ impl Server {
     fn answered(&self, permit: Permit<'_>) {
         if permit.succeeded() == Turn::Closed {
             tracing::info!(server = %self.address, "memcached is back");
+            self.standing.found_one();
         }
     }
 }

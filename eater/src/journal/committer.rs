@@ -19,6 +19,7 @@ use super::run::{Located, Run};
 use super::shared::{PART, Shared};
 use super::work::Check;
 use super::writer::{Ready, WriteError, Writer};
+use crate::doorbell::News;
 
 /// Files that may wait for their index. Further groups wait until one has it: their runs are in memory.
 const UNSEALED_MAX: usize = 8;
@@ -146,6 +147,9 @@ impl Committer {
                 self.outage.over(&self.shared);
                 self.enter(count, place, received_at);
                 self.tell(count);
+                if let Some(doorbell) = &self.shared.doorbell {
+                    doorbell.ring(News::Groups { received_at });
+                }
                 Step::Committed
             }
             Err(error) => {

@@ -11,6 +11,7 @@ use trough_store::Catalog;
 
 use super::error::JournalError;
 use super::metrics::JournalMetrics;
+use crate::doorbell::Doorbell;
 
 /// Largest `roll_bytes`: offsets within a file are kept in 32 bits, and a file may exceed it by one group.
 pub const ROLL_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
@@ -74,4 +75,6 @@ pub struct JournalParts {
     pub health: Health,
     /// Registered by the caller, with [`JournalMetrics::register`].
     pub metrics: JournalMetrics,
+    /// Rung behind each commit.
+    pub doorbell: Option<Doorbell>,
 }

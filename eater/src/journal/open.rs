@@ -69,6 +69,7 @@ impl Core {
             clock: parts.clock,
             health: parts.health,
             metrics: parts.metrics,
+            doorbell: parts.doorbell,
             config,
         });
         let recovered = recover(&shared)?;

@@ -21,6 +21,7 @@ use super::queue::Queue;
 use super::run::{Key, Located, Run};
 use super::table::TableError;
 use super::work::Work;
+use crate::doorbell::Doorbell;
 
 /// The part of health that the journal speaks for.
 pub(super) const PART: &str = "journal";
@@ -41,6 +42,7 @@ pub(super) struct Shared {
     pub clock: Clock,
     pub health: Health,
     pub metrics: JournalMetrics,
+    pub doorbell: Option<Doorbell>,
 }
 
 impl Shared {

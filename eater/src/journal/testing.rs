@@ -300,7 +300,7 @@ impl Catalog for MemoryCatalog {
 
 pub fn parts(catalog: Arc<MemoryCatalog>, clock: Clock) -> JournalParts {
     let metrics = JournalMetrics::register(&mut Registry::default());
-    JournalParts { clock, catalog, health: Health::new(), metrics }
+    JournalParts { clock, catalog, health: Health::new(), metrics, doorbell: None }
 }
 
 /// Small files, so that a short test has many.

@@ -11,6 +11,7 @@ use trough_store::object_catalog::{AppendError, ObjectRow};
 use super::builder::Sealed;
 use super::life::Life;
 use super::sealer::{Item, REFUSED};
+use crate::doorbell::News;
 
 /// Works until the sealer has ended and everything it made is entered, or this eater was declared dead.
 pub(super) async fn run(life: Arc<Life>, mut items: mpsc::Receiver<Item>) {
@@ -78,4 +79,8 @@ fn committed(life: &Life, sealed: Sealed) {
     metrics.queued_bytes.dec_by(sealed.batch_bytes as i64);
     life.heads.note(sealed.heads);
     sealed.acks.tell();
+    if let Some(doorbell) = &life.parts.doorbell {
+        let id = sealed.row.id;
+        doorbell.ring(News::Objects { incarnation: id.incarnation, first: id.n, last: id.n });
+    }
 }

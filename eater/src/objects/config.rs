@@ -10,6 +10,7 @@ use trough_store::object_catalog::Incarnation;
 use trough_store::{ObjectCatalog, ObjectStore};
 
 use super::metrics::ObjectMetrics;
+use crate::doorbell::Doorbell;
 use crate::journal::JournalMetrics;
 
 /// Settings; the default suits a store that answers within some tens of milliseconds.
@@ -71,6 +72,8 @@ pub struct ObjectsParts {
     pub journal_metrics: JournalMetrics,
     /// Registered by the caller, with [`ObjectMetrics::register`].
     pub metrics: ObjectMetrics,
+    /// Rung when an object is entered.
+    pub doorbell: Option<Doorbell>,
     /// Cancelled when a close must not go on waiting for the store.
     pub killed: CancellationToken,
 }

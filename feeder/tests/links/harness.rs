@@ -74,6 +74,7 @@ impl Feeder {
         let (metrics, health) = (Metrics::default(), Health::new());
         let parts = Parts {
             registry,
+            bus: None,
             clock: Clock::system(),
             health: health.clone(),
             metrics: metrics.clone(),

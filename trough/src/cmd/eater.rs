@@ -12,7 +12,7 @@ use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::{Purpose, ServerTls};
 use trough_store::mongo::MongoUrl;
 
-use crate::bus::{BusArgs, BusSettings};
+use crate::bus::{self, BusArgs, BusSettings};
 use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
@@ -118,6 +118,8 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     let registry = Place::of(data_dir, database.clone());
     let mut chassis = Chassis::new(registry.clone(), shutdown.clone())?;
     let storage = storage.open(data_dir, database, &mut chassis)?;
+    let bus = bus.open(&mut chassis);
+    let deployment = bus.as_ref().map(|bus| bus.deployment.clone());
     let metrics = trough_eater::Metrics::register(&mut chassis.metrics);
     let watcher = Watcher::new(&mut chassis);
     tracing::info!(
@@ -132,7 +134,8 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     watcher.watch(tls.as_ref(), Purpose::Http, &chassis);
     watcher.watch(link.tls.as_ref(), Purpose::Link, &chassis);
     let parts = trough_eater::Parts {
-        registry: bus.in_front_of(chassis.registry, chassis.clock.clone()),
+        registry: bus::in_front_of(bus, chassis.registry, &chassis.clock),
+        bus: deployment,
         storage,
         clock: chassis.clock,
         health: chassis.health,

@@ -6,7 +6,7 @@ use trough_feeder::Eaters;
 use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::Purpose;
 
-use crate::bus::{BusArgs, BusSettings};
+use crate::bus::{self, BusArgs, BusSettings};
 use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
@@ -88,6 +88,8 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
     let eaters = Eaters::named(eaters.iter().map(HostPort::to_string).collect());
     let [devices, admin] = sockets::bind([(opt::LISTEN, &listen), (opt::ADMIN, &admin)]).await?;
     let mut chassis = Chassis::new(registry.clone(), shutdown.clone())?;
+    let bus = bus.open(&mut chassis);
+    let deployment = bus.as_ref().map(|bus| bus.deployment.clone());
     let metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     let watcher = Watcher::new(&mut chassis);
     tracing::info!(
@@ -101,7 +103,8 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
     watcher.watch(config.tls.as_ref(), Purpose::Http, &chassis);
     watcher.watch(config.links.tls.as_ref(), Purpose::Link, &chassis);
     let parts = trough_feeder::Parts {
-        registry: bus.in_front_of(chassis.registry, chassis.clock.clone()),
+        registry: bus::in_front_of(bus, chassis.registry, &chassis.clock),
+        bus: deployment,
         clock: chassis.clock,
         health: chassis.health,
         metrics,

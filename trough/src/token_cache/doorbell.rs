@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use trough_bus::{Bus, Cause, Environment, Event, Key, Subscription, Topic};
+use trough_bus::{Bus, Cause, Deployment, Event, Key, Subscription, Topic};
 use trough_protocol::Micros;
 use trough_runtime::clock::{Clock, micros};
 
@@ -20,9 +20,9 @@ pub(super) struct Doorbell {
 }
 
 impl Doorbell {
-    pub fn new(bus: Arc<dyn Bus>, environment: &Environment) -> Self {
-        let topic = Topic::new(environment, "registry");
-        Self { bus, topic, changed: Key::new(environment, "registry:changed-at") }
+    pub fn new(deployment: &Deployment) -> Self {
+        let bus = deployment.bus().clone();
+        Self { bus, topic: deployment.topic("registry"), changed: deployment.key("registry:changed-at") }
     }
 
     /// Where the time of the last change lies.
@@ -40,7 +40,7 @@ impl Doorbell {
         // Longer than any grant from before can be believed.
         let life = TTL * 2 + SKEW;
         let left = self.bus.set(&self.changed, Bytes::copy_from_slice(&now.to_le_bytes()), life).await;
-        let rung = self.bus.publish(&self.topic, Bytes::new()).await;
+        let rung = self.bus.publish(&self.topic, Bytes::new()).await.map(drop);
         if let Err(error) = left.and(rung) {
             tracing::warn!(%error, "a change of rights was not announced; it holds within a minute");
         }
@@ -83,6 +83,6 @@ pub(super) async fn listen(
 fn is_news(event: &Event) -> bool {
     match event {
         Event::Message(_) | Event::Rescan(Cause::Reset | Cause::Hole) => true,
-        Event::Rescan(Cause::Began | Cause::Periodic) => false,
+        Event::Rescan(Cause::Began | Cause::Periodic | Cause::Away) => false,
     }
 }

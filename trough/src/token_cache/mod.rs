@@ -22,10 +22,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use trough_bus::seal::{Sealed, Sealer};
-use trough_bus::{Bus, Environment, Key};
+use trough_bus::{Bus, BusError, Deployment, Environment, Key};
 use trough_protocol::{DeviceId, Epoch, Micros};
 use trough_runtime::clock::{Clock, micros};
 use trough_runtime::random::random_below;
@@ -49,10 +50,11 @@ const SKEW: Duration = Duration::from_secs(5);
 /// The registry behind the bus.
 pub struct CachedRegistry {
     inner: Arc<dyn Registry>,
-    bus: Arc<dyn Bus>,
+    /// Where grants lie. It may evict them; what the doorbell leaves lies with the doorbell.
+    cache: Arc<dyn Bus>,
     /// Without one nothing is cached; doorbells ring all the same.
     sealer: Option<Sealer>,
-    environment: Environment,
+    deployment: Deployment,
     clock: Clock,
     doorbell: Doorbell,
     /// Grants that were looked up until then are not believed, in µs since 1970.
@@ -68,18 +70,19 @@ impl Drop for CachedRegistry {
 }
 
 impl CachedRegistry {
-    /// Puts a bus in front of a registry. Without a sealer, of the same environment, nothing is cached.
+    /// Puts a bus in front of a registry, and the cache on another one or the same. Without a sealer, of the same
+    /// environment, nothing is cached.
     ///
     /// # Panics
     /// Outside a tokio runtime: it listens in the background until it is dropped.
     pub fn new(
         inner: Arc<dyn Registry>,
-        bus: Arc<dyn Bus>,
-        environment: Environment,
+        deployment: Deployment,
+        cache: Arc<dyn Bus>,
         sealer: Option<Sealer>,
         clock: Clock,
     ) -> Self {
-        let doorbell = Doorbell::new(bus.clone(), &environment);
+        let doorbell = Doorbell::new(&deployment);
         let distrusted_until = Arc::<AtomicU64>::default();
         let (sender, changes) = watch::channel(0);
         // Both are made before the task first runs, so that what changes from now on is noticed.
@@ -87,7 +90,7 @@ impl CachedRegistry {
         looks.mark_unchanged();
         let listener = doorbell::listen(looks, bell, clock.clone(), distrusted_until.clone(), sender);
         let listener = tokio::spawn(listener).abort_handle();
-        Self { inner, bus, sealer, environment, clock, doorbell, distrusted_until, changes, listener }
+        Self { inner, cache, sealer, deployment, clock, doorbell, distrusted_until, changes, listener }
     }
 
     /// Asks the cache, then the registry, and tells the cache.
@@ -100,7 +103,7 @@ impl CachedRegistry {
         let (Some(sealer), Some(shown)) = (&self.sealer, PresentedToken::parse(kind, token)) else {
             return look_up.await;
         };
-        let key = key(&self.environment, kind, &shown);
+        let key = key(self.deployment.environment(), kind, &shown);
         if let Some(grant) = self.find(sealer, &key, shown.id).await {
             return Ok(grant);
         }
@@ -109,7 +112,7 @@ impl CachedRegistry {
         let life = TTL - Duration::from_millis(random_below(TTL_SPREAD.as_millis() as u64));
         let expires_at = (made_at + micros(life)).min(grant.expires_at().unwrap_or(Micros::MAX));
         let sealed = Sealed { made_at, expires_at, content: grant.encode() };
-        if let Err(error) = self.bus.set(&key, sealer.seal(&key, &sealed), life).await {
+        if let Err(error) = self.cache.set(&key, sealer.seal(&key, &sealed), life).await {
             tracing::debug!(%error, "a grant was not cached");
         }
         Ok(grant)
@@ -117,10 +120,9 @@ impl CachedRegistry {
 
     /// The grant in the cache, if it is to be believed.
     async fn find<G: Entry>(&self, sealer: &Sealer, key: &Key, token: TokenId) -> Option<G> {
-        let asked = [key.clone(), self.doorbell.changed_key().clone()];
-        let mut found = self.bus.get_many(&asked).await.ok()?.into_iter();
-        let sealed = sealer.open(key, &found.next()??)?;
-        let changed_at = found.next()?.map_or(Some(0), |bytes| doorbell::changed_at(&bytes))?;
+        let (found, changed_at) = self.ask(key).await.ok()?;
+        let sealed = sealer.open(key, &found?)?;
+        let changed_at = changed_at.map_or(Some(0), |bytes| doorbell::changed_at(&bytes))?;
         let now = self.clock.now();
         let distrusted =
             changed_at.saturating_add(micros(SKEW)).max(self.distrusted_until.load(Ordering::SeqCst));
@@ -129,6 +131,16 @@ impl CachedRegistry {
             && sealed.expires_at <= sealed.made_at + micros(TTL)
             && now < sealed.expires_at;
         believed.then(|| G::decode(&sealed.content)).flatten().filter(|grant: &G| grant.token_id() == token)
+    }
+
+    /// What lies in the cache, and what the doorbell has left: in one question if one bus has both.
+    async fn ask(&self, key: &Key) -> Result<(Option<Bytes>, Option<Bytes>), BusError> {
+        let changed = self.doorbell.changed_key();
+        if std::ptr::addr_eq(Arc::as_ptr(&self.cache), Arc::as_ptr(self.deployment.bus())) {
+            let mut found = self.cache.get_many(&[key.clone(), changed.clone()]).await?.into_iter();
+            return Ok((found.next().flatten(), found.next().flatten()));
+        }
+        tokio::try_join!(self.cache.get(key), self.deployment.bus().get(changed))
     }
 
     /// Does what takes rights away, and tells everybody.

@@ -4,7 +4,8 @@
 //! 2. A grant comes from the cache: the registry is not asked again.
 //! 3. A revocation by another process holds at once where its doorbell is heard, and in a process that began later.
 //! 4. With no bus between them, it holds when the grant expires, or as soon as the registry says that it changed.
-//! 5. The same token in two environments shares nothing; what others write on the bus opens nothing.
+//! 5. With a cache of its own, grants lie there and nothing else: it may be wiped, and a revocation holds.
+//! 6. The same token in two environments shares nothing; what others write on the bus opens nothing.
 
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
@@ -33,8 +34,9 @@ fn fixture(bus: Arc<dyn Bus>) -> Fixture<dyn Registry> {
     let time = clock.clone();
     let open = move || -> Arc<dyn Registry> {
         let inner = Arc::new(SqliteRegistry::open(&path, time.clone()).unwrap());
-        let (bus, sealer) = (bus.clone(), Some(sealer("sandbox")));
-        Arc::new(CachedRegistry::new(inner, bus, environment("sandbox"), sealer, time.clone()))
+        let deployment = Deployment::new(bus.clone(), environment("sandbox"));
+        let (cache, sealer) = (bus.clone(), Some(sealer("sandbox")));
+        Arc::new(CachedRegistry::new(inner, deployment, cache, sealer, time.clone()))
     };
     Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
 }
@@ -138,9 +140,15 @@ impl World {
 
     /// A process on this bus, for this environment.
     fn process(&self, bus: &Local, name: &str) -> Process {
+        let bus: Arc<dyn Bus> = Arc::new(bus.clone());
+        self.process_on(bus.clone(), bus, name)
+    }
+
+    /// One with a cache of its own.
+    fn process_on(&self, bus: Arc<dyn Bus>, cache: Arc<dyn Bus>, name: &str) -> Process {
         let inner = Counting::open(&self.directory.path().join("registry.db"), &self.clock);
-        let (bus, sealer) = (Arc::new(bus.clone()), Some(sealer(name)));
-        let registry = CachedRegistry::new(inner.clone(), bus, environment(name), sealer, self.clock.clone());
+        let (deployment, sealer) = (Deployment::new(bus, environment(name)), Some(sealer(name)));
+        let registry = CachedRegistry::new(inner.clone(), deployment, cache, sealer, self.clock.clone());
         Process { registry, inner }
     }
 }
@@ -234,6 +242,28 @@ async fn what_the_registry_itself_says_holds_without_any_bell() {
     other.inner.silent.send_modify(|seen| *seen += 1);
     tokio::time::timeout(Duration::from_secs(30), changes.changed()).await.unwrap().unwrap();
     assert_eq!(other.registry.authenticate_device(token.expose()).await, Err(AuthError::Revoked));
+}
+
+#[tokio::test]
+async fn a_cache_of_its_own_has_the_grants_and_nothing_else() {
+    let (world, bus, cache) = (World::new(), Local::new(), Local::new());
+    let process = || world.process_on(Arc::new(bus.clone()), Arc::new(cache.clone()), "sandbox");
+    let [one, other] = [process(), process()];
+    let token = add_device(&one).await;
+    for process in [&one, &other] {
+        process.registry.authenticate_device(token.expose()).await.unwrap();
+    }
+    assert_eq!((one.inner.asked(), other.inner.asked()), (1, 0));
+    let shown = PresentedToken::parse(TokenKind::Device, token.expose()).unwrap();
+    let key = key(&environment("sandbox"), TokenKind::Device, &shown);
+    assert_eq!(bus.get(&key).await.unwrap(), None);
+    let kept = cache.get(&key).await.unwrap().unwrap();
+    one.registry.revoke_device(&device()).await.unwrap();
+    // What the doorbell has left must not be evicted: a process that begins now would believe the grant.
+    assert_eq!(cache.get(one.registry.doorbell.changed_key()).await.unwrap(), None);
+    cache.set(&key, kept, TTL).await.unwrap();
+    let later = process();
+    assert_eq!(later.registry.authenticate_device(token.expose()).await, Err(AuthError::Revoked));
 }
 
 /// The fault of the services before: a token of a developer's deployment was good in production.

@@ -91,6 +91,7 @@ impl Server {
             catalog: Arc::new(SqliteCatalog::open(&dir.path().join("catalog.sqlite")).unwrap()),
             health: health.clone(),
             metrics: JournalMetrics::register(&mut all),
+            doorbell: None,
         };
         let config = JournalConfig::new(dir.path().join("journal"));
         let opening = tokio::task::spawn_blocking(|| Journal::open(config, parts));

@@ -378,6 +378,7 @@ impl Eater {
             health: health.clone(),
             journal_metrics: JournalMetrics::register(&mut Registry::default()),
             metrics: ObjectMetrics::register(&mut Registry::default()),
+            doorbell: None,
             killed: killed.clone(),
         };
         Self { line: line.clone(), journal: ObjectJournal::open(config, parts), health, killed }
