@@ -2,7 +2,8 @@
 //!
 //! [`ingest`] takes batches from links, a journal makes them durable and finds them again, [`api`] answers readers.
 //! The three know of each other only what [`frames`] says. [`journal`] is the local one,
-//! [`objects`] the one that many eaters share. [`doorbell`] tells those who wait for new frames.
+//! [`objects`] the one that many eaters share. [`doorbell`] tells those who wait for new frames, and [`segments`] is the
+//! form in which history is kept.
 
 pub mod api;
 pub mod doorbell;
@@ -11,6 +12,7 @@ pub mod ingest;
 pub mod journal;
 pub mod metrics;
 pub mod objects;
+pub mod segments;
 
 use std::io;
 use std::sync::Arc;

@@ -42,7 +42,8 @@ impl ReadFault {
         match self {
             Self::Journal(
                 ReadError::Damaged { epoch, first, last, .. }
-                | ReadError::DamagedObject { epoch, first, last, .. },
+                | ReadError::DamagedObject { epoch, first, last, .. }
+                | ReadError::DamagedSegment { epoch, first, last, .. },
             ) => damaged(*epoch, *first, *last, order),
             Self::Journal(ReadError::Io { .. } | ReadError::Catalog(_) | ReadError::Store(_)) => {
                 Refusal::Busy {
@@ -58,6 +59,9 @@ impl ReadFault {
             }
             Self::Journal(ReadError::Index { .. }) => {
                 Refusal::Broken("the journal's index is damaged; the server's log says what to do".to_owned())
+            }
+            Self::Journal(ReadError::Segment { .. }) => {
+                Refusal::Broken("a segment is damaged; the server's log says which".to_owned())
             }
             Self::Run(bad) => damaged(bad.epoch, bad.first, bad.last, order),
         }

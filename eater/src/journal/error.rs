@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use trough_protocol::{Epoch, Seq};
+use trough_protocol::{DeviceId, Epoch, Seq};
 use trough_store::objects::ObjectError;
 use trough_store::{CatalogError, ObjectKey};
 
@@ -137,6 +137,36 @@ pub enum ReadError {
         first: Seq,
         /// The last one.
         last: Seq,
+    },
+    /// As [`ReadError::Damaged`], of a segment.
+    #[error(
+        "frames {first} to {last} of epoch {epoch} of device {device} are damaged in segment {object} at offset {offset}: restore the object from a copy"
+    )]
+    DamagedSegment {
+        /// The key of its Parquet object.
+        object: ObjectKey,
+        /// Where the damaged block begins, in bytes.
+        offset: u64,
+        /// The device.
+        device: DeviceId,
+        /// The epoch.
+        epoch: Epoch,
+        /// The first frame that cannot be read.
+        first: Seq,
+        /// The last one.
+        last: Seq,
+    },
+    /// A segment cannot be opened: what says where its frames are is damaged, so none of them can be read.
+    #[error(
+        "segment object {object} is damaged at offset {offset} ({found}): restore the object from a copy"
+    )]
+    Segment {
+        /// The key of the object, of the two that a segment has.
+        object: ObjectKey,
+        /// Where, in bytes.
+        offset: u64,
+        /// What is wrong with it.
+        found: String,
     },
     /// The object store does not answer: try again.
     #[error(transparent)]

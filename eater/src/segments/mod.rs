@@ -1,0 +1,43 @@
+//! Segments: what journals are compacted into. A segment is a Parquet object that anybody can read, sorted by (device,
+//! epoch, seq) with one copy of each frame, and an index object beside it, by which we read it: where each device is,
+//! and what the bytes must be. The bytes of both are in `docs/storage.md`.
+//!
+//! - [`write`]: rows in, two objects out ([`columns`], [`schema`], [`directory`]).
+//! - [`format`]: the index object.
+//! - [`read`]: from [`opened`] by [`walk`], [`steps`] and [`loaded`] to [`scan`] and [`rows`].
+//! - [`cache`] and [`blocks`]: nothing is decoded whose checksum was not verified.
+
+mod blocks;
+mod cache;
+mod columns;
+mod directory;
+mod error;
+pub mod format;
+mod loaded;
+mod metrics;
+mod names;
+mod opened;
+mod rank;
+mod read;
+mod row;
+mod rows;
+mod scan;
+mod schema;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod weighted;
+mod write;
+
+pub use cache::{SegmentCache, SegmentCacheLimits};
+pub use error::WriteError;
+pub use loaded::Rows;
+pub use metrics::SegmentMetrics;
+pub use names::{index_key, parquet_key};
+pub use rank::Rank;
+pub use read::OpenSegment;
+pub use row::Row;
+pub use rows::SegmentRows;
+pub use scan::{RankedChunk, SegmentScan};
+pub use write::{NewSegment, SegmentWriter, Written};

@@ -1,0 +1,47 @@
+//! Where segments lie in the store.
+
+use jiff::ToSpan;
+use jiff::civil::Date;
+use trough_store::ObjectKey;
+use trough_store::segment_catalog::SegmentId;
+
+/// The last day that a date is written for: 9999-12-31.
+const DATE_MAX: u32 = 2_932_896;
+
+/// The key of a segment's Parquet object. Days stand as query engines like them (`date=2026-11-25`), so that they open
+/// only those that are asked for.
+pub fn parquet_key(date: u32, id: SegmentId) -> ObjectKey {
+    key(date, id, "parquet")
+}
+
+/// The key of a segment's index object.
+pub fn index_key(date: u32, id: SegmentId) -> ObjectKey {
+    key(date, id, "idx")
+}
+
+fn key(date: u32, id: SegmentId, ending: &str) -> ObjectKey {
+    let key = format!("segments/date={}/{id}.{ending}", day(date));
+    ObjectKey::new(&key).expect("digits, hexadecimal digits and = - . / are allowed")
+}
+
+/// A number of days since 1970 as a date. What is beyond the year 9999 is put there.
+fn day(date: u32) -> Date {
+    let epoch = Date::constant(1970, 1, 1);
+    epoch.saturating_add(i64::from(date.min(DATE_MAX)).days())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_partitioned_by_day() {
+        let id = SegmentId([0xa5; 16]);
+        let key = parquet_key(20_782, id);
+        assert_eq!(key.as_str(), format!("segments/date=2026-11-25/{}.parquet", "a5".repeat(16)));
+        assert_eq!(index_key(0, id).as_str(), format!("segments/date=1970-01-01/{}.idx", "a5".repeat(16)));
+        for date in [DATE_MAX, u32::MAX] {
+            assert!(parquet_key(date, id).as_str().starts_with("segments/date=9999-12-31/"));
+        }
+    }
+}

@@ -1,0 +1,6 @@
+mod damage;
+mod format;
+mod parquet;
+mod reading;
+mod world;
+mod writing;
