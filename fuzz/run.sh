@@ -3,7 +3,7 @@
 #
 #   fuzz/run.sh TARGET SECONDS [libFuzzer options]
 #   fuzz/run.sh protocol SECONDS     the targets of the wire formats, one after another
-#   fuzz/run.sh journal SECONDS      those of the journal; to build them takes some minutes
+#   fuzz/run.sh journal SECONDS      those of the journal and of segments; to build them takes some minutes
 #   fuzz/run.sh all SECONDS          both
 #
 # cargo-fuzz would do the same with a nightly toolchain; what it adds is instrumentation, which LLVM does for the
@@ -15,8 +15,8 @@ targets=$(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' "$here/Cargo.toml")
 
 case ${1:-} in
 all) group=$targets ;;
-protocol) group=$(grep -v ^journal_ <<<"$targets") ;;
-journal) group=$(grep ^journal_ <<<"$targets") ;;
+protocol) group=$(grep -vE '^(journal|segment)_' <<<"$targets") ;;
+journal) group=$(grep -E '^(journal|segment)_' <<<"$targets") ;;
 *) group=$(grep -x -- "${1:-none}" <<<"$targets" || true) ;;
 esac
 if [[ -z $group || ! ${2:-} =~ ^[1-9][0-9]*$ ]]; then
@@ -32,7 +32,7 @@ if [[ $group != "$target" ]]; then
 fi
 
 features=()
-[[ $target == journal_* ]] && features=(--features journal)
+[[ $target == journal_* || $target == segment_* ]] && features=(--features journal)
 host=$(rustc -vV | sed -n 's/^host: //p')
 build="${CARGO_TARGET_DIR:-$here/target}/fuzz"
 # --target keeps the instrumentation away from build scripts and macros.
@@ -66,7 +66,7 @@ device_json)
 frame) seeds binary frame/ ;;
 batch) seeds binary batch/ ;;
 link) seeds binary link/ ;;
-journal_*)
+journal_* | segment_*)
     while IFS=$'\t' read -r name bytes; do
         [[ $name == "$target"/* ]] && seed "$name" "$bytes"
     done < <(grep -v '^#' "$here/journal-seeds.txt")
