@@ -3,7 +3,7 @@
 #
 #   fuzz/run.sh TARGET SECONDS [libFuzzer options]
 #   fuzz/run.sh protocol SECONDS     the targets of the wire formats, one after another
-#   fuzz/run.sh journal SECONDS      those of the journal; to build them takes some minutes
+#   fuzz/run.sh journal SECONDS      those of the journal and of segments; to build them takes some minutes
 #   fuzz/run.sh bus SECONDS          those of the bus; likewise
 #   fuzz/run.sh all SECONDS          all of them
 #
@@ -16,8 +16,9 @@ targets=$(sed -n 's/^name = "\([a-z_]*\)"$/\1/p' "$here/Cargo.toml")
 
 case ${1:-} in
 all) group=$targets ;;
-protocol) group=$(grep -vE '^(journal|bus)_' <<<"$targets") ;;
-journal | bus) group=$(grep "^$1_" <<<"$targets") ;;
+protocol) group=$(grep -vE '^(journal|segment|bus)_' <<<"$targets") ;;
+journal) group=$(grep -E '^(journal|segment)_' <<<"$targets") ;;
+bus) group=$(grep '^bus_' <<<"$targets") ;;
 *) group=$(grep -x -- "${1:-none}" <<<"$targets" || true) ;;
 esac
 if [[ -z $group || ! ${2:-} =~ ^[1-9][0-9]*$ ]]; then
@@ -33,7 +34,7 @@ if [[ $group != "$target" ]]; then
 fi
 
 features=()
-[[ $target == journal_* ]] && features=(--features journal)
+[[ $target == journal_* || $target == segment_* ]] && features=(--features journal)
 [[ $target == bus_* ]] && features=(--features bus)
 host=$(rustc -vV | sed -n 's/^host: //p')
 build="${CARGO_TARGET_DIR:-$here/target}/fuzz"
@@ -71,7 +72,7 @@ link) seeds binary link/ ;;
 # The golden bytes of bus/src/envelope.rs, and what is sealed in those of bus/src/seal.rs.
 bus_envelope) seed golden 54620101c5e00ee368656c6c6f ;;
 bus_sealed) seed golden 5473010040420f000000000080841e000000000077686f ;;
-journal_*)
+journal_* | segment_*)
     while IFS=$'\t' read -r name bytes; do
         [[ $name == "$target"/* ]] && seed "$name" "$bytes"
     done < <(grep -v '^#' "$here/journal-seeds.txt")

@@ -187,7 +187,15 @@ impl Renewal {
             None => self.own_number().await?,
         };
         let Some(number) = known else { return Ok(false) };
-        self.number = self.items.renew(&self.key, self.owner, number, self.ttl.as_secs() as u32).await?;
+        let ttl_s = self.ttl.as_secs() as u32;
+        self.number = self.items.renew(&self.key, self.owner, number, ttl_s).await?;
+        if self.number.is_none()
+            // An earlier renewal of ours may have happened only now, on a connection that was given up: a server that
+            // was stopped takes what waits in no order.
+            && let Some(number) = self.own_number().await?
+        {
+            self.number = self.items.renew(&self.key, self.owner, number, ttl_s).await?;
+        }
         Ok(self.number.is_some())
     }
 

@@ -131,7 +131,7 @@ fn reading(criterion: &mut Criterion) {
         bencher.iter(|| {
             let (mut scan, mut count) = (stored.open().scan("device-0025", ScanRange::default()), 0);
             while let Some(chunk) = stored.runtime.block_on(scan.next()) {
-                count += chunk.unwrap().chunk.count;
+                count += chunk.unwrap().count;
             }
             assert_eq!(count, FRAMES);
         });

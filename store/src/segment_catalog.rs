@@ -91,6 +91,14 @@ pub struct Manifest {
     pub segments: Vec<Segment>,
 }
 
+impl Manifest {
+    /// How far a journal is compacted: 0 if nothing of it is.
+    pub fn through_of(&self, incarnation: Incarnation) -> u64 {
+        let found = self.through.iter().find(|through| through.incarnation == incarnation);
+        found.map_or(0, |through| through.n)
+    }
+}
+
 /// A change, to be made whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {

@@ -130,6 +130,14 @@ async fn an_unknown_outcome_is_looked_up_before_the_next_renewal() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_renewal_of_its_own_that_happens_late_does_not_cost_it() {
+    let bus = Arc::<Scripted>::default();
+    let lease = held(&bus).await;
+    bus.item.lock().unwrap().as_mut().unwrap().1 = 99;
+    assert!(tokio::time::timeout(Duration::from_secs(60), lease.lost()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_holder_or_none_is_noticed_at_the_next_renewal() {
     for now in [None, Some(([9; 16], 99))] {
         let bus = Arc::<Scripted>::default();

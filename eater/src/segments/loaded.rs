@@ -7,7 +7,7 @@ use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, BinaryArray, RecordBatch, StringArray};
 use trough_protocol::frame::FrameRef;
 use trough_protocol::limits::{FRAME_BYTES_MAX, INT_MAX};
-use trough_protocol::{Channel, ContentType, DeviceId, Micros, Seq};
+use trough_protocol::{Channel, ContentType, DeviceId, Epoch, Micros, Seq};
 use trough_store::object_catalog::{Incarnation, ObjectId};
 
 use super::Row;
@@ -77,17 +77,28 @@ impl Rows {
             (0..u64::from(span.count)).map(move |at| (device.as_str(), span.epoch, Seq(span.first.0 + at)))
         });
         let rows = self.batches.iter().flat_map(|batch| (0..batch.heads.len()).map(move |at| (batch, at)));
-        keys.zip(rows).map(|((device, epoch, seq), (batch, at))| {
-            let Head { ts, received_at, source } = batch.heads[at];
-            let frame = FrameRef {
-                ts,
-                channel: batch.channel.value(at),
-                content_type: ContentType::parse(batch.content_type.value(at))
-                    .expect("it was parsed when the rows were taken"),
-                payload: batch.payload.value(at),
-            };
-            Row { device, epoch, seq, received_at, source, frame }
-        })
+        keys.zip(rows).map(|(key, (batch, at))| batch.row(at, key))
+    }
+
+    /// The row at a place; `None` if there is none any more.
+    pub(super) fn get(&self, at: &Place) -> Option<Row<'_>> {
+        let (device, span) = self.spans.get(at.span)?;
+        let batch = self.batches.get(at.batch)?;
+        let seq = Seq(span.first.0 + u64::from(at.in_span));
+        Some(batch.row(at.in_batch, (device.as_str(), span.epoch, seq)))
+    }
+
+    /// Goes to the next place. Whether there is a row.
+    pub(super) fn step(&self, at: &mut Place) -> bool {
+        at.in_span += 1;
+        if self.spans.get(at.span).is_some_and(|(_, span)| at.in_span >= span.count) {
+            (at.span, at.in_span) = (at.span + 1, 0);
+        }
+        at.in_batch += 1;
+        while self.batches.get(at.batch).is_some_and(|batch| at.in_batch >= batch.heads.len()) {
+            (at.batch, at.in_batch) = (at.batch + 1, 0);
+        }
+        at.span < self.spans.len()
     }
 
     /// How many there are.
@@ -128,7 +139,28 @@ impl Rows {
     }
 }
 
+/// Where one is in some rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Place {
+    span: usize,
+    in_span: u32,
+    batch: usize,
+    in_batch: usize,
+}
+
 impl Batch {
+    fn row<'a>(&'a self, at: usize, (device, epoch, seq): (&'a str, Epoch, Seq)) -> Row<'a> {
+        let Head { ts, received_at, source } = self.heads[at];
+        let content_type = ContentType::parse(self.content_type.value(at));
+        let frame = FrameRef {
+            ts,
+            channel: self.channel.value(at),
+            content_type: content_type.expect("it was parsed when the rows were taken"),
+            payload: self.payload.value(at),
+        };
+        Row { device, epoch, seq, received_at, source, frame }
+    }
+
     fn new(batch: &RecordBatch) -> Result<Self, String> {
         let column = |name: &str| {
             let column = batch.column_by_name(name).ok_or_else(|| format!("column {name} is missing"))?;

@@ -38,7 +38,7 @@ impl Span {
     pub(super) fn within(&self, rows: &Range<u32>) -> Option<Self> {
         let (from, to) = (self.row.max(rows.start), self.rows().end.min(rows.end));
         let first = Seq(self.first.0 + u64::from(from.saturating_sub(self.row)));
-        (from < to).then_some(Self { first, count: to - from, row: from, ..*self })
+        (from < to).then(|| Self { first, count: to - from, row: from, ..*self })
     }
 }
 

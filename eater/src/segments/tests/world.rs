@@ -240,13 +240,12 @@ pub fn scan(segment: &OpenSegment, device: &str, range: ScanRange) -> (Vec<Frame
     let (mut frames, mut errors) = (Vec::new(), Vec::new());
     while let Some(next) = block_on(scan.next()) {
         match next {
-            Ok(ranked) => {
-                let chunk = &ranked.chunk;
+            Ok(chunk) => {
                 let (mut rest, mut of_chunk) = (&chunk.bytes[..], Vec::new());
                 for seq in chunk.first.0..=chunk.last().0 {
                     let (_, _, len) = skim(rest).unwrap();
                     let key = (chunk.epoch.0, seq);
-                    of_chunk.push((key, ranked.rank, chunk.received_at, rest[..len].to_vec()));
+                    of_chunk.push((key, chunk.rank(), chunk.received_at, rest[..len].to_vec()));
                     rest = &rest[len..];
                 }
                 assert!(rest.is_empty(), "a chunk has as many frames as it says");

@@ -1,5 +1,5 @@
 //! PUT, signed here with rust-s3's functions. Its own copies the body for every try, and takes its SHA-256 twice and its
-//! MD5: at full load that was half of an eater's CPU, and in an outage it was memory on top of the credit.
+//! MD5: in a profile at full load MD5 alone was 28 % of an eater, and in an outage it was memory on top of the credit.
 
 use std::fmt::Write as _;
 
