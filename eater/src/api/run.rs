@@ -117,6 +117,8 @@ mod tests {
     use super::*;
     use trough_protocol::ContentType;
 
+    use crate::journal::local;
+
     fn run(count: u8) -> Vec<u8> {
         let mut bytes = Vec::new();
         for n in 1..=count {
@@ -136,7 +138,7 @@ mod tests {
     ) -> Result<(Vec<(u64, u64)>, bool), BadRun> {
         let mut seen = Vec::new();
         let bytes = bytes.to_vec().into();
-        let chunk = Chunk { epoch: Epoch(1), first: Seq(11), count, received_at: 1, bytes };
+        let chunk = Chunk { epoch: Epoch(1), first: Seq(11), count, received_at: 1, source: local(1), bytes };
         let end = RunReader::default().for_each(&chunk, order, |seq, frame| {
             assert_eq!(frame.payload, vec![frame.ts as u8; frame.ts as usize]);
             seen.push((seq.0, frame.ts));

@@ -52,6 +52,10 @@ impl CatalogLink {
         self.wait(self.catalog.clear())
     }
 
+    pub(super) fn remove(&self, files: &[u64]) -> Result<(), CatalogError> {
+        self.wait(self.catalog.remove_files(files))
+    }
+
     pub(super) fn record(&self, file: SealedFile, devices: Vec<DeviceSummary>) -> Result<(), CatalogError> {
         self.wait(self.catalog.record_sealed(file, devices))
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use trough_protocol::Micros;
@@ -49,6 +49,8 @@ pub(super) struct Committer {
     last_received: Micros,
     /// The last group stands before a header that vouches for it.
     vouched: bool,
+    /// When the open file is old enough to be followed by another, if it has a group.
+    roll_at: Option<Instant>,
     outage: Outage,
 }
 
@@ -64,6 +66,7 @@ struct PendingRun {
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, writer: Writer, last_received: Micros, vouched: bool) -> Self {
+        let roll_after = shared.config.roll_after;
         Self {
             shared,
             writer,
@@ -71,6 +74,8 @@ impl Committer {
             runs: Vec::new(),
             last_received,
             vouched,
+            // Groups of an earlier process may be older; nobody waits for that.
+            roll_at: Some(Instant::now() + roll_after),
             outage: Outage::default(),
         }
     }
@@ -78,14 +83,15 @@ impl Committer {
     /// Commits until the queue is closed and empty. Blocks.
     pub(super) fn run(mut self) -> Result<(), JournalError> {
         loop {
-            let timeout = (!self.vouched).then_some(self.shared.config.marker_after);
             if self.pending.is_empty() {
-                match self.shared.queue.take(&mut self.pending, timeout) {
+                let patience = self.patience();
+                match self.shared.queue.take(&mut self.pending, patience) {
                     Taken::Some => {}
                     Taken::TimedOut => self.mark(),
                     Taken::Closed => break,
                 }
             }
+            self.roll_if_old();
             match self.step() {
                 Step::Committed | Step::Idle => {}
                 Step::Full => drop(self.shared.work.wait_for_room(UNSEALED_MAX, ROOM_WAIT)),
@@ -96,6 +102,36 @@ impl Committer {
             }
         }
         self.finish()
+    }
+
+    /// How long to wait for a batch until there is something else to do.
+    fn patience(&self) -> Option<Duration> {
+        let until_marker = (!self.vouched).then_some(self.shared.config.marker_after);
+        let until_roll = self.roll_at.map(|at| at.saturating_duration_since(Instant::now()));
+        until_marker.into_iter().chain(until_roll).min()
+    }
+
+    /// Ends the open file if it is old, whether or not anything follows.
+    fn roll_if_old(&mut self) {
+        let now = Instant::now();
+        if self.roll_at.is_none_or(|at| now < at) {
+            return;
+        }
+        if self.shared.work.wait_for_room(UNSEALED_MAX, Duration::ZERO) {
+            self.roll();
+        } else {
+            self.roll_at = Some(now + self.shared.config.retry_every);
+        }
+    }
+
+    /// Ends the open file, if it has a group.
+    pub(super) fn roll(&mut self) {
+        self.mark();
+        self.roll_at = None;
+        if let Some((id, len)) = self.writer.complete() {
+            self.shared.write().roll();
+            self.shared.work.seal(id, len);
+        }
     }
 
     /// A last try for what is left, and the marker.
@@ -189,6 +225,7 @@ impl Committer {
                 _ => index.active = None,
             }
             index.active = Some(OpenFile::new(id, nonce));
+            self.roll_at = Some(Instant::now() + self.shared.config.roll_after);
             self.shared.metrics.files.set(index.files().len() as i64);
         }
         Ok(())

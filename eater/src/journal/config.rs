@@ -23,6 +23,10 @@ pub struct JournalConfig {
     pub dir: PathBuf,
     /// A file that has reached this many bytes is followed by a new one. 128 MiB.
     pub roll_bytes: u64,
+    /// So is one whose first group is this old, so that it can be compacted. 10 min.
+    pub roll_after: Duration,
+    /// Files up to this one are compacted: their frames are in segments, and they may be gone. 0.
+    pub compacted_through: u64,
     /// A commit group takes no further batch once it has this many bytes. 8 MiB.
     pub group_bytes_max: usize,
     /// How long after the last group a marker vouches for it, if nothing else came. 1 s.
@@ -41,6 +45,8 @@ impl JournalConfig {
         Self {
             dir: dir.into(),
             roll_bytes: 128 * 1024 * 1024,
+            roll_after: Duration::from_secs(10 * 60),
+            compacted_through: 0,
             group_bytes_max: 8 * 1024 * 1024,
             marker_after: Duration::from_secs(1),
             retry_every: Duration::from_secs(1),

@@ -183,3 +183,35 @@ pub enum ReadError {
     #[error("reading broke off: {0}")]
     Broken(String),
 }
+
+impl ReadError {
+    /// The numbers that are damaged, if it is that: reading goes on behind them.
+    pub(crate) fn lost(&self) -> Option<(Epoch, Seq, Seq)> {
+        match self {
+            Self::Damaged { epoch, first, last, .. }
+            | Self::DamagedObject { epoch, first, last, .. }
+            | Self::DamagedSegment { epoch, first, last, .. } => Some((*epoch, *first, *last)),
+            _ => None,
+        }
+    }
+
+    /// The same of some of the damaged numbers only.
+    ///
+    /// # Panics
+    /// It says nothing of damage.
+    pub(crate) fn of(&self, first: Seq, last: Seq) -> Self {
+        match self {
+            Self::Damaged { file, offset, epoch, .. } => {
+                Self::Damaged { file: file.clone(), offset: *offset, epoch: *epoch, first, last }
+            }
+            Self::DamagedObject { object, offset, epoch, .. } => {
+                Self::DamagedObject { object: object.clone(), offset: *offset, epoch: *epoch, first, last }
+            }
+            Self::DamagedSegment { object, offset, device, epoch, .. } => {
+                let (object, device) = (object.clone(), device.clone());
+                Self::DamagedSegment { object, offset: *offset, device, epoch: *epoch, first, last }
+            }
+            other => unreachable!("{other} says nothing of damage"),
+        }
+    }
+}

@@ -67,6 +67,15 @@ impl Handles {
         Ok(table)
     }
 
+    /// Closes what is open of a file that is removed.
+    pub(super) fn forget(&self, id: u64) {
+        self.journals.lock().unwrap_or_else(PoisonError::into_inner).pop(&id);
+        let mut tables = self.lock();
+        if let Some(gone) = tables.open.pop(&id) {
+            tables.bytes -= gone.memory();
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -97,6 +97,11 @@ impl Index {
         self.sealed.insert(at, facts);
     }
 
+    /// Forgets sealed files, not what they said of devices.
+    pub(super) fn forget(&mut self, ids: &[u64]) {
+        self.sealed.retain(|file| !ids.contains(&file.file_id));
+    }
+
     fn open_files(&self) -> impl Iterator<Item = &OpenFile> {
         self.rolled.iter().map(|file| &**file).chain(&self.active)
     }

@@ -23,7 +23,7 @@ use super::run::{Key, Located, Run};
 use super::scan::{Fetch, Scan, Segment, cut};
 use super::shared::Shared;
 use super::table::LastAt;
-use super::view::{Chunk, LastFrame, ScanRange};
+use super::view::{Chunk, LastFrame, ScanRange, local};
 
 /// Most (device, file) pairs that are remembered.
 const REMEMBERED_MAX: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 0");
@@ -101,13 +101,8 @@ fn in_file(shared: &Arc<Shared>, device: &DeviceId, file: u64) -> Result<Vec<Las
     let mut fetch = Fetch::new(shared.clone());
     loop {
         let runs = shared.page(file, device.as_str(), Way::Since(found.to), PAGE_RUNS)?;
-        let whole = |run| {
-            let of = Located { file, run };
-            Segment { of, first: run.first, last: run.last() }
-        };
-        let segments: Vec<Segment> = runs.iter().copied().map(whole).collect();
         for (at, run) in runs.iter().enumerate() {
-            let data = fetch.run(file, run, segments[at + 1..].iter());
+            let data = fetch.run(file, run, runs[at + 1..].iter().map(|next| (file, next)));
             match data.map_err(|source| shared.read_error(file, source))? {
                 Some(data) => found.lasts.note(run, &data),
                 None => tracing::error!(%device, file, offset = run.offset, "frames are damaged"),
@@ -170,6 +165,7 @@ fn chunk_at(shared: &Arc<Shared>, device: &DeviceId, last: &ChannelLast) -> Resu
         first: last.seq,
         count: run.last().0 - last.seq.0 + 1,
         received_at: run.received_at,
+        source: local(last.file_id),
         bytes,
     }))
 }

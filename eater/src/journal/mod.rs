@@ -13,6 +13,7 @@ mod aside;
 mod background;
 mod catalog;
 mod committer;
+mod compacted;
 mod config;
 mod devices;
 mod disk;
@@ -55,6 +56,7 @@ use std::sync::Arc;
 use trough_protocol::{Epoch, Seq};
 use trough_store::DeviceState;
 
+pub(crate) use compacted::FileReader;
 pub use config::{JournalConfig, JournalParts, ROLL_BYTES_MAX};
 pub use error::{Closed, JournalError, ReadError};
 pub use metrics::JournalMetrics;
@@ -62,7 +64,8 @@ pub use open::RecoveryReport;
 pub use queue::{CommitSink, Submission};
 pub use repair::{Damage, Inspection, Lost, check, repair};
 pub use scan::Scan;
-pub use view::{Chunk, Gap, GapKind, LastFrame, Order, ScanRange};
+pub(crate) use view::local;
+pub use view::{Chunk, Gap, GapKind, LastFrame, Order, Rank, ScanRange};
 
 use open::Running;
 use shared::Shared;

@@ -113,6 +113,19 @@ impl Writer {
         matches!(self.state, State::Open(_))
     }
 
+    /// Ends the open file if it has a group, so that the next one goes to a new file: its id and length.
+    pub(super) fn complete(&mut self) -> Option<(u64, u64)> {
+        let State::Open(active) = &self.state else { return None };
+        let (id, len) = (active.id, active.durable);
+        if len <= FILE_HEADER_BYTES {
+            return None;
+        }
+        self.trim();
+        self.ahead = true;
+        self.state = State::Closed(Previous { id, len, used: id });
+        Some((id, len))
+    }
+
     /// Sees to it that there is a file for the next group.
     ///
     /// # Errors
@@ -122,10 +135,7 @@ impl Writer {
             if active.durable < self.roll_bytes {
                 return Ok(Ready::Same);
             }
-            let (id, len) = (active.id, active.durable);
-            self.trim();
-            self.ahead = true;
-            self.state = State::Closed(Previous { id, len, used: id });
+            self.complete();
         }
         let State::Closed(previous) = &mut self.state else { unreachable!("it was closed above") };
         let id = previous.used + 1;

@@ -23,7 +23,8 @@ mod names;
 mod read;
 mod sealer;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,8 +44,10 @@ pub use metrics::ObjectMetrics;
 use crate::frames::{Chunks, Frames};
 use crate::journal::{Closed, Gap, JournalError, LastFrame, ReadError, ScanRange, Submission};
 use life::Life;
+pub(crate) use names::{key as object_key, number as object_number, prefix as object_prefix};
 use read::{Reader, Scan};
 use sealer::Sealer;
+pub(crate) use whole::WholeObject;
 
 /// How long a head is looked for: the feeder's own patience.
 const HEAD_PATIENCE: Duration = Duration::from_secs(8);

@@ -4,18 +4,18 @@ use trough_store::ObjectKey;
 use trough_store::object_catalog::{Incarnation, ObjectId};
 
 /// All objects of an incarnation have this in front.
-pub(super) fn prefix(incarnation: Incarnation) -> String {
+pub(crate) fn prefix(incarnation: Incarnation) -> String {
     format!("journal/{incarnation}/")
 }
 
 /// An object's key: the order of an incarnation's keys is that of their numbers.
-pub(super) fn key(id: ObjectId) -> ObjectKey {
+pub(crate) fn key(id: ObjectId) -> ObjectKey {
     let key = format!("{}{:020}.tro", prefix(id.incarnation), id.n);
     ObjectKey::new(&key).expect("hexadecimal digits, slashes and a dot are allowed")
 }
 
 /// The number in a key of an incarnation; `None` if it is none of ours.
-pub(super) fn number(incarnation: Incarnation, key: &ObjectKey) -> Option<u64> {
+pub(crate) fn number(incarnation: Incarnation, key: &ObjectKey) -> Option<u64> {
     let number = key.as_str().strip_prefix(&prefix(incarnation))?.strip_suffix(".tro")?;
     (number.len() == 20).then(|| number.parse().ok()).flatten()
 }

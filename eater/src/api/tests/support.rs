@@ -26,7 +26,7 @@ use trough_store::{Group, GroupAccess, NewDevice, NewReader, ReaderName, Registr
 use super::client::Ask;
 use crate::api::{ApiLimits, ApiMetrics, ApiState, serve};
 use crate::journal::{
-    Chunk, CommitSink, Journal, JournalConfig, JournalMetrics, JournalParts, ReadError, Submission,
+    Chunk, CommitSink, Journal, JournalConfig, JournalMetrics, JournalParts, ReadError, Submission, local,
 };
 
 /// When the tests' clock starts: 2023-11-14T22:13:20Z.
@@ -237,7 +237,14 @@ pub(in crate::api) fn chunk(epoch: u64, first: u64, count: u64, channel: &str) -
     for n in first..first + count {
         text_frame(TS + n, channel, "x").encode(&mut bytes).unwrap();
     }
-    Chunk { epoch: Epoch(epoch), first: Seq(first), count, received_at: NOW, bytes: bytes.into() }
+    Chunk {
+        epoch: Epoch(epoch),
+        first: Seq(first),
+        count,
+        received_at: NOW,
+        source: local(1),
+        bytes: bytes.into(),
+    }
 }
 
 /// Frames of epoch 1 that cannot be read.

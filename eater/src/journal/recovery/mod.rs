@@ -49,6 +49,7 @@ pub(super) fn io_error(doing: &'static str, path: &Path, source: io::Error) -> J
 /// Fills the index of `shared`.
 pub(super) fn recover(shared: &Shared) -> Result<Recovered, JournalError> {
     let mut chain = read_chain(&*shared.disk)?;
+    remove_compacted(shared, &mut chain)?;
     let mut report =
         RecoveryReport { files: chain.links.len(), bytes_cut: chain.bytes_cut, ..RecoveryReport::default() };
     let mut sealed: Vec<Option<SealedFile>> =
@@ -59,7 +60,8 @@ pub(super) fn recover(shared: &Shared) -> Result<Recovered, JournalError> {
     }
     let known = consult_catalog(shared, &chain, &sealed, &mut report)?;
     let mut last_received = 0;
-    let mut open = Err((0, 0));
+    // A file's id is never used again, though it is gone.
+    let mut open = Err((shared.config.compacted_through, 0));
     let mut vouched = true;
     for (link, facts) in chain.links.into_iter().zip(&mut sealed) {
         let id = link.header.file_id;
@@ -105,6 +107,34 @@ pub(super) fn recover(shared: &Shared) -> Result<Recovered, JournalError> {
     Ok(Recovered { open, last_received, vouched, report })
 }
 
+/// Removes files that are compacted: nobody reads yet.
+fn remove_compacted(shared: &Shared, chain: &mut Chain) -> Result<(), JournalError> {
+    let compacted = shared.config.compacted_through;
+    let behind = chain.links.partition_point(|link| link.header.file_id <= compacted);
+    let ids: Vec<u64> = chain.links.drain(..behind).map(|link| link.header.file_id).collect();
+    chain.missing = chain.missing.max(ids.last().copied().unwrap_or(0));
+    remove_files(shared, &ids)
+}
+
+/// Removes journal files that are not needed any more: from the catalog first, which would miss them otherwise.
+pub(super) fn remove_files(shared: &Shared, ids: &[u64]) -> Result<(), JournalError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    shared.catalog.remove(ids)?;
+    // The oldest first: a chain of files may have lost its beginning, and never anything else.
+    for id in ids {
+        for name in [names::journal(*id), names::index(*id), names::damaged(*id)] {
+            match shared.disk.remove(&name) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io_error("remove", &shared.disk.path_of(&name), error)),
+            }
+        }
+    }
+    shared.disk.sync_dir().map_err(|error| io_error("fsync", shared.disk.path(), error))
+}
+
 /// The index of a file, if there is one that belongs to it.
 fn find_index(shared: &Shared, link: &Link) -> Option<SealedFile> {
     let id = link.header.file_id;
@@ -140,12 +170,15 @@ fn consult_catalog(
             return Ok(BTreeSet::new());
         }
     };
-    for file in &known {
+    let compacted = shared.config.compacted_through;
+    for file in known.iter().filter(|file| file.file_id > compacted) {
         if !chain.links.iter().any(|link| link.header.file_id == file.file_id) {
             let found = format!("the file is missing; the catalog says that it had {} bytes", file.bytes);
             return Err(corrupt(&*shared.disk, file.file_id, 0, found));
         }
     }
+    let mut known = known;
+    known.retain(|file| file.file_id > compacted);
     let agrees = known.len() <= sealed.len()
         && known.iter().zip(sealed).all(|(known, sealed)| Some(known) == sealed.as_ref());
     let restored = agrees

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::resolve::Segment;
 use crate::journal::run::Run;
 use crate::journal::shared::Shared;
+use crate::journal::view::frames_len;
 use crate::journal::window::{WINDOW_BYTES, Window};
 
 /// Bytes between two wanted runs that are read along rather than read around: a system call costs about as
@@ -25,13 +26,13 @@ impl Fetch {
         Self { shared, window: None }
     }
 
-    /// The data of a run of `file`, verified; `None` if it is damaged. `soon` are the segments that will be
-    /// wanted next, in their order.
+    /// The data of a run of `file`, verified; `None` if it is damaged. `soon` are the runs that will be wanted
+    /// next and their files, in their order.
     pub(in crate::journal) fn run<'a>(
         &mut self,
         file: u64,
         run: &Run,
-        soon: impl Iterator<Item = &'a Segment>,
+        soon: impl Iterator<Item = (u64, &'a Run)>,
     ) -> io::Result<Option<Bytes>> {
         let (offset, len) = (u64::from(run.offset), run.len as usize);
         let mut at_hand = match &self.window {
@@ -52,13 +53,13 @@ impl Fetch {
 }
 
 /// Which bytes to read for `run`, so that those of the next runs come along.
-fn plan<'a>(file: u64, run: &Run, soon: impl Iterator<Item = &'a Segment>) -> (u64, u64) {
+fn plan<'a>(file: u64, run: &Run, soon: impl Iterator<Item = (u64, &'a Run)>) -> (u64, u64) {
     let (mut start, mut end) = (u64::from(run.offset), run.end());
-    for segment in soon {
-        let (from, to) = (u64::from(segment.of.run.offset), segment.of.run.end());
+    for (next_file, next) in soon {
+        let (from, to) = (u64::from(next.offset), next.end());
         let near = from <= end + GAP_BYTES_MAX && to + GAP_BYTES_MAX >= start;
         let (wider_start, wider_end) = (start.min(from), end.max(to));
-        if segment.of.file != file || !near || wider_end - wider_start > WINDOW_BYTES as u64 {
+        if next_file != file || !near || wider_end - wider_start > WINDOW_BYTES as u64 {
             break;
         }
         (start, end) = (wider_start, wider_end);
@@ -75,14 +76,4 @@ pub(crate) fn cut<F>(segment: &Segment<F>, data: &Bytes) -> Option<Bytes> {
     let from = frames_len(data, segment.first.0 - run.first.0)?;
     let len = frames_len(&data[from..], segment.last.0 - segment.first.0 + 1)?;
     Some(data.slice(from..from + len))
-}
-
-/// Bytes of the first `count` encoded frames of `data`.
-fn frames_len(data: &[u8], count: u64) -> Option<usize> {
-    let mut at = 0;
-    for _ in 0..count {
-        let len = data.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes)?;
-        at = at.checked_add(4)?.checked_add(len as usize)?;
-    }
-    (at <= data.len()).then_some(at)
 }

@@ -19,7 +19,7 @@ use super::index::Extent;
 use super::names;
 use super::run::Located;
 use super::shared::Shared;
-use super::view::{Chunk, Order, ScanRange};
+use super::view::{Chunk, Order, ScanRange, local};
 
 pub(super) use fetch::Fetch;
 pub(crate) use fetch::cut;
@@ -160,7 +160,7 @@ impl State {
             if self.ts.as_ref().is_some_and(|ts| run.max_ts < *ts.start() || run.min_ts > *ts.end()) {
                 continue;
             }
-            match self.fetch.run(file, &run, self.out.iter()) {
+            match self.fetch.run(file, &run, self.out.iter().map(|next| (next.of.file, &next.of.run))) {
                 Ok(data) => match data.and_then(|data| cut(&segment, &data)) {
                     Some(bytes) => {
                         return Some(Ok(Chunk {
@@ -168,6 +168,7 @@ impl State {
                             first: segment.first,
                             count: segment.last.0 - segment.first.0 + 1,
                             received_at: run.received_at,
+                            source: local(file),
                             bytes,
                         }));
                     }

@@ -125,6 +125,30 @@ impl Index {
         found.map(|(_, runs)| self.decode_runs(runs)).unwrap_or_default()
     }
 
+    /// Where its devices begin, by the order of their ids.
+    pub(in crate::objects) fn places(&self) -> Vec<u32> {
+        let place = |(device, _): (&str, &[u8])| {
+            let at = device.as_ptr().addr() - self.bytes.as_ptr().addr() - 1;
+            u32::try_from(at).expect("an object has at most 64 MiB")
+        };
+        self.devices().map(place).collect()
+    }
+
+    /// The device that begins at a place.
+    pub(in crate::objects) fn device_at(&self, place: u32) -> &str {
+        self.entry_at(place).0
+    }
+
+    /// The runs, by key, of the device that begins at a place.
+    pub(in crate::objects) fn runs_at(&self, place: u32) -> Vec<Run> {
+        self.decode_runs(self.entry_at(place).1)
+    }
+
+    fn entry_at(&self, place: u32) -> (&str, &[u8]) {
+        let mut reader = Reader::new(&self.bytes[place as usize..]);
+        read_device(&mut reader).expect("decode() has read the same bytes")
+    }
+
     fn devices(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let mut reader = Reader::new(&self.bytes);
         std::iter::from_fn(move || {

@@ -16,10 +16,10 @@ mod walk;
 
 use std::sync::Arc;
 
-use trough_store::object_catalog::ObjectId;
 use trough_store::{ObjectCatalog, ObjectStore};
 
 use super::metrics::ObjectMetrics;
+pub(super) use crate::journal::Rank;
 use cache::Cache;
 
 pub(super) use scan::Scan;
@@ -32,13 +32,6 @@ pub(super) struct Reader {
     cache: Cache,
     /// Most objects that one request may touch.
     objects_max: usize,
-}
-
-/// Which copy of a frame counts: that of the lowest (received_at, incarnation, n), everywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Rank {
-    received_at: u64,
-    id: ObjectId,
 }
 
 impl Reader {

@@ -21,7 +21,7 @@ pub(super) struct Piece {
 
 impl Piece {
     pub(super) fn rank(&self) -> Rank {
-        Rank { received_at: self.received_at, id: self.id }
+        Rank::new(self.received_at, self.id)
     }
 
     /// Whether all its numbers have frames.

@@ -88,6 +88,7 @@ impl Scan {
                         first: segment.first,
                         count: segment.last.0 - segment.first.0 + 1,
                         received_at: segment.of.file.received_at,
+                        source: segment.of.file.id,
                         bytes,
                     }));
                 }

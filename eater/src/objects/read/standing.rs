@@ -95,7 +95,9 @@ impl Reader {
         let heads: BTreeMap<Epoch, Seq> = noted.iter().map(|head| (head.epoch, head.head)).collect();
         // From before the newest head on: the object that holds it tells when it came.
         let after = heads.last_key_value().map(|(epoch, seq)| (*epoch, Seq(seq.0.saturating_sub(1))));
-        let mut standing = Standing { heads, ..Standing::default() };
+        // Its frames may have been compacted since, and then no row tells when they came.
+        let last_received = noted.iter().map(|head| head.received_at).max().unwrap_or(0);
+        let mut standing = Standing { heads, last_received, last_ts: 0 };
         self.follow(device, Bounds { after, before: None }, &mut standing).await?;
         Ok(standing)
     }

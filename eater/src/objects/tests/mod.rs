@@ -3,5 +3,5 @@
 mod format;
 mod reading;
 mod simulation;
-mod world;
+pub(crate) mod world;
 mod writing;

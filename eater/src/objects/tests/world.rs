@@ -389,7 +389,7 @@ impl Eater {
         Self::new(&Line::new(world, name, (0, 0)), name, config())
     }
 
-    pub fn scan(&self, device: &str, range: ScanRange) -> Scan {
+    pub(in crate::objects) fn scan(&self, device: &str, range: ScanRange) -> Scan {
         Scan::new(self.journal.reader.clone(), DeviceId::new(device).unwrap(), range)
     }
 
