@@ -3,19 +3,23 @@
 //! [`ingest`] takes batches from links, a journal makes them durable and finds them again, [`api`] answers readers.
 //! The three know of each other only what [`frames`] says. [`journal`] is the local one,
 //! [`objects`] the one that many eaters share. [`doorbell`] tells those who wait for new frames, and [`segments`] is the
-//! form in which history is kept.
+//! form in which history is kept: [`compaction`] makes them, [`history`] reads them and the journal as one.
 
 pub mod api;
+pub mod compaction;
 pub mod doorbell;
 pub mod frames;
+pub mod history;
 pub mod ingest;
 pub mod journal;
 pub mod metrics;
 pub mod objects;
 pub mod segments;
+mod storage;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use trough_bus::Deployment;
@@ -24,16 +28,18 @@ use trough_runtime::health::Health;
 use trough_runtime::random::link_id;
 use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::ServerTls;
-use trough_store::object_catalog::Incarnation;
-use trough_store::{Catalog, ObjectCatalog, ObjectStore, Registry};
+use trough_store::Registry;
 
 use api::{ApiLimits, ApiState};
 use doorbell::{Doorbell, Others};
 use frames::AnyJournal;
 pub use ingest::{LinkListener, LinkSecurity};
-use journal::{Journal, JournalConfig, JournalError, JournalParts};
+use journal::JournalError;
 pub use metrics::Metrics;
-use objects::{ObjectJournal, ObjectsConfig, ObjectsParts};
+pub use storage::{HistoryStorage, Storage};
+
+/// How long an end waits for compaction.
+const COMPACTION_END: Duration = Duration::from_secs(2);
 
 /// With a journal on this machine.
 pub const LOCAL_BUDGET_BYTES: u64 = 256 * 1024 * 1024;
@@ -53,38 +59,6 @@ pub struct Config {
     pub tls: Option<ServerTls>,
     /// What links from other processes are secured with.
     pub links: LinkSecurity,
-}
-
-/// Where an eater keeps what it has received.
-pub enum Storage {
-    /// In files of this machine.
-    Local {
-        /// What the files hold.
-        catalog: Arc<dyn Catalog>,
-        /// Where they are.
-        config: JournalConfig,
-    },
-    /// In an object store, which all eaters share.
-    Objects {
-        /// Where objects lie.
-        store: Arc<dyn ObjectStore>,
-        /// Which of them count.
-        catalog: Arc<dyn ObjectCatalog>,
-        /// Who this eater is in this life: random, never used before.
-        incarnation: Incarnation,
-        /// How it is set up.
-        config: ObjectsConfig,
-    },
-}
-
-impl Storage {
-    /// What all feeders together may have on their way unless something else is said, in bytes.
-    pub fn budget_bytes(&self) -> u64 {
-        match self {
-            Self::Local { .. } => LOCAL_BUDGET_BYTES,
-            Self::Objects { .. } => OBJECTS_BUDGET_BYTES,
-        }
-    }
 }
 
 /// What an eater stands on; made by its caller.
@@ -137,7 +111,8 @@ pub async fn run(
     };
     let budget_bytes = config.budget_bytes.unwrap_or_else(|| storage.budget_bytes());
     let doorbell = Doorbell::start(others, shutdown.killed.clone());
-    let journal = open_journal(storage, doorbell, &clock, &health, &metrics, &shutdown).await?;
+    let opened = storage::open(storage, doorbell, &clock, &health, &metrics, &shutdown).await?;
+    let (journal, compaction) = (opened.journal, storage::start_compaction(opened.compactor)?);
 
     let ingest =
         start_ingest((links, config.links), journal.clone(), budget_bytes, metrics.ingest, &shutdown)?;
@@ -159,51 +134,12 @@ pub async fn run(
 
     let ingest = ingest.await.map_err(|_| RunError::Panicked("ingest"))?;
     let readers = readers.await.map_err(|_| RunError::Panicked("api"))?;
+    // It stops at the next device; should its store not answer, it is left behind, which does no harm.
+    let _ = tokio::time::timeout(COMPACTION_END, compaction).await;
     journal.close().await?;
     ingest?;
     readers?;
     Ok(())
-}
-
-async fn open_journal(
-    storage: Storage,
-    doorbell: Doorbell,
-    clock: &Clock,
-    health: &Health,
-    metrics: &Metrics,
-    shutdown: &Shutdown,
-) -> Result<AnyJournal, RunError> {
-    let (clock, health, doorbell) = (clock.clone(), health.clone(), Some(doorbell));
-    match storage {
-        Storage::Local { catalog, config } => {
-            let parts = JournalParts { clock, catalog, health, metrics: metrics.journal.clone(), doorbell };
-            let opening = tokio::task::spawn_blocking(move || Journal::open(config, parts));
-            let (journal, report) = opening.await.map_err(|_| RunError::Panicked("journal"))??;
-            tracing::info!(
-                files = report.files,
-                files_scanned = report.files_scanned,
-                bytes_scanned = report.bytes_scanned,
-                bytes_cut = report.bytes_cut,
-                catalog_rebuilt = report.catalog_rebuilt,
-                "journal open"
-            );
-            Ok(Arc::new(journal))
-        }
-        Storage::Objects { store, catalog, incarnation, config } => {
-            let parts = ObjectsParts {
-                store,
-                catalog,
-                incarnation,
-                clock,
-                health,
-                journal_metrics: metrics.journal.clone(),
-                metrics: metrics.objects.clone(),
-                doorbell,
-                killed: shutdown.killed.clone(),
-            };
-            Ok(Arc::new(ObjectJournal::open(config, parts)))
-        }
-    }
 }
 
 fn start_ingest(

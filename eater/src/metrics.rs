@@ -5,8 +5,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::api::ApiMetrics;
+use crate::compaction::CompactionMetrics;
 use crate::journal::JournalMetrics;
 use crate::objects::ObjectMetrics;
+use crate::segments::SegmentMetrics;
 
 /// The metrics of ingest. Cloning is cheap: clones count together.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +48,10 @@ pub struct Metrics {
     pub journal: JournalMetrics,
     /// Objects, if that is where frames are kept.
     pub objects: ObjectMetrics,
+    /// Segments that are read.
+    pub segments: SegmentMetrics,
+    /// Segments that are made.
+    pub compaction: CompactionMetrics,
     /// Requests of readers.
     pub api: ApiMetrics,
 }
@@ -57,6 +63,8 @@ impl Metrics {
             ingest: IngestMetrics::register(registry),
             journal: JournalMetrics::register(registry),
             objects: ObjectMetrics::register(registry),
+            segments: SegmentMetrics::register(registry),
+            compaction: CompactionMetrics::register(registry),
             api: ApiMetrics::register(registry),
         }
     }

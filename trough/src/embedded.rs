@@ -14,8 +14,9 @@ use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::Purpose;
 use trough_store::Registry;
 
-use crate::registry::{self, Place};
+use crate::registry::Place;
 use crate::service::{Chassis, Part};
+use crate::storage::HistoryChoice;
 use crate::tls::Watcher;
 
 /// How often is looked whether the journal is open. Devices that come sooner wait in the listener's queue.
@@ -48,10 +49,11 @@ pub async fn start(
     data_dir: &Path,
     sockets: Sockets,
     config: trough_feeder::Config,
+    history: HistoryChoice,
     shutdown: Shutdown,
 ) -> Result<Embedded> {
     let mut chassis = Chassis::new(Place::of(data_dir, None), shutdown.clone())?;
-    let storage = registry::local_storage(data_dir)?;
+    let storage = history.open_local(data_dir, &mut chassis)?;
     let feeder_metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     let eater_metrics = trough_eater::Metrics::register(&mut chassis.metrics);
     let watcher = Watcher::new(&mut chassis);

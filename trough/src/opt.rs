@@ -44,6 +44,8 @@ options! {
     LINGER = "--linger", "TROUGH_LINGER";
     STORE = "--store", "TROUGH_STORE";
     FLUSH_AFTER = "--flush-after", "TROUGH_FLUSH_AFTER";
+    COMPACT_AFTER = "--compact-after", "TROUGH_COMPACT_AFTER";
+    COMPACT_GRACE = "--compact-grace", "TROUGH_COMPACT_GRACE";
     CREDIT_BYTES_MAX = "--credit-bytes-max", "TROUGH_CREDIT_BYTES_MAX";
     GRACE = "--grace", "TROUGH_GRACE";
     FRAME_BYTES_MAX = "--frame-bytes-max", "TROUGH_FRAME_BYTES_MAX";

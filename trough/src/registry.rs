@@ -7,16 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use trough_eater::Storage;
-use trough_eater::journal::JournalConfig;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_store::mongo::{Mongo, MongoRegistry, MongoUrl};
+use trough_store::objects::files::FileStore;
+use trough_store::objects::steady::Steady;
+use trough_store::objects::{Limits, ObjectMetrics};
 use trough_store::registry::LIST_DEVICES_MAX;
 use trough_store::sqlite::{SqliteCatalog, SqliteRegistry};
-use trough_store::{DeviceFilter, DeviceRecord, Registry};
+use trough_store::{DeviceFilter, DeviceRecord, ObjectStore, Registry};
 
 use crate::output;
+use crate::service::Chassis;
 
 /// The registry's name in a data directory.
 const REGISTRY: &str = "registry.sqlite";
@@ -113,13 +115,17 @@ pub fn open_catalog(data_dir: &Path) -> Result<SqliteCatalog> {
     Ok(SqliteCatalog::open(&data_dir.join(CATALOG))?)
 }
 
-/// A journal in a data directory, which must exist, and its catalog.
+/// Where history lies in a data directory.
+const STORE: &str = "store";
+
+/// The store of a deployment of one machine.
 ///
 /// # Errors
-/// The catalog cannot be opened.
-pub fn local_storage(data_dir: &Path) -> Result<Storage> {
-    let catalog = Arc::new(open_catalog(data_dir)?);
-    Ok(Storage::Local { catalog, config: JournalConfig::new(journal_dir(data_dir)) })
+/// The directory cannot be made.
+pub fn open_store(data_dir: &Path, chassis: &mut Chassis) -> Result<Arc<dyn ObjectStore>> {
+    let files = FileStore::open(&data_dir.join(STORE), &chassis.clock)?;
+    let metrics = ObjectMetrics::register(&mut chassis.metrics);
+    Ok(Arc::new(Steady::new(files, Limits::default(), metrics, chassis.health.clone())))
 }
 
 /// Where the journal lies.

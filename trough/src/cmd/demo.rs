@@ -23,6 +23,7 @@ use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
 use crate::progress::Progress;
 use crate::service::{self, Part};
+use crate::storage::HistoryChoice;
 use crate::{http, opt, output, registry, sockets};
 
 /// How long the server may take to stop; nothing that it has is worth waiting for longer.
@@ -144,7 +145,8 @@ impl Stage {
         };
         service::prepare_open_files(&config);
         let sockets = Sockets { devices, api, admin };
-        let deployment = embedded::start(&dir, sockets, config, shutdown.clone()).await?;
+        let deployment =
+            embedded::start(&dir, sockets, config, HistoryChoice::default(), shutdown.clone()).await?;
         let [feeder, api, admin] = addresses;
         let (registry, parts) = (deployment.registry, deployment.parts);
         Ok(Self { dir, _temporary: temporary, feeder, api, admin, registry, parts, shutdown })

@@ -11,6 +11,7 @@ use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
 use crate::service::{self, ServiceArgs, SessionArgs};
 use crate::sockets::{self, reachable};
+use crate::storage::{HistoryArgs, HistoryChoice};
 use crate::tls::TlsArgs;
 use crate::{cli, opt, output};
 
@@ -34,6 +35,8 @@ pub struct UpArgs {
     #[arg(long, env = opt::LINGER.env, hide_env_values = true, value_name = "SECONDS", default_value = "0")]
     linger: String,
     #[command(flatten)]
+    history: HistoryArgs,
+    #[command(flatten)]
     tls: TlsArgs,
     #[command(flatten)]
     sessions: SessionArgs,
@@ -46,6 +49,7 @@ struct Settings {
     api: HostPort,
     admin: HostPort,
     config: trough_feeder::Config,
+    history: HistoryChoice,
 }
 
 /// Checks the options.
@@ -54,12 +58,14 @@ pub fn prepare(args: UpArgs, mut faults: Faults) -> Result<Work, Faults> {
     let api = faults.host_port(opt::API, &args.api);
     let admin = faults.host_port(opt::ADMIN, &args.admin);
     let linger = faults.seconds(opt::LINGER, &args.linger, 0..=600);
+    let history = args.history.check(&mut faults);
     let tls = args.tls.check(&mut faults);
     let config = args.sessions.check(&mut faults);
     let grace = args.service.check(&mut faults);
     let settings = (|| {
         let config = trough_feeder::Config { drain_linger: linger?, tls, ..config? };
-        Some((Settings { listen: listen?, api: api?, admin: admin?, config }, grace?))
+        let (listen, api, admin) = (listen?, api?, admin?);
+        Some((Settings { listen, api, admin, config, history: history? }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
     let data_dir = args.service.data.data_dir;
@@ -71,14 +77,14 @@ async fn run(
     data_dir: &Path,
     shutdown: trough_runtime::shutdown::Shutdown,
 ) -> Result<(), CliError> {
-    let Settings { listen, api, admin, config } = settings;
+    let Settings { listen, api, admin, config, history } = settings;
     service::prepare_open_files(&config);
     let [devices, api, admin] =
         sockets::bind([(opt::LISTEN, &listen), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let addresses = [devices.local_addr()?, api.local_addr()?, admin.local_addr()?];
     let secure = if config.tls.is_some() { "s" } else { "" };
     let deployment =
-        embedded::start(data_dir, Sockets { devices, api, admin }, config, shutdown.clone()).await?;
+        embedded::start(data_dir, Sockets { devices, api, admin }, config, history, shutdown.clone()).await?;
     if !shutdown.is_draining() {
         welcome(addresses.map(reachable), secure, data_dir)?;
     }

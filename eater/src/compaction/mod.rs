@@ -1,0 +1,206 @@
+//! Compaction: journals become segments, and small segments become larger ones.
+//!
+//! Whoever compacts holds the claim in the catalog of segments; any eater of a deployment may. A *step* reads some
+//! input, stores segments, and commits one change that names them and what they replace. Before the commit nobody sees
+//! them, and after it nothing that was replaced is needed; what was replaced is removed only after a grace, as somebody
+//! may still be reading it. So a compactor may be killed anywhere: it leaves objects that nobody names, which are
+//! removed when they are old.
+//!
+//! - [`local`] and [`objects`]: journals as input, by [`runs`]. [`merge`]: segments as input.
+//! - [`output`]: rows into segments, by day. [`levels`]: what is merged when.
+//! - [`clean`]: removing what is not needed any more. [`manifest`]: the list of live segments for others.
+
+mod clean;
+mod config;
+mod copies;
+mod input;
+mod levels;
+mod local;
+mod manifest;
+mod merge;
+mod metrics;
+mod objects;
+mod output;
+mod runs;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use trough_runtime::clock::Clock;
+use trough_runtime::health::Health;
+use trough_store::objects::ObjectError;
+use trough_store::segment_catalog::{CommitError, SegmentCatalog};
+use trough_store::{CatalogError, ObjectStore};
+
+pub use config::{CompactionConfig, Journals};
+pub use metrics::CompactionMetrics;
+
+use crate::journal::{JournalError, ReadError};
+use crate::segments::{SegmentCache, WriteError};
+use clean::Cleaner;
+
+/// The part of health that says that compaction does not get on.
+const PART: &str = "compaction";
+
+/// A step of compaction was not made. Nothing is lost: its input stays where it is, and it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// Its input cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A segment cannot be made of it.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The object store does not take it, or does not give it.
+    #[error(transparent)]
+    Store(#[from] ObjectError),
+    /// The catalog does not answer.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The change was not committed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// What is compacted cannot be removed from the journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Frames are not what they were when they were acknowledged.
+    #[error("a frame of device {device} cannot be read back: {reason}")]
+    Frame {
+        /// Whose.
+        device: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The catalog knows less than what was written down from it.
+    #[error(
+        "the catalog of segments knows manifest {known}, and the store has manifest {written}: the catalog was lost or \
+         belongs to another store; restore it from a backup (segments.sqlite, or the database)"
+    )]
+    CatalogLost {
+        /// The newest manifest that it knows.
+        known: u64,
+        /// The newest that lies in the store.
+        written: u64,
+    },
+    /// The process is stopping.
+    #[error("the process is stopping")]
+    Stopping,
+}
+
+/// What compaction stands on.
+pub struct CompactionParts {
+    /// What is compacted.
+    pub journals: Journals,
+    /// Where segments lie.
+    pub store: Arc<dyn ObjectStore>,
+    /// Which of them are live.
+    pub segments: Arc<dyn SegmentCatalog>,
+    /// Through which they are read.
+    pub cache: Arc<SegmentCache>,
+    /// For what is old.
+    pub clock: Clock,
+    /// Where the part `compaction` is degraded while it does not get on.
+    pub health: Health,
+    /// Registered by the caller.
+    pub metrics: CompactionMetrics,
+}
+
+/// One compactor. It blocks: it lives on a thread of its own.
+pub(crate) struct Compactor {
+    config: CompactionConfig,
+    parts: CompactionParts,
+    /// Where it waits for stores and catalogs.
+    handle: Handle,
+    stop: CancellationToken,
+    cleaner: Cleaner,
+    /// The manifest that was written down last.
+    written: Option<u64>,
+}
+
+impl Compactor {
+    /// A compactor that waits on the runtime of `handle`, and ends soon after `stop`.
+    pub(crate) fn new(
+        config: CompactionConfig,
+        parts: CompactionParts,
+        handle: Handle,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { config, parts, handle, stop, cleaner: Cleaner::default(), written: None }
+    }
+
+    /// Compacts now and then, until it is stopped.
+    pub(crate) fn run(mut self) {
+        // Timers and connections are made on this thread, too.
+        let handle = self.handle.clone();
+        let _inside = handle.enter();
+        // The rest of the process goes first: what is compacted later is none the worse.
+        let nice = rustix::process::setpriority_process(None, NICE);
+        if let Err(error) = nice {
+            tracing::debug!(%error, "compaction runs at the priority of everything else");
+        }
+        loop {
+            let waited =
+                self.handle.block_on(self.stop.run_until_cancelled(tokio::time::sleep(self.config.every)));
+            if waited.is_none() {
+                return;
+            }
+            match self.pass() {
+                Ok(_) => self.parts.health.restore(PART),
+                Err(CompactError::Stopping) => return,
+                Err(error) => {
+                    self.parts.metrics.failures.inc();
+                    let reason = format!(
+                        "history is not compacted: {error}; frames are stored and read all the same, from more \
+                         and more pieces; it is tried again by itself"
+                    );
+                    self.parts.health.degrade(PART, reason);
+                }
+            }
+        }
+    }
+
+    /// Makes every step there is, if nobody else is at it, and cleans up. How many steps were made.
+    ///
+    /// # Errors
+    /// The first step that failed; those before it were made.
+    pub(crate) fn pass(&mut self) -> Result<u64, CompactError> {
+        let Some(token) = self.wait(self.parts.segments.claim(self.config.claim_ttl))? else { return Ok(0) };
+        let done = self.steps(token);
+        // Another takes it over in time, if this is not heard.
+        if let Err(error) = self.wait(self.parts.segments.release(token)) {
+            tracing::debug!(%error, "the claim on compaction could not be given back");
+        }
+        done
+    }
+
+    fn steps(&mut self, token: u64) -> Result<u64, CompactError> {
+        self.check_catalog()?;
+        let mut steps = 0;
+        loop {
+            if self.stop.is_cancelled() {
+                return Err(CompactError::Stopping);
+            }
+            if !self.wait(self.parts.segments.renew(token, self.config.claim_ttl))? {
+                return Ok(steps);
+            }
+            let manifest = self.manifest()?;
+            if !self.step(&manifest, token)? {
+                self.write_manifest(&manifest)?;
+                self.clean(&manifest)?;
+                return Ok(steps);
+            }
+            steps += 1;
+        }
+    }
+
+    fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.handle.block_on(future)
+    }
+}
+
+/// How much everything else goes before compaction, as `nice` counts.
+const NICE: i32 = 10;

@@ -1,0 +1,249 @@
+//! The steps of compaction: journals first, then small segments.
+
+use std::collections::BTreeMap;
+
+use tokio::task::JoinSet;
+use trough_protocol::{DeviceId, Epoch, Micros, Seq};
+use trough_runtime::clock::micros;
+use trough_runtime::random::random_bytes;
+use trough_store::object_catalog::{DeviceHead, HEADS_MAX, Incarnation, ObjectRow, ROWS_MAX};
+use trough_store::segment_catalog::{Change, Manifest, Segment, SegmentId, Through};
+use trough_store::{ObjectCatalog, ObjectKey};
+
+use super::config::Journals;
+use super::copies::Copies;
+use super::input::{self, Input};
+use super::levels;
+use super::local::LocalInput;
+use super::merge;
+use super::objects::ObjectsInput;
+use super::output::{Output, day};
+use super::{CompactError, Compactor};
+use crate::journal::{Journal, ReadError};
+use crate::objects::{WholeObject, object_key};
+use crate::segments::{OpenSegment, Written, index_key, parquet_key};
+
+/// Objects fetched at a time.
+const FETCHES_MAX: usize = 16;
+/// Most objects of one step: all their indexes are in memory.
+const OBJECTS_MAX: usize = 4096;
+
+/// What a step read of journals.
+struct Taken {
+    input: Box<dyn Input>,
+    through: Vec<Through>,
+}
+
+impl Compactor {
+    /// The newest manifest.
+    pub(super) fn manifest(&self) -> Result<Manifest, CompactError> {
+        let manifest = self.wait(self.parts.segments.manifest(None))?;
+        Ok(manifest.unwrap_or_else(|| unreachable!("nothing is known, so the newest is news")))
+    }
+
+    /// Makes the next step, if there is one.
+    pub(super) fn step(&mut self, manifest: &Manifest, token: u64) -> Result<bool, CompactError> {
+        let taken = match self.parts.journals.clone() {
+            Journals::Local(journal) => self.take_files(manifest, journal),
+            Journals::Objects(catalog) => self.take_objects(manifest, &*catalog)?,
+        };
+        if let Some(taken) = taken {
+            self.compact(manifest, token, taken)?;
+            return Ok(true);
+        }
+        let today = day(self.parts.clock.now());
+        let Some(merging) = levels::plan(&manifest.segments, today) else { return Ok(false) };
+        self.merge(manifest, token, merging)?;
+        Ok(true)
+    }
+
+    fn compact(&mut self, manifest: &Manifest, token: u64, taken: Taken) -> Result<(), CompactError> {
+        let Taken { mut input, through } = taken;
+        let (add, frames) = self.write(1, |output, go_on| input::write(&mut *input, output, go_on))?;
+        self.commit(manifest, token, add, Vec::new(), through)?;
+        self.count(frames, input.copies());
+        Ok(())
+    }
+
+    fn count(&self, frames: u64, copies: Copies) {
+        self.parts.metrics.frames.inc_by(frames);
+        self.parts.metrics.repeated.inc_by(copies.repeated);
+        self.parts.metrics.conflicts.inc_by(copies.conflicts);
+    }
+
+    fn merge(
+        &mut self,
+        manifest: &Manifest,
+        token: u64,
+        merging: levels::Merging,
+    ) -> Result<(), CompactError> {
+        let open = |segment: &Segment| self.wait(OpenSegment::open(&self.parts.cache, segment));
+        let segments = merging.segments.iter().map(open).collect::<Result<Vec<_>, ReadError>>()?;
+        let (add, merged) =
+            self.write(merging.level, |output, go_on| merge::write(&segments, output, &self.handle, go_on))?;
+        let remove: Vec<SegmentId> = merging.segments.iter().map(|segment| segment.id).collect();
+        self.commit(manifest, token, add, remove, Vec::new())?;
+        self.count(merged.frames, merged.copies);
+        Ok(())
+    }
+
+    /// Segments out of what `fill` gives, stored.
+    fn write<T>(
+        &self,
+        level: u8,
+        fill: impl FnOnce(&mut Output<'_>, &dyn Fn() -> Result<(), CompactError>) -> Result<T, CompactError>,
+    ) -> Result<(Vec<Segment>, T), CompactError> {
+        let go_on = || if self.stop.is_cancelled() { Err(CompactError::Stopping) } else { Ok(()) };
+        let mut store = |written: Written| {
+            let Written { parquet, index, segment } = written;
+            self.parts.metrics.bytes.inc_by(parquet.len() as u64 + index.len() as u64);
+            let (parquet_key, index_key) =
+                (parquet_key(segment.date, segment.id), index_key(segment.date, segment.id));
+            self.wait(self.parts.store.put(&parquet_key, parquet))?;
+            self.wait(self.parts.store.put(&index_key, index))?;
+            Ok(segment)
+        };
+        let mut output = Output::new(level, self.config.segment_bytes, self.parts.clock.clone(), &mut store);
+        let filled = fill(&mut output, &go_on)?;
+        Ok((output.finish()?, filled))
+    }
+
+    fn commit(
+        &mut self,
+        manifest: &Manifest,
+        token: u64,
+        add: Vec<Segment>,
+        remove: Vec<SegmentId>,
+        through: Vec<Through>,
+    ) -> Result<(), CompactError> {
+        let change = Change { id: random_bytes(), token, after: manifest.number, add, remove, through };
+        let number = self.wait(self.parts.segments.commit(&change))?;
+        self.parts.metrics.steps.inc();
+        let live = manifest.segments.len() + change.add.len() - change.remove.len();
+        self.parts.metrics.segments.set(live as i64);
+        tracing::info!(
+            manifest = number,
+            added = change.add.len(),
+            frames = change.add.iter().map(|segment| segment.frames).sum::<u64>(),
+            removed = change.remove.len(),
+            journals = change.through.len(),
+            "compacted"
+        );
+        Ok(())
+    }
+
+    /// The oldest sealed files of the local journal that are not compacted yet.
+    fn take_files(&self, manifest: &Manifest, journal: Journal) -> Option<Taken> {
+        let done = manifest.through_of(Incarnation::LOCAL);
+        let mut bytes = 0;
+        let fits = |size: u64| {
+            let first = bytes == 0;
+            bytes += size;
+            first || bytes <= self.config.input_bytes
+        };
+        let sealed = journal.sealed_files().into_iter().filter(|file| file.file_id > done);
+        let files: Vec<u64> = {
+            let mut fits = fits;
+            sealed.take_while(|file| fits(file.bytes)).map(|file| file.file_id).collect()
+        };
+        let n = *files.last()?;
+        let input = Box::new(LocalInput::new(journal, files));
+        Some(Taken { input, through: vec![Through { incarnation: Incarnation::LOCAL, n }] })
+    }
+
+    /// The oldest objects of every eater that are not compacted yet, if they are enough or have waited long enough.
+    fn take_objects(
+        &self,
+        manifest: &Manifest,
+        catalog: &dyn ObjectCatalog,
+    ) -> Result<Option<Taken>, CompactError> {
+        let now = self.parts.clock.now();
+        let settled = now.saturating_sub(micros(self.config.settle));
+        let mut pages: BTreeMap<Incarnation, Vec<ObjectRow>> = BTreeMap::new();
+        let (mut bytes, mut count) = (0, 0);
+        for state in self.wait(catalog.incarnations())? {
+            let mut after = manifest.through_of(state.incarnation);
+            while after < state.last && bytes < self.config.input_bytes && count < OBJECTS_MAX {
+                let mut rows = self.wait(catalog.rows(state.incarnation, after, ROWS_MAX))?;
+                let page = rows.len();
+                rows.retain(|row| row.received_at <= settled);
+                let Some(last) = rows.last() else { break };
+                after = last.id.n;
+                bytes += rows.iter().map(|row| row.bytes).sum::<u64>();
+                count += rows.len();
+                let whole = rows.len() == page;
+                pages.entry(state.incarnation).or_default().extend(rows);
+                if !whole {
+                    break;
+                }
+            }
+        }
+        let oldest = pages.values().filter_map(|rows| rows.first()).map(|row| row.received_at).min();
+        let Some(oldest) = oldest else { return Ok(None) };
+        let waited = now.saturating_sub(oldest) >= micros(self.config.gather);
+        if !waited && bytes < self.config.input_bytes / 4 {
+            return Ok(None);
+        }
+        let through = pages.iter().filter_map(|(incarnation, rows)| {
+            Some(Through { incarnation: *incarnation, n: rows.last()?.id.n })
+        });
+        let through = through.collect();
+        let rows: Vec<ObjectRow> = pages.into_values().flatten().collect();
+        let objects = self.fetch(rows)?;
+        self.note_heads(catalog, &objects)?;
+        let input = Box::new(ObjectsInput::new(objects));
+        Ok(Some(Taken { input, through }))
+    }
+
+    /// An eater that died may not have come to it, and when its rows are gone nobody else can tell.
+    fn note_heads(&self, catalog: &dyn ObjectCatalog, objects: &[WholeObject]) -> Result<(), CompactError> {
+        let mut heads: BTreeMap<(DeviceId, Epoch), (Seq, Micros)> = BTreeMap::new();
+        for object in objects {
+            for device in object.devices() {
+                for run in object.runs(device.as_str()) {
+                    let head = heads.entry((device.clone(), run.epoch)).or_default();
+                    *head = (run.last(), run.received_at).max(*head);
+                }
+            }
+        }
+        let heads = heads.into_iter().map(|((device, epoch), (head, received_at))| DeviceHead {
+            device,
+            epoch,
+            head,
+            received_at,
+        });
+        let heads: Vec<DeviceHead> = heads.collect();
+        for heads in heads.chunks(HEADS_MAX) {
+            self.wait(catalog.note_heads(heads))?;
+        }
+        Ok(())
+    }
+
+    fn fetch(&self, rows: Vec<ObjectRow>) -> Result<Vec<WholeObject>, CompactError> {
+        self.wait(async {
+            let mut objects = Vec::with_capacity(rows.len());
+            let (mut rows, mut fetching) = (rows.into_iter(), JoinSet::new());
+            loop {
+                while fetching.len() < FETCHES_MAX
+                    && let Some(row) = rows.next()
+                {
+                    let store = self.parts.store.clone();
+                    fetching.spawn(async move {
+                        let key = object_key(row.id);
+                        let bytes = store.get(&key).await.map_err(ReadError::from)?;
+                        WholeObject::new(&row, bytes).map_err(|error| unusable(key, &error.to_string()))
+                    });
+                }
+                match fetching.join_next().await {
+                    Some(Ok(object)) => objects.push(object?),
+                    Some(Err(error)) => return Err(ReadError::Broken(error.to_string()).into()),
+                    None => return Ok(objects),
+                }
+            }
+        })
+    }
+}
+
+fn unusable(object: ObjectKey, found: &str) -> ReadError {
+    ReadError::Segment { object, offset: 0, found: found.to_owned() }
+}

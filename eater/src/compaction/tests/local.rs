@@ -1,0 +1,119 @@
+//! The local journal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use trough_store::object_catalog::Incarnation;
+
+use super::*;
+use crate::journal::testing::{MemoryCatalog, TestRun, TestSink, batch, config, parts, wait_until};
+use crate::journal::{Journal, JournalConfig, Submission};
+
+struct Eater {
+    journal: Journal,
+    sink: Arc<TestSink>,
+    sent: u64,
+}
+
+impl Eater {
+    fn open(ground: &Ground, catalog: &Arc<MemoryCatalog>) -> Self {
+        let manifest = ground.runtime.block_on(ground.segments.manifest(None)).unwrap().unwrap();
+        let config = JournalConfig {
+            compacted_through: manifest.through_of(Incarnation::LOCAL),
+            ..config(ground.dir.path().join("journal"))
+        };
+        let (journal, _) = Journal::open(config, parts(catalog.clone(), ground.clock.clone())).unwrap();
+        Self { journal, sink: Arc::default(), sent: 0 }
+    }
+
+    fn send(&mut self, run: &TestRun) {
+        self.sent += 1;
+        let submission = Submission {
+            batch: batch(std::slice::from_ref(run)),
+            number: self.sent,
+            sink: self.sink.clone(),
+        };
+        self.journal.submit(submission).unwrap();
+        self.sink.wait_for(self.sent);
+    }
+}
+
+#[test]
+fn what_was_acknowledged_is_read_whatever_happens() {
+    for seed in 0..seeds(30) {
+        let mut rng = Rng::new(seed);
+        let ground = Ground::new(seed);
+        let catalog = Arc::new(MemoryCatalog::default());
+        let mut eater = Eater::open(&ground, &catalog);
+        let mut history = ground.history(ground.store.clone(), Arc::new(eater.journal.clone()));
+        let (mut model, mut next) = (Model::default(), BTreeMap::new());
+        for _ in 0..40 + rng.below(60) {
+            match rng.below(10) {
+                0..=5 => {
+                    let device = DEVICES[rng.below(3) as usize];
+                    let (epoch, first) = next.entry(device).or_insert((1_u64, 1_u64));
+                    if rng.percent(5) {
+                        (*epoch, *first) = (*epoch + 1, 1);
+                    }
+                    // Now and then some of the last ones come again.
+                    let from =
+                        if rng.percent(20) { (*first).saturating_sub(rng.below(20)).max(1) } else { *first };
+                    let (count, epoch) = (1 + rng.below(40), *epoch);
+                    let frames = rng.percent(90) || from < *first;
+                    let run = match frames {
+                        true => TestRun::Frames { device, epoch, first: from, count },
+                        false => TestRun::Skip { device, epoch, first: from, count },
+                    };
+                    eater.send(&run);
+                    model.sent(device, epoch, (from, count), frames);
+                    *first = (*first).max(from + count);
+                }
+                6..=7 => {
+                    ground.clock.advance(Duration::from_millis(rng.below(5000)));
+                    ground.compact(Journals::Local(eater.journal.clone()), &mut rng);
+                }
+                8 => compare(&history, &model, &mut rng, seed),
+                _ => {
+                    drop(history);
+                    ground.runtime.block_on(eater.journal.close()).unwrap();
+                    eater = Eater::open(&ground, &catalog);
+                    history = ground.history(ground.store.clone(), Arc::new(eater.journal.clone()));
+                }
+            }
+        }
+        compare(&history, &model, &mut rng, seed);
+        let newest = |eater: &Eater| eater.journal.sealed_files().len();
+        wait_until("sealed files are recorded", || catalog.file_ids().len() == newest(&eater));
+        ground.settle(ground.store.clone(), Journals::Local(eater.journal.clone()));
+        compare(&history, &model, &mut rng, seed);
+        ground.assert_clean(&ground.store.keys());
+        assert!(eater.journal.sealed_files().is_empty(), "seed {seed}: all of it is compacted and removed");
+    }
+}
+
+#[test]
+fn a_catalog_that_was_lost_costs_no_segment() {
+    let mut ground = Ground::new(1);
+    let catalog = Arc::new(MemoryCatalog::default());
+    let mut eater = Eater::open(&ground, &catalog);
+    let roll = |ground: &Ground, eater: Eater| {
+        ground.runtime.block_on(eater.journal.close()).unwrap();
+        Eater::open(ground, &catalog)
+    };
+    for first in (1..2000).step_by(100) {
+        eater.send(&TestRun::Frames { device: "a", epoch: 1, first, count: 100 });
+    }
+    eater = roll(&ground, eater);
+    let journals = Journals::Local(eater.journal.clone());
+    ground.settle(ground.store.clone(), journals.clone());
+    let keys = ground.store.keys();
+    assert!(keys.iter().any(|key| key.ends_with(".parquet")), "{keys:?}");
+
+    let lost = SqliteSegmentCatalog::open(&ground.dir.path().join("other.sqlite"), ground.clock.clone());
+    ground.segments = Arc::new(lost.unwrap());
+    // Old enough to be removed, were they nobody's.
+    ground.clock.advance(Duration::from_secs(1_000_000));
+    let pass = ground.compactor(ground.store.clone(), journals).pass();
+    assert!(matches!(pass, Err(CompactError::CatalogLost { known: 0, .. })), "{pass:?}");
+    assert_eq!(ground.store.keys(), keys);
+}
