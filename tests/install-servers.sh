@@ -2,7 +2,8 @@
 # Installs the servers that the whole-system tests run against, where they are missing:
 #
 #   tests/install-servers.sh          memcached and NGINX from Debian; SecantusDB (MongoDB's protocol) and SeaweedFS
-#                                     (S3) from PyPI, in a virtual environment of their own
+#                                     (S3) from PyPI, in a virtual environment of their own; there, DuckDB too, which
+#                                     reads what we store
 #   tests/install-servers.sh swift    OpenStack Swift too, for the long form
 #
 # Nothing is started, now or at the next boot: the tests start what they need, and end it.

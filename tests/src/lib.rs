@@ -8,6 +8,7 @@
 //! - [`reader`]: what the API answers.
 //! - [`ledger`]: what was sent, and whether exactly that can be read.
 //! - [`data`]: the real data that is sent.
+//! - [`duckdb`]: what a stranger finds in history.
 //! - [`looker`]: whether what is acknowledged can be read, all the time.
 //! - [`servers`]: memcached, a database, object stores, NGINX.
 //! - [`stage`]: a deployment over all of them; [`faults`]: what happens to it, by schedule.
@@ -25,6 +26,7 @@ pub mod cluster;
 pub mod data;
 #[cfg(test)]
 mod dependencies;
+pub mod duckdb;
 pub mod faults;
 pub mod fleet;
 pub mod ledger;

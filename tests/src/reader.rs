@@ -201,6 +201,18 @@ impl Reader {
         }
     }
 
+    /// All frames of a device from the newest to the oldest, page by page.
+    pub async fn frames_falling(&self, device: &str, limit: usize) -> Vec<ReadFrame> {
+        let mut frames = Vec::new();
+        let mut query = format!("order=desc&limit={limit}");
+        loop {
+            let page = self.page(device, &query).await;
+            frames.extend(page.frames);
+            let Some(cursor) = page.next else { return frames };
+            query = format!("order=desc&limit={limit}&cursor={cursor}");
+        }
+    }
+
     /// All frames of a device, as CSV.
     pub async fn frames_by_csv(&self, device: &str) -> Vec<ReadFrame> {
         let text = self.text(&format!("/v1/devices/{device}/frames"), "text/csv").await;

@@ -12,6 +12,7 @@ mod drain;
 mod fairness;
 mod floods;
 mod handshakes;
+mod history;
 mod kills;
 mod links;
 mod memory;

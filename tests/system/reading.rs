@@ -119,13 +119,7 @@ async fn a_track_read_backwards_is_the_same_track() {
     let mut fleet = Fleet::start(&cluster, vec![track], Mode::Binary).await;
     fleet.finish().await;
     let track = &fleet.tracks[0];
-    let (mut read, mut query) = (Vec::new(), "order=desc&limit=1000".to_owned());
-    loop {
-        let page = cluster.reader().page(&track.device, &query).await;
-        read.extend(page.frames);
-        let Some(cursor) = page.next else { break };
-        query = format!("order=desc&limit=1000&cursor={cursor}");
-    }
+    let mut read = cluster.reader().frames_falling(&track.device, 1000).await;
     read.reverse();
     track.assert_read(1, &read);
 }

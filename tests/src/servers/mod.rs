@@ -60,6 +60,25 @@ pub async fn list(at: SocketAddr, access: &Access) -> Option<BTreeSet<String>> {
     Some(pages.into_iter().flat_map(|page| page.contents).map(|object| object.key).collect())
 }
 
+/// Copies what is in the bucket into a directory, unless it is there: objects never change. What is removed meanwhile is
+/// passed over.
+pub(crate) async fn copy(at: SocketAddr, access: &Access, dir: &Path) -> Option<()> {
+    let keys = list(at, access).await?;
+    let (region, credentials) = region(at, access);
+    let bucket = Bucket::new(BUCKET, region, credentials).ok()?.with_path_style();
+    for key in keys {
+        let path = dir.join(&key);
+        if path.exists() {
+            continue;
+        }
+        if let Ok(object) = bucket.get_object(&key).await {
+            std::fs::create_dir_all(path.parent()?).ok()?;
+            std::fs::write(&path, object.bytes()).ok()?;
+        }
+    }
+    Some(())
+}
+
 fn region(at: SocketAddr, access: &Access) -> (Region, s3::creds::Credentials) {
     let (access_key, secret_key) = (access.access_key, access.secret_key);
     let credentials = s3::creds::Credentials::new(Some(access_key), Some(secret_key), None, None, None);

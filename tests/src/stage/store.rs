@@ -1,11 +1,13 @@
 //! What frames are stored in.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
+use crate::poll::{LATER, until};
 use crate::process::Process;
-use crate::servers::Access;
 use crate::servers::seaweed::{self, Seaweed};
 use crate::servers::swift::{self, Swift};
+use crate::servers::{Access, copy};
 
 /// An object store.
 #[derive(Debug)]
@@ -36,6 +38,11 @@ impl Store {
             Self::Seaweed(_) => &seaweed::ACCESS,
             Self::Swift(_) => &swift::ACCESS,
         }
+    }
+
+    /// Copies what it has into a directory: what is there already stays as it is.
+    pub async fn copy_to(&self, dir: &Path) {
+        until("the store gives what it has", LATER, async || copy(self.at(), self.access(), dir).await).await;
     }
 
     pub(super) fn process(&mut self) -> &mut Process {
