@@ -3,7 +3,7 @@
 //! and what the bytes must be. The bytes of both are in `docs/storage.md`.
 //!
 //! - [`write`]: rows in, two objects out ([`columns`], [`schema`], [`directory`]).
-//! - [`format`]: the index object.
+//! - [`mod@format`]: the index object.
 //! - [`read`]: from [`opened`] by [`walk`], [`steps`] and [`loaded`] to [`scan`] and [`rows`].
 //! - [`cache`] and [`blocks`]: nothing is decoded whose checksum was not verified.
 
