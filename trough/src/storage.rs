@@ -25,6 +25,8 @@ use crate::{opt, registry};
 const OBJECT_CATALOG: &str = "objects.sqlite";
 /// The catalog of segments, there too.
 const SEGMENT_CATALOG: &str = "segments.sqlite";
+/// Journal objects are compacted out of memory, which an eater whose store is away needs for what it has promised credit.
+const OBJECTS_INPUT_BYTES: u64 = 32 * 1024 * 1024;
 /// On one machine nobody else can want the claim: the journal has one eater. So whoever starts after a kill need not wait.
 const LOCAL_CLAIM_TTL: Duration = Duration::from_secs(10);
 /// How often compaction looks for work, at the most.
@@ -186,7 +188,7 @@ impl StorageChoice {
             }
         };
         let config = ObjectsConfig { flush_after: self.flush_after, ..ObjectsConfig::default() };
-        let compaction = self.history.compaction();
+        let compaction = CompactionConfig { input_bytes: OBJECTS_INPUT_BYTES, ..self.history.compaction() };
         let history = HistoryStorage { store: store.clone(), segments, compaction };
         Ok(Storage::Objects { store, catalog, incarnation: Incarnation(random_bytes()), config, history })
     }

@@ -21,7 +21,7 @@ pub struct SegmentCacheLimits {
 
 impl Default for SegmentCacheLimits {
     fn default() -> Self {
-        Self { opened_bytes_max: 64 * 1024 * 1024, blocks_bytes_max: 64 * 1024 * 1024 }
+        Self { opened_bytes_max: 32 * 1024 * 1024, blocks_bytes_max: 32 * 1024 * 1024 }
     }
 }
 
