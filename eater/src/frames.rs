@@ -44,7 +44,7 @@ pub trait Frames: Send + Sync + 'static {
     fn last_per_channel(&self, device: &DeviceId) -> Result<Vec<LastFrame>, ReadError>;
 
     /// Reads a device's frames, each (epoch, seq) once, and holds a few MiB, whatever the range. All that was
-    /// durable when it was made is in it. After a damage it goes on behind it; any other error ends it.
+    /// durable when it was made is in it. After a damage it goes on behind it; any other error ends it. Blocks.
     fn scan(&self, device: &DeviceId, range: ScanRange) -> Chunks;
 
     /// A page of the numbers that have no frames, in rising order, those that begin after `after`, at most

@@ -136,16 +136,13 @@ impl Compactor {
     fn take_files(&self, manifest: &Manifest, journal: Journal) -> Option<Taken> {
         let done = manifest.through_of(Incarnation::LOCAL);
         let mut bytes = 0;
-        let fits = |size: u64| {
+        let mut fits = |size: u64| {
             let first = bytes == 0;
             bytes += size;
             first || bytes <= self.config.input_bytes
         };
         let sealed = journal.sealed_files().into_iter().filter(|file| file.file_id > done);
-        let files: Vec<u64> = {
-            let mut fits = fits;
-            sealed.take_while(|file| fits(file.bytes)).map(|file| file.file_id).collect()
-        };
+        let files: Vec<u64> = sealed.take_while(|file| fits(file.bytes)).map(|file| file.file_id).collect();
         let n = *files.last()?;
         let input = Box::new(LocalInput::new(journal, files));
         Some(Taken { input, through: vec![Through { incarnation: Incarnation::LOCAL, n }] })

@@ -49,15 +49,15 @@ impl Frames for History {
 
     fn device_states(&self, devices: &[DeviceId]) -> Result<Vec<Option<DeviceState>>, ReadError> {
         let mut states = self.journal.device_states(devices)?;
-        for (state, device) in states.iter_mut().zip(devices) {
-            match state {
-                // Its newest frames have left the journal, which only remembers that they were there.
-                Some(state) if state.last_ts == 0 => {
-                    state.last_ts = self.segments.state(device)?.map_or(0, |state| state.last_ts);
-                }
-                Some(_) => {}
-                // After a repair the journal knows only what it still has.
-                None => *state = self.segments.state(device)?,
+        // Its newest frames have left the journal, which only remembers that they were there; or, after a repair, the
+        // journal does not know of it.
+        let is_vague = |state: &Option<DeviceState>| state.as_ref().is_none_or(|state| state.last_ts == 0);
+        let vague: Vec<usize> = (0..states.len()).filter(|at| is_vague(&states[*at])).collect();
+        let asked: Vec<&DeviceId> = vague.iter().map(|at| &devices[*at]).collect();
+        for (at, found) in vague.into_iter().zip(self.segments.states(&asked)?) {
+            match &mut states[at] {
+                Some(state) => state.last_ts = found.map_or(0, |found| found.last_ts),
+                none => *none = found,
             }
         }
         Ok(states)

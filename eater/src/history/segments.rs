@@ -64,58 +64,79 @@ impl Segments {
         device: &DeviceId,
         ts: Option<&RangeInclusive<Micros>>,
     ) -> Result<Vec<OpenSegment>, ReadError> {
+        self.wait(async { self.open(&*self.manifest().await?, device, ts).await })
+    }
+
+    async fn open(
+        &self,
+        manifest: &Manifest,
+        device: &DeviceId,
+        ts: Option<&RangeInclusive<Micros>>,
+    ) -> Result<Vec<OpenSegment>, ReadError> {
         let has = |segment: &&Segment| {
             let (low, high) = &segment.devices;
             let within = ts.is_none_or(|ts| segment.ts.1 >= *ts.start() && segment.ts.0 <= *ts.end());
             low <= device && device <= high && within
         };
-        self.wait(async {
-            let manifest = self.manifest().await?;
-            let wanted: Vec<Segment> = manifest.segments.iter().filter(has).cloned().collect();
-            if wanted.len() > SEGMENTS_MAX {
-                return Err(ReadError::TooManyObjects { objects: wanted.len() });
+        let wanted: Vec<Segment> = manifest.segments.iter().filter(has).cloned().collect();
+        if wanted.len() > SEGMENTS_MAX {
+            return Err(ReadError::TooManyObjects { objects: wanted.len() });
+        }
+        let mut opened: Vec<Option<OpenSegment>> = vec![None; wanted.len()];
+        let (mut wanted, mut opening) = (wanted.into_iter().enumerate(), JoinSet::new());
+        loop {
+            while opening.len() < OPENING_MAX
+                && let Some((at, segment)) = wanted.next()
+            {
+                let cache = self.cache.clone();
+                opening.spawn(async move { (at, OpenSegment::open(&cache, &segment).await) });
             }
-            let mut opened: Vec<Option<OpenSegment>> = vec![None; wanted.len()];
-            let (mut wanted, mut opening) = (wanted.into_iter().enumerate(), JoinSet::new());
-            loop {
-                while opening.len() < OPENING_MAX
-                    && let Some((at, segment)) = wanted.next()
-                {
-                    let cache = self.cache.clone();
-                    opening.spawn(async move { (at, OpenSegment::open(&cache, &segment).await) });
-                }
-                match opening.join_next().await {
-                    Some(Ok((at, segment))) => opened[at] = Some(segment?),
-                    Some(Err(error)) => return Err(ReadError::Broken(error.to_string())),
-                    None => break,
-                }
-            }
-            let has = |segment: &OpenSegment| segment.device(device.as_str()).is_some();
-            Ok(opened.into_iter().flatten().filter(has).collect())
-        })
-    }
-
-    /// What segments know of a device; `None` if they have nothing of it. Blocks.
-    pub(super) fn state(&self, device: &DeviceId) -> Result<Option<DeviceState>, ReadError> {
-        let mut heads: BTreeMap<Epoch, Seq> = BTreeMap::new();
-        let (mut frames, mut last_received, mut newest) = (0, 0, (Epoch(0), Seq::ZERO, 0));
-        for segment in self.of(device, None)? {
-            let Some(found) = segment.device(device.as_str()) else { continue };
-            for stretch in found.stretches() {
-                frames += u64::from(stretch.count);
-                last_received = stretch.received.1.max(last_received);
-                newest = newest.max((stretch.epoch, stretch.last(), stretch.ts.1));
-                let head = heads.entry(stretch.epoch).or_default();
-                *head = stretch.last().max(*head);
-            }
-            for loss in found.losses() {
-                last_received = loss.received_at.max(last_received);
-                let head = heads.entry(loss.epoch).or_default();
-                *head = loss.last.max(*head);
+            match opening.join_next().await {
+                Some(Ok((at, segment))) => opened[at] = Some(segment?),
+                Some(Err(error)) => return Err(ReadError::Broken(error.to_string())),
+                None => break,
             }
         }
-        let (device, last_ts) = (device.clone(), newest.2);
-        let heads: Vec<_> = heads.into_iter().collect();
-        Ok((!heads.is_empty()).then_some(DeviceState { device, heads, frames, last_received, last_ts }))
+        let has = |segment: &OpenSegment| segment.device(device.as_str()).is_some();
+        Ok(opened.into_iter().flatten().filter(has).collect())
     }
+
+    /// What segments know of some devices; `None` for one of which they have nothing. Asks for the manifest once,
+    /// however many devices there are. Blocks.
+    pub(super) fn states(&self, devices: &[&DeviceId]) -> Result<Vec<Option<DeviceState>>, ReadError> {
+        if devices.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.wait(async {
+            let manifest = self.manifest().await?;
+            let mut states = Vec::with_capacity(devices.len());
+            for device in devices {
+                states.push(state(device, &self.open(&manifest, device, None).await?));
+            }
+            Ok(states)
+        })
+    }
+}
+
+/// What these segments know of a device.
+fn state(device: &DeviceId, opened: &[OpenSegment]) -> Option<DeviceState> {
+    let mut heads: BTreeMap<Epoch, Seq> = BTreeMap::new();
+    let (mut frames, mut last_received, mut newest) = (0, 0, (Epoch(0), Seq::ZERO, 0));
+    for found in opened.iter().filter_map(|segment| segment.device(device.as_str())) {
+        for stretch in found.stretches() {
+            frames += u64::from(stretch.count);
+            last_received = stretch.received.1.max(last_received);
+            newest = newest.max((stretch.epoch, stretch.last(), stretch.ts.1));
+            let head = heads.entry(stretch.epoch).or_default();
+            *head = stretch.last().max(*head);
+        }
+        for loss in found.losses() {
+            last_received = loss.received_at.max(last_received);
+            let head = heads.entry(loss.epoch).or_default();
+            *head = loss.last.max(*head);
+        }
+    }
+    let (device, last_ts) = (device.clone(), newest.2);
+    let heads: Vec<_> = heads.into_iter().collect();
+    (!heads.is_empty()).then_some(DeviceState { device, heads, frames, last_received, last_ts })
 }
