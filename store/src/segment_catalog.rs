@@ -29,6 +29,10 @@ pub const REMOVED_MAX: usize = 1000;
 pub const CHANGES_KNOWN: u64 = 100;
 /// Shortest and longest life of a claim.
 pub const CLAIM_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+/// A claim that has more than this to live was made before the clock was set back, and counts for nothing. It is far
+/// above what may be claimed: who looks at the clock first and at the claim a moment later sees a claim of the full
+/// time live a little longer.
+pub(crate) const CLAIM_LEFT_MAX: Duration = Duration::from_secs(2 * 3600);
 
 /// Which segment: a UUID of version 7, so that its time of birth can be told from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

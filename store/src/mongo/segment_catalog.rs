@@ -19,7 +19,7 @@ use super::transaction::{refuse, transact};
 use crate::BoxFuture;
 use crate::error::CatalogError;
 use crate::segment_catalog::{
-    CHANGES_KNOWN, CLAIM_TTL, Change, CommitError, Manifest, Removed, SegmentCatalog, SegmentId, check,
+    CHANGES_KNOWN, CLAIM_LEFT_MAX, Change, CommitError, Manifest, Removed, SegmentCatalog, SegmentId, check,
 };
 
 /// How long it may take to read a manifest, or what was removed.
@@ -216,11 +216,10 @@ async fn snapshot(
 
 /// Takes the next token, if nobody moved the claim since it was looked at.
 async fn claim(database: &Database, ttl: Duration) -> std::result::Result<Option<u64>, Failure> {
-    let longest = millis(CLAIM_TTL.1);
+    let longest = millis(CLAIM_LEFT_MAX);
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         let State { token, until, now, .. } = look(database).await?;
         let now = now.unwrap_or(DateTime::from_millis(0));
-        // One that has longer to live than any was claimed before the clock was set back.
         let left = until.timestamp_millis().saturating_sub(now.timestamp_millis());
         if (1..=longest).contains(&left) {
             return Ok(None);

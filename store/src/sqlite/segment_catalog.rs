@@ -15,8 +15,8 @@ use super::writer::Writer;
 use crate::BoxFuture;
 use crate::error::CatalogError;
 use crate::segment_catalog::{
-    CHANGES_KNOWN, CLAIM_TTL, Change, CommitError, Manifest, REMOVED_MAX, Removed, SegmentCatalog, SegmentId,
-    check,
+    CHANGES_KNOWN, CLAIM_LEFT_MAX, Change, CommitError, Manifest, REMOVED_MAX, Removed, SegmentCatalog,
+    SegmentId, check,
 };
 
 static SCHEMA: Schema = Schema {
@@ -136,8 +136,7 @@ fn claimed(connection: &Connection) -> rusqlite::Result<(u64, Micros)> {
 
 fn claim(connection: &Connection, ttl: Duration, now: Micros) -> Result<Option<u64>, CatalogError> {
     let (token, until) = claimed(connection)?;
-    // One that has longer to live than any was claimed before the clock was set back.
-    if until > now && until - now <= micros(CLAIM_TTL.1) {
+    if until > now && until - now <= micros(CLAIM_LEFT_MAX) {
         return Ok(None);
     }
     let sql = "UPDATE claim SET token = ?1, until = ?2";

@@ -67,6 +67,15 @@ pub async fn a_claim_runs_out_and_is_taken_over_for_good(on: &On) {
     assert!(third > second);
 }
 
+/// Of two who claim at once, one may have looked at the clock before the other, and at the claim after it.
+pub async fn a_claim_is_kept_from_who_looked_at_the_clock_before_it(on: &On) {
+    let (first, other) = ((on.open)(), (on.open)());
+    let token = first.claim(CLAIM_TTL.1).await.unwrap().unwrap();
+    on.clock.set(crate::conformance::START - 1000);
+    assert_eq!(other.claim(LONG).await, Ok(None));
+    assert_eq!(other.renew(token, LONG).await, Ok(true));
+}
+
 pub async fn a_claim_that_was_taken_over_commits_nothing(on: &On) {
     let (slow, quick) = ((on.open)(), (on.open)());
     let first = claimed(&*slow).await;
