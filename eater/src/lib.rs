@@ -111,7 +111,8 @@ pub async fn run(
     };
     let budget_bytes = config.budget_bytes.unwrap_or_else(|| storage.budget_bytes());
     let doorbell = Doorbell::start(others, shutdown.killed.clone());
-    let opened = storage::open(storage, doorbell, &clock, &health, &metrics, &shutdown).await?;
+    let opened =
+        storage::open(storage, doorbell, registry.clone(), &clock, &health, &metrics, &shutdown).await?;
     let (journal, compaction) = (opened.journal, storage::start_compaction(opened.compactor)?);
 
     let ingest =

@@ -9,7 +9,7 @@ use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_runtime::shutdown::Shutdown;
 use trough_store::object_catalog::Incarnation;
-use trough_store::{Catalog, ObjectCatalog, ObjectStore, SegmentCatalog};
+use trough_store::{Catalog, ObjectCatalog, ObjectStore, Registry, SegmentCatalog};
 
 use crate::compaction::{CompactionConfig, CompactionParts, Compactor, Journals};
 use crate::doorbell::Doorbell;
@@ -79,6 +79,7 @@ pub(crate) struct Opened {
 pub(crate) async fn open(
     storage: Storage,
     doorbell: Doorbell,
+    registry: Arc<dyn Registry>,
     clock: &Clock,
     health: &Health,
     metrics: &Metrics,
@@ -126,7 +127,7 @@ pub(crate) async fn open(
     let cache = SegmentCache::new(store.clone(), SegmentCacheLimits::default(), metrics.segments.clone());
     let live = Segments::new(segments.clone(), cache.clone(), Handle::current());
     let (clock, health, metrics) = (clock.clone(), health.clone(), metrics.compaction.clone());
-    let parts = CompactionParts { journals, store, segments, cache, clock, health, metrics };
+    let parts = CompactionParts { journals, store, segments, registry, cache, clock, health, metrics };
     let compactor = Compactor::new(compaction, parts, Handle::current(), shutdown.draining.clone());
     Ok(Opened { journal: Arc::new(History::new(journal, live)), compactor })
 }

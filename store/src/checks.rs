@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use trough_protocol::DeviceId;
+use trough_protocol::limits::INT_MAX;
 
 use crate::error::RegistryError;
 use crate::names::Group;
 use crate::registry::{
     GROUPS_MAX, GroupAccess, IMPORT_DEVICES_MAX, NewDevice, NewReader, Scope, TOKENS_CHECKED_MAX,
 };
+use crate::retention::{RETENTION_DAYS_MAX, RETENTION_POLICIES_MAX, RetentionPolicy};
 use crate::token::TokenId;
 
 /// Too many groups.
@@ -66,4 +68,46 @@ pub fn no_device(id: &DeviceId) -> RegistryError {
 /// There is no such reader.
 pub fn no_reader(name: &str) -> RegistryError {
     RegistryError::NotFound { what: "reader", name: name.to_owned() }
+}
+
+/// A policy without a limit, or with one that is out of range.
+pub fn retention(policy: &RetentionPolicy) -> Result<(), RegistryError> {
+    let group = &policy.group;
+    if policy.days.is_none() && policy.bytes.is_none() {
+        let reason = format!("the policy of group {group} has no limit: give days, bytes or both");
+        return Err(RegistryError::Invalid(reason));
+    }
+    if let Some(days) = policy.days
+        && !(1..=RETENTION_DAYS_MAX).contains(&days)
+    {
+        let reason = format!("group {group} keeps frames for {days} days: use 1 to {RETENTION_DAYS_MAX}");
+        return Err(RegistryError::Invalid(reason));
+    }
+    if let Some(bytes) = policy.bytes
+        && !(1..=INT_MAX).contains(&bytes)
+    {
+        let reason = format!("group {group} keeps {bytes} bytes: use 1 to {INT_MAX}");
+        return Err(RegistryError::Invalid(reason));
+    }
+    Ok(())
+}
+
+/// There is no such policy.
+pub fn no_retention(group: &Group) -> RegistryError {
+    RegistryError::NotFound { what: "retention policy of group", name: group.to_string() }
+}
+
+/// Nobody has said what it would remove.
+pub fn not_counted(group: &Group) -> RegistryError {
+    RegistryError::Invalid(format!(
+        "nobody has counted yet what the policy of group {group} would remove: an eater does it within a minute of its \
+         start or of the change; look at it, then enforce it"
+    ))
+}
+
+/// There are as many as there may be.
+pub fn too_many_policies() -> RegistryError {
+    RegistryError::Invalid(format!(
+        "there are {RETENTION_POLICIES_MAX} retention policies, which is the most: remove one"
+    ))
 }

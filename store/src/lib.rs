@@ -15,6 +15,7 @@ pub mod names;
 pub mod object_catalog;
 pub mod objects;
 pub mod registry;
+pub mod retention;
 pub mod segment_catalog;
 pub mod sqlite;
 pub mod token;
@@ -28,6 +29,7 @@ pub use registry::{
     DeviceFilter, DeviceGrant, DeviceRecord, GroupAccess, NewDevice, NewReader, ReaderGrant, ReaderRecord,
     Registry, Scope,
 };
+pub use retention::{RetentionCount, RetentionNote, RetentionPolicy, RetentionRecord};
 pub use segment_catalog::SegmentCatalog;
 pub use token::{Token, TokenId, TokenKind};
 

@@ -11,6 +11,7 @@ use trough_protocol::{DeviceId, Epoch, Micros};
 use crate::BoxFuture;
 use crate::error::{AuthError, RegistryError};
 use crate::names::{Group, ReaderName};
+use crate::retention::{RetentionNote, RetentionPolicy, RetentionRecord};
 use crate::token::{Token, TokenId};
 
 /// Most devices one [`Registry::import_devices`] takes.
@@ -260,6 +261,38 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Says whose token this is.
     fn authenticate_reader<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<ReaderGrant, AuthError>>;
+
+    /// Sets how long frames of a group's devices are kept, in place of what was set before. It removes nothing before
+    /// it is enforced.
+    ///
+    /// # Errors
+    /// [`RegistryError::Invalid`] if it has no limit, or one that is out of range.
+    fn set_retention(&self, policy: RetentionPolicy) -> BoxFuture<'_, Result<(), RegistryError>>;
+
+    /// All policies, by group.
+    fn list_retention(&self) -> BoxFuture<'_, Result<Vec<RetentionRecord>, RegistryError>>;
+
+    /// Has the policy that was set at `set_at` enforced. Twice is once.
+    ///
+    /// # Errors
+    /// [`RegistryError::Invalid`] if nobody has counted yet what it would remove.
+    fn enforce_retention<'a>(
+        &'a self,
+        group: &'a Group,
+        set_at: Micros,
+    ) -> BoxFuture<'a, Result<(), RegistryError>>;
+
+    /// Removes a group's policy: what is stored now stays.
+    fn remove_retention<'a>(&'a self, group: &'a Group) -> BoxFuture<'a, Result<(), RegistryError>>;
+
+    /// Notes what was found, and what of it was removed, under the policy that was set at `set_at`. If that is not
+    /// there any more, nothing is noted.
+    fn note_retention<'a>(
+        &'a self,
+        group: &'a Group,
+        set_at: Micros,
+        note: RetentionNote,
+    ) -> BoxFuture<'a, Result<(), RegistryError>>;
 
     /// A number that rises within 500 ms after anybody, in this process or another, changed who may do what,
     /// or a token expired. Epoch grants do not move it. It starts anywhere, and its steps mean nothing. A registry

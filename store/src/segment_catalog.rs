@@ -93,6 +93,8 @@ pub struct Manifest {
     pub through: Vec<Through>,
     /// The live segments, by (date, level, id).
     pub segments: Vec<Segment>,
+    /// The number of the last manifest with which frames were removed for good; 0 if none ever were.
+    pub expired: u64,
 }
 
 impl Manifest {
@@ -118,6 +120,8 @@ pub struct Change {
     pub remove: Vec<SegmentId>,
     /// How far journals are compacted now; those that are not named stay as they are. Never less than before.
     pub through: Vec<Through>,
+    /// Whether frames are removed for good.
+    pub expires: bool,
 }
 
 /// A segment that is live no more.

@@ -26,6 +26,7 @@ mod raw;
 mod reading;
 mod registry_mongo;
 mod repair;
+mod retention;
 mod segment_catalog_mongo;
 mod sequences;
 mod shared;

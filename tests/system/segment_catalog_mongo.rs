@@ -58,6 +58,7 @@ fn change(number: u64, token: u64) -> Change {
         add: vec![segment],
         remove: if number > 1 { vec![id(number - 1)] } else { vec![] },
         through: vec![Through { incarnation: JOURNAL, n: number }],
+        expires: false,
     }
 }
 

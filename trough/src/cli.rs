@@ -59,6 +59,9 @@ pub enum Command {
     /// Add, list and revoke readers; also while the server runs
     #[command(subcommand)]
     Readers(cmd::readers::ReadersCommand),
+    /// Set, list and enforce how long frames are kept; also while the server runs
+    #[command(subcommand)]
+    Retention(cmd::retention::RetentionCommand),
     /// Send the lines of standard input as frames of one device
     Send(cmd::send::SendArgs),
     /// Print a device's frames as they become durable
@@ -169,6 +172,7 @@ mod tests {
         "BYTES",
         "SESSIONS",
         "FRAMES",
+        "DAYS",
         "FRAMES/S",
         "THREADS",
         "URL",

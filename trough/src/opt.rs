@@ -58,6 +58,8 @@ options! {
     DEVICE_TOKEN = "--token", "TROUGH_DEVICE_TOKEN";
     READER_TOKEN = "--token", "TROUGH_READER_TOKEN";
     GROUP = "--group", "TROUGH_GROUP";
+    RETENTION_DAYS = "--days", "TROUGH_RETENTION_DAYS";
+    RETENTION_BYTES = "--bytes", "TROUGH_RETENTION_BYTES";
     SCOPE = "--scope", "TROUGH_SCOPE";
     TOKEN_IN_URL = "--token-in-url", "TROUGH_TOKEN_IN_URL";
     CHANNEL = "--channel", "TROUGH_CHANNEL";

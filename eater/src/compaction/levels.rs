@@ -20,14 +20,17 @@ pub(super) struct Merging {
     /// The level of what is made of them.
     pub level: u8,
     pub segments: Vec<Segment>,
+    /// They are of several days, and have no frames.
+    pub losses: bool,
 }
 
-/// The next segments to merge, if there are any: the oldest day first. `live` are by (date, level, id).
+/// The next segments to merge, if there are any: the oldest day first, and in the end what is left of days of which all
+/// frames have expired. `live` are by (date, level, id).
 ///
 /// Each byte is written once for each level, and there are as many levels as it takes to fill a large segment eight by
 /// eight; so a day costs a few writes of each of its bytes, and ends as few segments.
 pub(super) fn plan(live: &[Segment], today: u32) -> Option<Merging> {
-    live.chunk_by(|a, b| a.date == b.date).find_map(|day| {
+    let of_a_day = live.chunk_by(|a, b| a.date == b.date).find_map(|day| {
         let date = day[0].date;
         let small = |segment: &&Segment| segment.bytes < LARGE_BYTES;
         let full = day.chunk_by(|a, b| a.level == b.level).find_map(|level| {
@@ -47,8 +50,23 @@ pub(super) fn plan(live: &[Segment], today: u32) -> Option<Merging> {
         let segments: Vec<Segment> =
             chosen.iter().take(MERGED_MAX).take_while(fits).map(|s| (*s).clone()).collect();
         let level = segments.iter().map(|segment| segment.level).max()?.saturating_add(1);
-        (segments.len() > 1).then_some(Merging { date, level, segments })
-    })
+        (segments.len() > 1).then_some(Merging { date, level, segments, losses: false })
+    });
+    of_a_day.or_else(|| losses(live, today))
+}
+
+/// Segments of settled days that only say which numbers are gone. Those of a whole year would each be opened by who
+/// reads a device.
+fn losses(live: &[Segment], today: u32) -> Option<Merging> {
+    let empty = |segment: &&Segment| {
+        segment.frames == 0
+            && segment.date.saturating_add(SETTLED_DAYS) <= today
+            && segment.bytes < LARGE_BYTES
+    };
+    let segments: Vec<Segment> = live.iter().filter(empty).take(MERGED_MAX).cloned().collect();
+    let date = segments.iter().map(|segment| segment.date).max()?;
+    let level = segments.iter().map(|segment| segment.level).max()?.saturating_add(1);
+    (segments.len() >= FAN_IN).then_some(Merging { date, level, segments, losses: true })
 }
 
 #[cfg(test)]
@@ -99,6 +117,18 @@ mod tests {
         let merging = plan(&live, 12).unwrap();
         assert_eq!((merging.date, merging.level, merging.segments.len()), (10, 4, 2));
         assert_eq!(plan(&live[2..], 99), None, "one alone is as good as it gets");
+    }
+
+    #[test]
+    fn what_is_left_of_expired_days_becomes_one() {
+        let empty = |date, n| Segment { frames: 0, ts: (0, 0), ..segment(date, 1, n, 900) };
+        let mut live: Vec<Segment> = (0..7).map(|n| empty(10 + u32::from(n), n)).collect();
+        live.push(segment(17, 1, 50, 900));
+        live.push(empty(20, 60));
+        assert_eq!(plan(&live, 21), None, "the last one is not settled");
+        let merging = plan(&live, 22).unwrap();
+        assert!(merging.losses && merging.segments.iter().all(|segment| segment.frames == 0));
+        assert_eq!((merging.date, merging.level, merging.segments.len()), (20, 2, 8));
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub struct CompactionMetrics {
     pub repeated: Counter,
     /// Copies that differ from the one that counts.
     pub conflicts: Counter,
+    /// Frames that have expired and were removed.
+    pub expired_frames: Counter,
+    /// About how many bytes these took.
+    pub expired_bytes: Counter,
     /// Live segments.
     pub segments: Gauge,
 }
@@ -38,6 +42,8 @@ impl CompactionMetrics {
             "Copies of frames that differ from the one that counts",
             metrics.conflicts.clone(),
         );
+        all.register("expired_frames", "Expired frames removed", metrics.expired_frames.clone());
+        all.register("expired_bytes", "Bytes that these took, about", metrics.expired_bytes.clone());
         all.register("segments", "Live segments", metrics.segments.clone());
         metrics
     }

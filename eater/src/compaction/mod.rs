@@ -8,7 +8,7 @@
 //!
 //! - [`local`] and [`objects`]: journals as input, by [`runs`]. [`merge`]: segments as input.
 //! - [`output`]: rows into segments, by day. [`levels`]: what is merged when.
-//! - [`clean`]: removing what is not needed any more. [`manifest`]: the list of live segments for others.
+//! - [`retention`]: removing what has expired. [`clean`]: removing what is not needed any more. [`manifest`]: the list of live segments for others.
 
 mod clean;
 mod config;
@@ -21,6 +21,7 @@ mod merge;
 mod metrics;
 mod objects;
 mod output;
+mod retention;
 mod runs;
 mod steps;
 #[cfg(test)]
@@ -34,7 +35,7 @@ use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_store::objects::ObjectError;
 use trough_store::segment_catalog::{CommitError, SegmentCatalog};
-use trough_store::{CatalogError, ObjectStore};
+use trough_store::{CatalogError, ObjectStore, Registry, RegistryError};
 
 pub use config::{CompactionConfig, Journals};
 pub use metrics::CompactionMetrics;
@@ -61,6 +62,9 @@ pub enum CompactError {
     /// The catalog does not answer.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The registry does not say what is to be kept.
+    #[error("what is to be kept is not known: {0}")]
+    Registry(#[from] RegistryError),
     /// The change was not committed.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -99,6 +103,8 @@ pub struct CompactionParts {
     pub store: Arc<dyn ObjectStore>,
     /// Which of them are live.
     pub segments: Arc<dyn SegmentCatalog>,
+    /// How long frames are kept.
+    pub registry: Arc<dyn Registry>,
     /// Through which they are read.
     pub cache: Arc<SegmentCache>,
     /// For what is old.
@@ -119,6 +125,8 @@ pub(crate) struct Compactor {
     cleaner: Cleaner,
     /// The manifest that was written down last.
     written: Option<u64>,
+    /// When it looked what has expired.
+    looked: Option<retention::Looked>,
 }
 
 impl Compactor {
@@ -129,7 +137,7 @@ impl Compactor {
         handle: Handle,
         stop: CancellationToken,
     ) -> Self {
-        Self { config, parts, handle, stop, cleaner: Cleaner::default(), written: None }
+        Self { config, parts, handle, stop, cleaner: Cleaner::default(), written: None, looked: None }
     }
 
     /// Compacts now and then, until it is stopped.
@@ -189,6 +197,10 @@ impl Compactor {
             }
             let manifest = self.manifest()?;
             if !self.step(&manifest, token)? {
+                if self.retain(token)? {
+                    steps += 1;
+                    continue;
+                }
                 self.write_manifest(&manifest)?;
                 self.clean(&manifest)?;
                 return Ok(steps);

@@ -25,6 +25,8 @@ pub(super) struct Output<'a> {
     segment_bytes: u64,
     /// Tells when a segment is born.
     clock: Clock,
+    /// Where everything belongs, if not to the day on which it was received.
+    into: Option<u32>,
     open: BTreeMap<u32, SegmentWriter>,
     store: &'a mut Storing<'a>,
     done: Vec<Segment>,
@@ -43,12 +45,17 @@ fn new_id(now: Micros) -> SegmentId {
 
 impl<'a> Output<'a> {
     pub(super) fn new(level: u8, segment_bytes: u64, clock: Clock, store: &'a mut Storing<'a>) -> Self {
-        Self { level, segment_bytes, clock, open: BTreeMap::new(), store, done: Vec::new() }
+        Self { level, segment_bytes, clock, into: None, open: BTreeMap::new(), store, done: Vec::new() }
+    }
+
+    /// Has all of it belong to one day: losses of several, which nobody looks for by day.
+    pub(super) fn all_into(&mut self, date: u32) {
+        self.into = Some(date);
     }
 
     /// Takes a row; they rise by (device, epoch, seq).
     pub(super) fn push(&mut self, row: &Row<'_>) -> Result<(), CompactError> {
-        let date = day(row.received_at);
+        let date = self.date(row.received_at);
         let writer = self.writer(date)?;
         writer.push(row)?;
         if writer.bytes() >= self.segment_bytes {
@@ -59,7 +66,12 @@ impl<'a> Output<'a> {
 
     /// Takes numbers without frames.
     pub(super) fn lose(&mut self, device: &DeviceId, loss: Loss) -> Result<(), CompactError> {
-        Ok(self.writer(day(loss.received_at))?.lose(device, loss)?)
+        let date = self.date(loss.received_at);
+        Ok(self.writer(date)?.lose(device, loss)?)
+    }
+
+    fn date(&self, received_at: Micros) -> u32 {
+        self.into.unwrap_or_else(|| day(received_at))
     }
 
     /// Finishes what is open. What was stored.

@@ -79,8 +79,12 @@ impl Compactor {
     ) -> Result<(), CompactError> {
         let open = |segment: &Segment| self.wait(OpenSegment::open(&self.parts.cache, segment));
         let segments = merging.segments.iter().map(open).collect::<Result<Vec<_>, ReadError>>()?;
-        let (add, merged) =
-            self.write(merging.level, |output, go_on| merge::write(&segments, output, &self.handle, go_on))?;
+        let (add, merged) = self.write(merging.level, |output, go_on| {
+            if merging.losses {
+                output.all_into(merging.date);
+            }
+            merge::write(&segments, output, &self.handle, go_on)
+        })?;
         let remove: Vec<SegmentId> = merging.segments.iter().map(|segment| segment.id).collect();
         self.commit(manifest, token, add, remove, Vec::new())?;
         self.count(merged.frames, merged.copies);
@@ -88,7 +92,7 @@ impl Compactor {
     }
 
     /// Segments out of what `fill` gives, stored.
-    fn write<T>(
+    pub(super) fn write<T>(
         &self,
         level: u8,
         fill: impl FnOnce(&mut Output<'_>, &dyn Fn() -> Result<(), CompactError>) -> Result<T, CompactError>,
@@ -116,7 +120,23 @@ impl Compactor {
         remove: Vec<SegmentId>,
         through: Vec<Through>,
     ) -> Result<(), CompactError> {
-        let change = Change { id: random_bytes(), token, after: manifest.number, add, remove, through };
+        let (id, after) = (random_bytes(), manifest.number);
+        self.make(manifest, Change { id, token, after, add, remove, through, expires: false })
+    }
+
+    /// Replaces a segment by some that have less.
+    pub(super) fn expire(
+        &mut self,
+        manifest: &Manifest,
+        token: u64,
+        add: Vec<Segment>,
+        segment: SegmentId,
+    ) -> Result<(), CompactError> {
+        let (id, after, remove) = (random_bytes(), manifest.number, vec![segment]);
+        self.make(manifest, Change { id, token, after, add, remove, through: Vec::new(), expires: true })
+    }
+
+    fn make(&mut self, manifest: &Manifest, change: Change) -> Result<(), CompactError> {
         let number = self.wait(self.parts.segments.commit(&change))?;
         self.parts.metrics.steps.inc();
         let live = manifest.segments.len() + change.add.len() - change.remove.len();

@@ -20,6 +20,9 @@ use crate::journal::{Closed, Gap, JournalError, LastFrame, ReadError, ScanRange,
 use scan::HistoryScan;
 pub use segments::Segments;
 
+/// Odd and large: generations of journals are apart by other numbers.
+const EXPIRED_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// A journal, and the segments that were made of it and of others.
 pub struct History {
     journal: AnyJournal,
@@ -44,7 +47,12 @@ impl Frames for History {
     }
 
     fn generation<'a>(&'a self, device: &'a DeviceId) -> BoxFuture<'a, Result<u64, ReadError>> {
-        self.journal.generation(device)
+        Box::pin(async move {
+            let generation = self.journal.generation(device).await?;
+            // What expired is seen no more by readers of any device that had it. That is rare, so all are told.
+            let expired = self.segments.expired().await?;
+            Ok(if generation == 0 { 0 } else { generation.wrapping_add(expired.wrapping_mul(EXPIRED_STEP)) })
+        })
     }
 
     fn device_states(&self, devices: &[DeviceId]) -> Result<Vec<Option<DeviceState>>, ReadError> {

@@ -52,6 +52,11 @@ impl Segments {
         Ok(manifest)
     }
 
+    /// The last manifest with which frames were removed for good.
+    pub(super) async fn expired(&self) -> Result<u64, ReadError> {
+        Ok(self.manifest().await?.expired)
+    }
+
     fn known(&self) -> std::sync::MutexGuard<'_, Option<Arc<Manifest>>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

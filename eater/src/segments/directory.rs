@@ -66,7 +66,7 @@ impl Directory {
         let with_frames = self.done.len();
         for (device, mut losses) in self.losses {
             losses.sort_unstable_by_key(Loss::key);
-            losses.dedup();
+            losses.dedup_by(|later, earlier| later == earlier || earlier.take_in(later));
             match self.done[..with_frames].binary_search_by(|parts| parts.device.cmp(&device)) {
                 Ok(at) => self.done[at].losses = losses,
                 Err(_) => {

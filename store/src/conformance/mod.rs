@@ -89,6 +89,8 @@ macro_rules! registry_suite {
             what_was_returned_survives_a_restart,
             readers_have_scopes_and_groups,
             a_revoked_reader_can_be_added_again,
+            a_retention_policy_is_enforced_when_it_was_counted,
+            retention_limits_are_refused_by_name,
             changes_of_this_and_of_other_processes_are_noticed,
             an_expiry_is_noticed,
         );

@@ -17,6 +17,10 @@ use crate::registry::{
 };
 use crate::token::{Token, TokenId, TokenKind};
 
+mod retention;
+
+pub use retention::*;
+
 type On = Fixture<dyn Registry>;
 
 const SECOND: Duration = Duration::from_secs(1);

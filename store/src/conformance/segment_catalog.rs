@@ -66,7 +66,7 @@ fn through(incarnation: u8, n: u64) -> Through {
 /// A change of nothing, with a name of its own.
 fn change(name: u32, token: u64, after: u64) -> Change {
     let id = (u128::from(name) | 1 << 127).to_be_bytes();
-    Change { id, token, after, add: vec![], remove: vec![], through: vec![] }
+    Change { id, token, after, add: vec![], remove: vec![], through: vec![], expires: false }
 }
 
 async fn manifest(catalog: &dyn SegmentCatalog) -> Manifest {
@@ -102,7 +102,7 @@ fn is_invalid<T>(result: &Result<T, CommitError>) -> bool {
 
 pub async fn a_change_makes_the_next_manifest_whole(on: &On) {
     let (catalog, other) = ((on.open)(), (on.open)());
-    let empty = Manifest { number: 0, through: vec![], segments: vec![] };
+    let empty = Manifest { number: 0, through: vec![], segments: vec![], expired: 0 };
     assert_eq!(manifest(&*catalog).await, empty);
     assert_eq!(catalog.manifest(Some(0)).await, Ok(None));
     assert_eq!(catalog.manifest(Some(1)).await, Ok(Some(empty)), "a number that is not there is not known");
@@ -124,6 +124,7 @@ pub async fn a_change_makes_the_next_manifest_whole(on: &On) {
         number: 2,
         through: vec![through(0, 4), through(3, 1), through(7, 20)],
         segments: segments([2, 4]),
+        expired: 0,
     };
     for catalog in [&catalog, &other, &(on.open)()] {
         assert_eq!(manifest(&**catalog).await, expected);
@@ -301,7 +302,7 @@ pub async fn a_change_has_as_much_as_it_may(on: &On) {
         let all = Change { add, remove, through, ..change(part, token, u64::from(part)) };
         assert_eq!(decided(&*catalog, &all).await, Ok(u64::from(part) + 1));
     }
-    let Manifest { number, through, segments } = manifest(&*other).await;
+    let Manifest { number, through, segments, .. } = manifest(&*other).await;
     assert_eq!(number, 3);
     assert!(segments == (most..3 * most).map(long).collect::<Vec<_>>());
     assert!(through == journals(20));
@@ -334,7 +335,7 @@ pub async fn what_was_returned_survives_a_restart(on: &On) {
         ..change(1, token, 0)
     };
     catalog.commit(&first).await.unwrap();
-    let second = Change { remove: ids([2]), ..change(2, token, 1) };
+    let second = Change { remove: ids([2]), expires: true, ..change(2, token, 1) };
     catalog.commit(&second).await.unwrap();
     drop(catalog);
     let catalog = (on.open)();
@@ -342,6 +343,7 @@ pub async fn what_was_returned_survives_a_restart(on: &On) {
         number: 2,
         through: vec![through(0, 0), through(0xff, INT_MAX)],
         segments: vec![add[0].clone(), add[2].clone()],
+        expired: 2,
     };
     assert_eq!(manifest(&*catalog).await, expected);
     assert_eq!(removed(&*catalog).await, ids([2]));
@@ -349,4 +351,5 @@ pub async fn what_was_returned_survives_a_restart(on: &On) {
     assert_eq!(catalog.renew(token, LONG).await, Ok(true));
     assert_eq!(catalog.commit(&second).await, Ok(2));
     assert_eq!(catalog.commit(&change(3, token, 2)).await, Ok(3));
+    assert_eq!(manifest(&*catalog).await.expired, 2, "the last one that removed frames for good");
 }

@@ -16,6 +16,7 @@ mod object_rows;
 mod object_spans;
 mod readers;
 mod registry;
+mod retention;
 mod segment_catalog;
 mod segment_rows;
 mod tokens;

@@ -14,7 +14,7 @@ use super::client::{Mongo, OPERATION_MAX, Section};
 use super::epochs::Epochs;
 use super::failure::Failure;
 use super::transaction::{Work, transact_counted};
-use super::{devices, meta, readers, tokens};
+use super::{devices, meta, readers, retention, tokens};
 use crate::BoxFuture;
 use crate::checks;
 use crate::error::{AuthError, RegistryError};
@@ -22,6 +22,7 @@ use crate::names::{Group, ReaderName};
 use crate::registry::{
     DeviceFilter, DeviceGrant, DeviceRecord, NewDevice, NewReader, ReaderGrant, ReaderRecord, Registry,
 };
+use crate::retention::{RETENTION_POLICIES_MAX, RetentionNote, RetentionPolicy, RetentionRecord};
 use crate::token::{PresentedToken, Token, TokenId, TokenKind};
 
 /// How long a change of one device or reader may take: others may be in its way.
@@ -41,7 +42,7 @@ pub struct MongoRegistry {
 }
 
 impl MongoRegistry {
-    /// One in the collections `meta`, `devices`, `tokens` and `readers` of the database.
+    /// One in the collections `meta`, `devices`, `tokens`, `readers` and `retention` of the database.
     pub fn new(mongo: Mongo, clock: Clock) -> Self {
         let section = Section::new(mongo, |database| Box::pin(meta::prepare(database)));
         Self { section, changes: Changes::new(), epochs: Arc::default(), clock }
@@ -239,6 +240,61 @@ impl Registry for MongoRegistry {
             readers::authenticate(&database, &token, now).await
         };
         Box::pin(self.recognise(TokenKind::Reader, token, find))
+    }
+
+    fn set_retention(&self, policy: RetentionPolicy) -> BoxFuture<'_, Result<(), RegistryError>> {
+        let now = self.clock.now();
+        Box::pin(async move {
+            checks::retention(&policy)?;
+            let set = async move |database: Database| {
+                if retention::others(&database, &policy.group).await? >= RETENTION_POLICIES_MAX as u64 {
+                    return Ok(false);
+                }
+                retention::set(&database, &policy, now).await?;
+                Ok(true)
+            };
+            if self.run(set).await? { Ok(()) } else { Err(checks::too_many_policies()) }
+        })
+    }
+
+    fn list_retention(&self) -> BoxFuture<'_, Result<Vec<RetentionRecord>, RegistryError>> {
+        Box::pin(async move { Ok(self.run(async |database| retention::list(&database).await).await?) })
+    }
+
+    fn enforce_retention<'a>(
+        &'a self,
+        group: &'a Group,
+        set_at: Micros,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
+        Box::pin(async move {
+            let wanted = group.clone();
+            let enforce =
+                async move |database: Database| retention::enforce(&database, &wanted, set_at).await;
+            match self.run(enforce).await? {
+                (true, true) => Ok(()),
+                (true, false) => Err(checks::not_counted(group)),
+                (false, _) => Err(checks::no_retention(group)),
+            }
+        })
+    }
+
+    fn remove_retention<'a>(&'a self, group: &'a Group) -> BoxFuture<'a, Result<(), RegistryError>> {
+        Box::pin(async move {
+            let wanted = group.clone();
+            let removed = self.run(async move |database| retention::remove(&database, &wanted).await).await?;
+            if removed { Ok(()) } else { Err(checks::no_retention(group)) }
+        })
+    }
+
+    fn note_retention<'a>(
+        &'a self,
+        group: &'a Group,
+        set_at: Micros,
+        note: RetentionNote,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
+        let group = group.clone();
+        let noted = async move |database: Database| retention::note(&database, &group, set_at, &note).await;
+        Box::pin(async move { Ok(self.run(noted).await?) })
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -63,6 +63,9 @@ struct State {
     until: DateTime,
     /// The changes that made the last manifests, in 32 hex digits each; that of the newest is the last.
     made: Vec<String>,
+    /// The last manifest with which frames were removed for good.
+    #[serde(default)]
+    expired: u64,
     /// The server's clock. Not stored.
     now: Option<DateTime>,
 }
@@ -173,7 +176,7 @@ impl SegmentCatalog for MongoSegmentCatalog {
 async fn look(database: &Database) -> std::result::Result<State, Failure> {
     let state = [
         doc! { "$match": the_state() },
-        doc! { "$project": { "number": 1, "token": 1, "until": 1, "made": 1, "now": "$$NOW" } },
+        doc! { "$project": { "number": 1, "token": 1, "until": 1, "made": 1, "expired": 1, "now": "$$NOW" } },
     ];
     let all = compaction::<Document>(database);
     let mut answer = all.aggregate(state).with_type::<State>().await?;
@@ -190,7 +193,9 @@ async fn manifest(database: Database, known: Option<u64>) -> std::result::Result
     }
     // All of it from one moment.
     let read = transact(database, |database, session| Box::pin(snapshot(database, session)));
-    let (number, journals, segments) = read.await?.unwrap_or_else(|refused: Infallible| match refused {});
+    let (state, journals, segments) = read.await?.unwrap_or_else(|refused: Infallible| match refused {});
+    // A document that is gone was there a moment ago, under a higher number than this.
+    let (number, expired) = state.map_or((0, 0), |state| (state.number, state.expired));
     if number < newest {
         return Err(Failure::Unavailable(format!("it answers with manifest {number}, and {newest} is made")));
     }
@@ -200,18 +205,16 @@ async fn manifest(database: Database, known: Option<u64>) -> std::result::Result
     let segments = segments.into_iter().map(SegmentDocument::into_segment);
     let mut segments = segments.collect::<std::result::Result<Vec<_>, _>>()?;
     segments.sort_unstable_by_key(|segment| (segment.date, segment.level, segment.id));
-    Ok(Some(Manifest { number, through, segments }))
+    Ok(Some(Manifest { number, through, segments, expired }))
 }
 
 async fn snapshot(
     database: &Database,
     session: &mut ClientSession,
-) -> Result<(u64, Vec<JournalDocument>, Vec<SegmentDocument>)> {
+) -> Result<(Option<State>, Vec<JournalDocument>, Vec<SegmentDocument>)> {
     let state = compaction::<State>(database).find_one(the_state()).session(&mut *session).await?;
-    // A document that is gone was there a moment ago, under a higher number than this.
-    let number = state.map_or(0, |state| state.number);
     let journals = rows::all(&compaction(database), journals(), &mut *session).await?;
-    Ok((number, journals, rows::live(database, session).await?))
+    Ok((state, journals, rows::live(database, session).await?))
 }
 
 /// Takes the next token, if nobody moved the claim since it was looked at.
@@ -273,7 +276,11 @@ async fn make(database: &Database, session: &mut ClientSession, change: &Change)
     state.made.push(SegmentId(change.id).to_string());
     let known = usize::try_from(CHANGES_KNOWN).unwrap_or(usize::MAX);
     state.made.drain(..state.made.len().saturating_sub(known));
-    let next = doc! { "$set": { "number": number, "made": state.made } };
+    let mut next = doc! { "number": number, "made": state.made };
+    if change.expires {
+        next.insert("expired", number);
+    }
+    let next = doc! { "$set": next };
     states.update_one(the_state(), next).session(&mut *session).await?;
     rows::remove(database, session, &change.remove, number).await?;
     rows::add(database, session, &change.add).await?;

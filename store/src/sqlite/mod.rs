@@ -14,6 +14,7 @@ mod object_removal;
 mod pool;
 mod readers;
 mod registry;
+mod retention;
 mod segment_catalog;
 mod segment_rows;
 mod spans;

@@ -13,7 +13,7 @@ use super::changes::Changes;
 use super::database::{Database, OpenError, Schema};
 use super::pool::Pool;
 use super::writer::Writer;
-use super::{devices, readers, tokens};
+use super::{devices, readers, retention, tokens};
 use crate::BoxFuture;
 use crate::checks;
 use crate::error::{AuthError, RegistryError};
@@ -21,13 +21,14 @@ use crate::names::{Group, ReaderName};
 use crate::registry::{
     DeviceFilter, DeviceGrant, DeviceRecord, NewDevice, NewReader, ReaderGrant, ReaderRecord, Registry,
 };
+use crate::retention::{RetentionNote, RetentionPolicy, RetentionRecord};
 use crate::token::{PresentedToken, Token, TokenId, TokenKind};
 
 static SCHEMA: Schema = Schema {
     name: "registry",
     application_id: 0x5472_5265, // "TrRe"
     synchronous: "FULL",
-    migrations: &[include_str!("registry-1.sql")],
+    migrations: &[include_str!("registry-1.sql"), include_str!("registry-2.sql")],
 };
 
 /// Connections that read: enough for a fleet that reconnects, on the few cores of one machine.
@@ -185,6 +186,42 @@ impl Registry for SqliteRegistry {
 
     fn authenticate_reader<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<ReaderGrant, AuthError>> {
         Box::pin(self.recognise(TokenKind::Reader, token, readers::authenticate))
+    }
+
+    fn set_retention(&self, policy: RetentionPolicy) -> BoxFuture<'_, Result<(), RegistryError>> {
+        let now = self.clock.now();
+        Box::pin(async move {
+            checks::retention(&policy)?;
+            self.writer.run(move |connection| retention::set(connection, &policy, now)).await
+        })
+    }
+
+    fn list_retention(&self) -> BoxFuture<'_, Result<Vec<RetentionRecord>, RegistryError>> {
+        Box::pin(self.pool.run(retention::list))
+    }
+
+    fn enforce_retention<'a>(
+        &'a self,
+        group: &'a Group,
+        set_at: Micros,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
+        let group = group.clone();
+        Box::pin(self.writer.run(move |connection| retention::enforce(connection, &group, set_at)))
+    }
+
+    fn remove_retention<'a>(&'a self, group: &'a Group) -> BoxFuture<'a, Result<(), RegistryError>> {
+        let group = group.clone();
+        Box::pin(self.writer.run(move |connection| retention::remove(connection, &group)))
+    }
+
+    fn note_retention<'a>(
+        &'a self,
+        group: &'a Group,
+        set_at: Micros,
+        note: RetentionNote,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
+        let group = group.clone();
+        Box::pin(self.writer.run(move |connection| retention::note(connection, &group, set_at, &note)))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

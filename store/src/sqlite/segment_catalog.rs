@@ -24,7 +24,7 @@ static SCHEMA: Schema = Schema {
     application_id: 0x5472_5367, // "TrSg"
     // Journals are removed because of what it says.
     synchronous: "FULL",
-    migrations: &[include_str!("segment_catalog-1.sql")],
+    migrations: &[include_str!("segment_catalog-1.sql"), include_str!("segment_catalog-2.sql")],
 };
 
 /// Connections that read.
@@ -64,7 +64,9 @@ impl SegmentCatalog for SqliteSegmentCatalog {
                 return Ok(None);
             }
             let (through, segments) = (rows::through(&moment)?, rows::live(&moment)?);
-            Ok(Some(Manifest { number, through, segments }))
+            let sql = "SELECT expired FROM claim";
+            let expired = moment.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+            Ok(Some(Manifest { number, through, segments, expired }))
         }))
     }
 
@@ -162,6 +164,9 @@ fn commit(connection: &Connection, change: &Change, now: Micros) -> Result<u64, 
     connection.prepare_cached(sql)?.execute(params![number, change.id])?;
     let sql = "DELETE FROM manifests WHERE number <= ?1";
     connection.prepare_cached(sql)?.execute([number.saturating_sub(CHANGES_KNOWN)])?;
+    if change.expires {
+        connection.prepare_cached("UPDATE claim SET expired = ?1")?.execute([number])?;
+    }
     for id in &change.remove {
         if !rows::remove(connection, *id, number, now)? {
             return Err(check::not_live(*id).into());

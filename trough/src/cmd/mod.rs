@@ -10,6 +10,7 @@ pub mod feeder;
 pub mod health;
 pub mod journal;
 pub mod readers;
+pub mod retention;
 pub mod send;
 pub mod tail;
 pub mod up;
@@ -34,6 +35,7 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Eater(args) => eater::prepare(args, faults),
         Command::Devices(command) => devices::prepare(command, faults),
         Command::Readers(command) => readers::prepare(command, faults),
+        Command::Retention(command) => retention::prepare(command, faults),
         Command::Send(args) => send::prepare(args, faults),
         Command::Tail(args) => tail::prepare(args, faults),
         Command::Demo(args) => demo::prepare(args, faults),

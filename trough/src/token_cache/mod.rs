@@ -33,7 +33,8 @@ use trough_runtime::random::random_below;
 use trough_store::token::PresentedToken;
 use trough_store::{
     AuthError, BoxFuture, DeviceFilter, DeviceGrant, DeviceRecord, Group, NewDevice, NewReader, ReaderGrant,
-    ReaderName, ReaderRecord, Registry, RegistryError, Token, TokenId, TokenKind,
+    ReaderName, ReaderRecord, Registry, RegistryError, RetentionNote, RetentionPolicy, RetentionRecord,
+    Token, TokenId, TokenKind,
 };
 
 use self::doorbell::Doorbell;
@@ -241,6 +242,35 @@ impl Registry for CachedRegistry {
         // Asked only if it is awaited.
         let look_up = async move { self.inner.authenticate_reader(token).await };
         Box::pin(self.cached(TokenKind::Reader, token, look_up))
+    }
+
+    fn set_retention(&self, policy: RetentionPolicy) -> BoxFuture<'_, Result<(), RegistryError>> {
+        self.inner.set_retention(policy)
+    }
+
+    fn list_retention(&self) -> BoxFuture<'_, Result<Vec<RetentionRecord>, RegistryError>> {
+        self.inner.list_retention()
+    }
+
+    fn enforce_retention<'a>(
+        &'a self,
+        group: &'a Group,
+        set_at: Micros,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
+        self.inner.enforce_retention(group, set_at)
+    }
+
+    fn remove_retention<'a>(&'a self, group: &'a Group) -> BoxFuture<'a, Result<(), RegistryError>> {
+        self.inner.remove_retention(group)
+    }
+
+    fn note_retention<'a>(
+        &'a self,
+        group: &'a Group,
+        set_at: Micros,
+        note: RetentionNote,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
+        self.inner.note_retention(group, set_at, note)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

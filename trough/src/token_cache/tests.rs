@@ -99,6 +99,12 @@ impl Registry for Counting {
     fn list_readers(&self) -> BoxFuture<'_, Result<Vec<ReaderRecord>, RegistryError>> {
         self.inner.list_readers()
     }
+    fn set_retention(&self, policy: RetentionPolicy) -> BoxFuture<'_, Result<(), RegistryError>> {
+        self.inner.set_retention(policy)
+    }
+    fn list_retention(&self) -> BoxFuture<'_, Result<Vec<RetentionRecord>, RegistryError>> {
+        self.inner.list_retention()
+    }
     passed_on! {
         get_device(id: &'a DeviceId) -> Result<DeviceRecord, RegistryError>;
         rotate_device(id: &'a DeviceId, keep_old: Option<Duration>) -> Result<Token, RegistryError>;
@@ -108,6 +114,9 @@ impl Registry for Counting {
         grant_epoch(device: &'a DeviceId) -> Result<Epoch, RegistryError>;
         current_epoch(device: &'a DeviceId) -> Result<Epoch, RegistryError>;
         revoke_reader(name: &'a ReaderName) -> Result<(), RegistryError>;
+        enforce_retention(group: &'a Group, set_at: Micros) -> Result<(), RegistryError>;
+        remove_retention(group: &'a Group) -> Result<(), RegistryError>;
+        note_retention(group: &'a Group, set_at: Micros, note: RetentionNote) -> Result<(), RegistryError>;
     }
     fn authenticate_device<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<DeviceGrant, AuthError>> {
         self.asked.fetch_add(1, Ordering::SeqCst);

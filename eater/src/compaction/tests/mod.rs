@@ -3,10 +3,12 @@
 //! 1. Of the local journal, with restarts: at any moment all that was acknowledged is read, each frame once, in either
 //!    order and from any place; declared losses and last frames, too.
 //! 2. The same of two eaters' objects, of which frames were sent to both.
-//! 3. Whatever is in the store in the end belongs to something.
+//! 3. Of the local journal with policies of retention: what has expired is gone and said to be, and nothing else is.
+//! 4. Whatever is in the store in the end belongs to something.
 
 mod local;
 mod objects;
+mod retention;
 mod store;
 
 use std::collections::BTreeMap;
@@ -21,8 +23,8 @@ use trough_protocol::limits::FRAME_BYTES_MAX;
 use trough_protocol::{DeviceId, Epoch, Seq};
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
-use trough_store::sqlite::SqliteSegmentCatalog;
-use trough_store::{ObjectStore, SegmentCatalog};
+use trough_store::sqlite::{SqliteRegistry, SqliteSegmentCatalog};
+use trough_store::{ObjectStore, Registry, SegmentCatalog};
 
 use super::{CompactError, CompactionConfig, CompactionMetrics, CompactionParts, Compactor, Journals};
 use crate::frames::{AnyJournal, Frames};
@@ -62,6 +64,7 @@ struct Ground {
     dir: TempDir,
     store: Arc<FlakyStore>,
     segments: Arc<dyn SegmentCatalog>,
+    registry: Arc<dyn Registry>,
     clock: Clock,
 }
 
@@ -72,7 +75,9 @@ impl Ground {
         // Late in a day: what comes later is of the next.
         let clock = Clock::manual(1_700_006_399_000_000);
         let catalog = SqliteSegmentCatalog::open(&dir.path().join("segments.sqlite"), clock.clone());
-        Self { runtime, dir, store: FlakyStore::new(seed), segments: Arc::new(catalog.unwrap()), clock }
+        let registry = SqliteRegistry::open(&dir.path().join("registry.sqlite"), clock.clone());
+        let (segments, registry) = (Arc::new(catalog.unwrap()), Arc::new(registry.unwrap()));
+        Self { runtime, dir, store: FlakyStore::new(seed), segments, registry, clock }
     }
 
     fn compactor(&self, store: Arc<dyn ObjectStore>, journals: Journals) -> Compactor {
@@ -90,6 +95,7 @@ impl Ground {
             cache: cache(store.clone()),
             store,
             segments: self.segments.clone(),
+            registry: self.registry.clone(),
             clock: self.clock.clone(),
             health: Health::new(),
             metrics: CompactionMetrics::default(),

@@ -95,6 +95,17 @@ pub struct Loss {
 }
 
 impl Loss {
+    /// Takes in what expired right behind it: whether that was so. What expires day by day would never end else.
+    pub(in crate::segments) fn take_in(&mut self, later: &Self) -> bool {
+        let expired = [self.kind, later.kind] == [GapKind::Expired; 2];
+        let follows = self.epoch == later.epoch && (self.first..=self.last.next()).contains(&later.first);
+        if expired && follows {
+            self.last = self.last.max(later.last);
+            self.received_at = self.received_at.max(later.received_at);
+        }
+        expired && follows
+    }
+
     /// Where it stands among a device's losses.
     pub(in crate::segments) fn key(&self) -> (Epoch, Seq, Micros, ObjectId, Seq) {
         (self.epoch, self.first, self.received_at, self.source, self.last)

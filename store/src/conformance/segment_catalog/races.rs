@@ -139,7 +139,7 @@ pub async fn a_manifest_is_of_one_moment(on: &On) {
     let reading = tokio::spawn(async move {
         let (mut known, mut seen) = (None, 0);
         while !*ended.borrow() {
-            let Some(Manifest { number, through: journals, segments }) =
+            let Some(Manifest { number, through: journals, segments, .. }) =
                 reader.manifest(known).await.unwrap()
             else {
                 continue;
