@@ -10,6 +10,7 @@ mod checks;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod error;
+pub mod format_level;
 pub mod mongo;
 pub mod names;
 pub mod object_catalog;
@@ -22,6 +23,7 @@ pub mod token;
 
 pub use catalog::{Catalog, ChannelLast, DeviceState, DeviceSummary, SealedFile};
 pub use error::{AuthError, CatalogError, RegistryError};
+pub use format_level::FormatLevel;
 pub use names::{Group, ReaderName};
 pub use object_catalog::ObjectCatalog;
 pub use objects::{ObjectKey, ObjectStore};

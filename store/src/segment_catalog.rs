@@ -15,6 +15,7 @@ use trough_protocol::{DeviceId, Micros};
 
 use crate::BoxFuture;
 use crate::error::CatalogError;
+use crate::format_level::FormatLevel;
 use crate::object_catalog::Incarnation;
 
 pub(crate) mod check;
@@ -166,6 +167,15 @@ pub enum CommitError {
 pub trait SegmentCatalog: Send + Sync + 'static {
     /// The newest manifest; `None` if that is the one the caller knows.
     fn manifest(&self, known: Option<u64>) -> BoxFuture<'_, Result<Option<Manifest>, CatalogError>>;
+
+    /// The format level of the storage.
+    ///
+    /// # Errors
+    /// Also if it is one that this release does not know, as those of all other methods then.
+    fn format_level(&self) -> BoxFuture<'_, Result<FormatLevel, CatalogError>>;
+
+    /// Raises the format level; one that is as high already stays as it is. Gives what it is then.
+    fn raise_format_level(&self, to: FormatLevel) -> BoxFuture<'_, Result<FormatLevel, CatalogError>>;
 
     /// Claims compaction for `ttl` from now on, by the catalog's own clock; `None` if somebody else has a claim
     /// that has not run out. The token is greater than every one before.

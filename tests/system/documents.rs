@@ -136,6 +136,8 @@ async fn every_option_in_the_documents_exists() {
             "retention list",
             "retention enforce",
             "retention remove",
+            "upgrade status",
+            "upgrade finalize",
             "send",
             "tail",
             "demo",

@@ -1,7 +1,8 @@
 //! The catalog of segments in a real database server.
 //!
 //! 1. It passes the suite that every such catalog passes, each case in a database of its own.
-//! 2. What it returned is there after kill -9 of the server, and a change whose outcome was left open is made once.
+//! 2. Storage of a later release is left alone.
+//! 3. What it returned is there after kill -9 of the server, and a change whose outcome was left open is made once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +12,7 @@ use trough_protocol::DeviceId;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_store::conformance::{Fixture, START};
+use trough_store::format_level::{FORMAT_LEVEL, FormatLevel};
 use trough_store::mongo::{Mongo as Database, MongoSegmentCatalog};
 use trough_store::object_catalog::Incarnation;
 use trough_store::segment_catalog::{Change, CommitError, Segment, SegmentCatalog, SegmentId, Through};
@@ -104,5 +106,17 @@ async fn changes_outlive_the_server_and_one_that_was_left_open_is_made_once() {
         assert_eq!(manifest.segments, change(made, token).add);
         assert_eq!(catalog.removed(1000).await.unwrap().len() as u64, made - 1);
         assert_eq!(catalog.claim(Duration::from_secs(3600)).await, Ok(None), "the claim is there");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_format_level_that_is_too_high_is_refused_naming_the_release() {
+    let server = Mongo::start().await;
+    let fixture = fixture(&server).await;
+    let next = FormatLevel { level: FORMAT_LEVEL + 1, release: "7.1.0".into() };
+    (fixture.open)().raise_format_level(next).await.unwrap();
+    let refused = (fixture.open)().manifest(None).await.unwrap_err().to_string();
+    for named in ["format level 2", "release 7.1.0", "levels 1 to 1"] {
+        assert!(refused.contains(named), "{refused}");
     }
 }

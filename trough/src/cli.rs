@@ -76,6 +76,9 @@ pub enum Command {
     /// Check or repair a journal whose eater is stopped
     #[command(subcommand)]
     Journal(cmd::journal::JournalCommand),
+    /// Say which format level the storage has, and raise it when no older release is to come back
+    #[command(subcommand)]
+    Upgrade(cmd::upgrade::UpgradeCommand),
     /// Ask a feeder or eater whether it is ready: exit code 0 if it is, 1 if not
     Health(cmd::health::HealthArgs),
 }

@@ -49,7 +49,7 @@ macro_rules! failed_from {
     )*};
 }
 
-failed_from!(trough_store::RegistryError);
+failed_from!(trough_store::RegistryError, trough_store::CatalogError);
 
 impl CliError {
     /// Tells the user, on standard error, and gives the exit code.

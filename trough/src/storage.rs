@@ -24,7 +24,7 @@ use crate::{opt, registry};
 /// The catalog of journal objects, in a data directory.
 const OBJECT_CATALOG: &str = "objects.sqlite";
 /// The catalog of segments, there too.
-const SEGMENT_CATALOG: &str = "segments.sqlite";
+pub const SEGMENT_CATALOG: &str = "segments.sqlite";
 /// Journal objects are compacted out of memory, which an eater whose store is away needs for what it has promised credit.
 const OBJECTS_INPUT_BYTES: u64 = 32 * 1024 * 1024;
 /// On one machine nobody else can want the claim: the journal has one eater. So whoever starts after a kill need not wait.

@@ -197,6 +197,7 @@ macro_rules! segment_catalog_suite {
             what_was_returned_survives_a_restart,
             a_claim_is_somebodys_until_it_is_given_back,
             a_claim_runs_out_and_is_taken_over_for_good,
+            the_format_level_only_rises,
             a_claim_is_kept_from_who_looked_at_the_clock_before_it,
             a_claim_that_was_taken_over_commits_nothing,
             a_claim_is_neither_too_short_nor_too_long,

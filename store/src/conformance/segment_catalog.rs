@@ -10,6 +10,7 @@ use trough_protocol::limits::INT_MAX;
 
 use super::Fixture;
 use crate::error::CatalogError;
+use crate::format_level::{FORMAT_LEVEL, FormatLevel};
 use crate::object_catalog::Incarnation;
 use crate::segment_catalog::{
     CHANGE_JOURNALS_MAX, CHANGE_SEGMENTS_MAX, CHANGES_KNOWN, CLAIM_TTL, Change, CommitError, Manifest,
@@ -352,4 +353,17 @@ pub async fn what_was_returned_survives_a_restart(on: &On) {
     assert_eq!(catalog.commit(&second).await, Ok(2));
     assert_eq!(catalog.commit(&change(3, token, 2)).await, Ok(3));
     assert_eq!(manifest(&*catalog).await.expired, 2, "the last one that removed frames for good");
+}
+
+pub async fn the_format_level_only_rises(on: &On) {
+    let (catalog, other) = ((on.open)(), (on.open)());
+    let first = catalog.format_level().await.unwrap();
+    assert_eq!(first, FormatLevel::newest());
+    let later = |level| FormatLevel { level, release: format!("{level}.0.0") };
+    for same in [later(0), later(FORMAT_LEVEL)] {
+        assert_eq!(catalog.raise_format_level(same).await, Ok(first.clone()));
+    }
+    let next = later(FORMAT_LEVEL + 1);
+    assert_eq!(catalog.raise_format_level(next.clone()).await, Ok(next.clone()));
+    assert_eq!(other.raise_format_level(later(FORMAT_LEVEL)).await, Ok(next));
 }

@@ -18,6 +18,7 @@ use super::segment_rows::{self as rows, JournalDocument, SegmentDocument};
 use super::transaction::{refuse, transact};
 use crate::BoxFuture;
 use crate::error::CatalogError;
+use crate::format_level::FormatLevel;
 use crate::segment_catalog::{
     CHANGES_KNOWN, CLAIM_LEFT_MAX, Change, CommitError, Manifest, Removed, SegmentCatalog, SegmentId, check,
 };
@@ -95,8 +96,30 @@ fn the_state() -> Document {
     doc! { "_id": STATE }
 }
 
+/// The format level lies beside it, too.
+const FORMAT: &str = "format";
+
+fn the_format() -> Document {
+    doc! { "_id": FORMAT }
+}
+
 fn journals() -> Document {
-    doc! { "_id": { "$ne": STATE } }
+    doc! { "_id": { "$nin": [STATE, FORMAT] } }
+}
+
+/// See [`FormatLevel`].
+#[derive(Debug, Deserialize)]
+struct FormatDocument {
+    level: u32,
+    release: String,
+}
+
+async fn format_level(database: &Database) -> std::result::Result<FormatLevel, Failure> {
+    let found = compaction::<FormatDocument>(database).find_one(the_format()).await?;
+    let FormatDocument { level, release } = found.ok_or_else(|| {
+        Failure::Corrupt("the document \"format\" is gone from the database's collection compaction".into())
+    })?;
+    Ok(FormatLevel { level, release })
 }
 
 fn gone() -> CatalogError {
@@ -105,6 +128,16 @@ fn gone() -> CatalogError {
 
 fn prepare(database: Database) -> BoxFuture<'static, std::result::Result<(), Failure>> {
     Box::pin(async move {
+        let FormatLevel { level, release } = FormatLevel::newest();
+        let format = doc! { "$setOnInsert": { "level": i64::from(level), "release": release } };
+        let made = compaction::<Document>(&database).update_one(the_format(), format).upsert(true).await;
+        match made.map_err(Failure::from) {
+            Ok(_) | Err(Failure::Duplicate(_)) => {}
+            Err(failure) => return Err(failure),
+        }
+        if let Some(reason) = format_level(&database).await?.refusal() {
+            return Err(Failure::Invalid(reason));
+        }
         let new = doc! { "number": 0_i64, "token": 0_i64, "until": DateTime::from_millis(0), "made": [] };
         let new = doc! { "$setOnInsert": new };
         let made = compaction::<Document>(&database).update_one(the_state(), new).upsert(true).await;
@@ -124,6 +157,23 @@ impl SegmentCatalog for MongoSegmentCatalog {
         known: Option<u64>,
     ) -> BoxFuture<'_, std::result::Result<Option<Manifest>, CatalogError>> {
         Box::pin(self.run(LISTING_MAX, async move |database| manifest(database, known).await))
+    }
+
+    fn format_level(&self) -> BoxFuture<'_, std::result::Result<FormatLevel, CatalogError>> {
+        Box::pin(self.run(OPERATION_MAX, async |database| format_level(&database).await))
+    }
+
+    fn raise_format_level(
+        &self,
+        to: FormatLevel,
+    ) -> BoxFuture<'_, std::result::Result<FormatLevel, CatalogError>> {
+        Box::pin(self.run(OPERATION_MAX, async move |database| {
+            let mut lower = the_format();
+            lower.insert("level", doc! { "$lt": i64::from(to.level) });
+            let raised = doc! { "$set": { "level": i64::from(to.level), "release": to.release } };
+            compaction::<Document>(&database).update_one(lower, raised).await?;
+            format_level(&database).await
+        }))
     }
 
     fn claim(&self, ttl: Duration) -> BoxFuture<'_, std::result::Result<Option<u64>, CatalogError>> {

@@ -14,6 +14,7 @@ use super::segment_rows as rows;
 use super::writer::Writer;
 use crate::BoxFuture;
 use crate::error::CatalogError;
+use crate::format_level::FormatLevel;
 use crate::segment_catalog::{
     CHANGES_KNOWN, CLAIM_LEFT_MAX, Change, CommitError, Manifest, REMOVED_MAX, Removed, SegmentCatalog,
     SegmentId, check,
@@ -46,6 +47,11 @@ impl SqliteSegmentCatalog {
     pub fn open(path: &Path, clock: Clock) -> Result<Self, OpenError> {
         let database = Database::open(path, &SCHEMA)?;
         let no_thread = |source| OpenError::Io { name: SCHEMA.name, path: path.to_owned(), source };
+        let refused = |reason| OpenError::Refused { name: SCHEMA.name, path: path.to_owned(), reason };
+        let level = format_level(&database.connect()?).map_err(|error| refused(error.to_string()))?;
+        if let Some(reason) = level.refusal() {
+            return Err(refused(reason));
+        }
         Ok(Self {
             pool: Pool::open(&database, READERS)?,
             writer: Writer::start(database.connect()?, SCHEMA.name).map_err(no_thread)?,
@@ -67,6 +73,18 @@ impl SegmentCatalog for SqliteSegmentCatalog {
             let sql = "SELECT expired FROM claim";
             let expired = moment.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
             Ok(Some(Manifest { number, through, segments, expired }))
+        }))
+    }
+
+    fn format_level(&self) -> BoxFuture<'_, Result<FormatLevel, CatalogError>> {
+        Box::pin(self.pool.run(|connection| Ok(format_level(connection)?)))
+    }
+
+    fn raise_format_level(&self, to: FormatLevel) -> BoxFuture<'_, Result<FormatLevel, CatalogError>> {
+        Box::pin(self.writer.run(move |connection| {
+            let sql = "UPDATE format SET level = ?1, release = ?2 WHERE level < ?1";
+            connection.prepare_cached(sql)?.execute(params![to.level, to.release])?;
+            Ok(format_level(connection)?)
         }))
     }
 
@@ -114,6 +132,12 @@ impl SegmentCatalog for SqliteSegmentCatalog {
         let segments = segments.to_vec();
         Box::pin(self.writer.run(move |connection| rows::forget(connection, &segments)))
     }
+}
+
+fn format_level(connection: &Connection) -> rusqlite::Result<FormatLevel> {
+    connection
+        .prepare_cached("SELECT level, release FROM format")?
+        .query_row([], |row| Ok(FormatLevel { level: row.get(0)?, release: row.get(1)? }))
 }
 
 /// The newest manifest's number.

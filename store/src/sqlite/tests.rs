@@ -12,6 +12,7 @@ use trough_runtime::clock::Clock;
 use super::{OpenError, SqliteCatalog, SqliteObjectCatalog, SqliteRegistry, SqliteSegmentCatalog};
 use crate::conformance::{Fixture, START};
 use crate::error::{AuthError, RegistryError};
+use crate::format_level::{FORMAT_LEVEL, FormatLevel};
 use crate::registry::{NewDevice, Registry};
 use crate::{
     Catalog, ObjectCatalog, SegmentCatalog, catalog_suite, object_catalog_suite, registry_suite,
@@ -175,4 +176,17 @@ async fn damage_is_told_and_refuses_nobody_as_unknown() {
     let registry = open_registry(&path).unwrap();
     let refused = registry.authenticate_device(token.expose()).await;
     assert!(matches!(refused, Err(AuthError::Registry(RegistryError::Corrupt(_)))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_format_level_that_is_too_high_is_refused_naming_the_release() {
+    let fixture = segment_catalog_fixture();
+    let next = FormatLevel { level: FORMAT_LEVEL + 1, release: "7.1.0".into() };
+    (fixture.open)().raise_format_level(next).await.unwrap();
+    let directory = fixture.keep.downcast_ref::<tempfile::TempDir>().unwrap();
+    let opened = SqliteSegmentCatalog::open(&directory.path().join("segments.sqlite"), fixture.clock.clone());
+    let refused = opened.unwrap_err().to_string();
+    for named in ["segments.sqlite", "format level 2", "release 7.1.0", "levels 1 to 1"] {
+        assert!(refused.contains(named), "{refused}");
+    }
 }

@@ -14,6 +14,7 @@ pub mod retention;
 pub mod send;
 pub mod tail;
 pub mod up;
+pub mod upgrade;
 
 use std::pin::Pin;
 
@@ -42,6 +43,7 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Bench(args) => bench::prepare(args, faults),
         Command::BenchFloor(args) => bench_floor::prepare(args, faults),
         Command::Journal(command) => journal::prepare(command, faults),
+        Command::Upgrade(command) => upgrade::prepare(command, faults),
         Command::Health(args) => health::prepare(args, faults),
     }
 }
