@@ -8,6 +8,7 @@
 pub mod api;
 pub mod compaction;
 pub mod doorbell;
+pub mod encounters;
 pub mod frames;
 pub mod history;
 pub mod ingest;

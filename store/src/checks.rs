@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use trough_protocol::DeviceId;
 use trough_protocol::limits::INT_MAX;
+use trough_protocol::{Channel, DeviceId};
 
 use crate::error::RegistryError;
 use crate::names::Group;
+use crate::position_schema::POSITION_SCHEMAS_MAX;
 use crate::registry::{
     GROUPS_MAX, GroupAccess, IMPORT_DEVICES_MAX, NewDevice, NewReader, Scope, TOKENS_CHECKED_MAX,
 };
@@ -109,5 +110,17 @@ pub fn not_counted(group: &Group) -> RegistryError {
 pub fn too_many_policies() -> RegistryError {
     RegistryError::Invalid(format!(
         "there are {RETENTION_POLICIES_MAX} retention policies, which is the most: remove one"
+    ))
+}
+
+/// The channel carries no positions.
+pub fn no_position_schema(channel: &Channel) -> RegistryError {
+    RegistryError::NotFound { what: "position schema of channel", name: channel.to_string() }
+}
+
+/// There are as many as there may be.
+pub fn too_many_position_schemas() -> RegistryError {
+    RegistryError::Invalid(format!(
+        "{POSITION_SCHEMAS_MAX} channels carry positions, which is the most: remove one"
     ))
 }

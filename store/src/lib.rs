@@ -15,6 +15,7 @@ pub mod mongo;
 pub mod names;
 pub mod object_catalog;
 pub mod objects;
+pub mod position_schema;
 pub mod registry;
 pub mod retention;
 pub mod segment_catalog;
@@ -27,6 +28,7 @@ pub use format_level::FormatLevel;
 pub use names::{Group, ReaderName};
 pub use object_catalog::ObjectCatalog;
 pub use objects::{ObjectKey, ObjectStore};
+pub use position_schema::PositionSchema;
 pub use registry::{
     DeviceFilter, DeviceGrant, DeviceRecord, GroupAccess, NewDevice, NewReader, ReaderGrant, ReaderRecord,
     Registry, Scope,

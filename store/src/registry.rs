@@ -6,11 +6,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use trough_protocol::{DeviceId, Epoch, Micros};
+use trough_protocol::{Channel, DeviceId, Epoch, Micros};
 
 use crate::BoxFuture;
 use crate::error::{AuthError, RegistryError};
 use crate::names::{Group, ReaderName};
+use crate::position_schema::PositionSchema;
 use crate::retention::{RetentionNote, RetentionPolicy, RetentionRecord};
 use crate::token::{Token, TokenId};
 
@@ -293,6 +294,20 @@ pub trait Registry: Send + Sync + 'static {
         set_at: Micros,
         note: RetentionNote,
     ) -> BoxFuture<'a, Result<(), RegistryError>>;
+
+    /// Says that a channel carries positions, in place of what was said of it before.
+    ///
+    /// # Errors
+    /// [`RegistryError::Invalid`] if there are [`POSITION_SCHEMAS_MAX`](crate::position_schema::POSITION_SCHEMAS_MAX)
+    /// others.
+    fn set_position_schema(&self, schema: PositionSchema) -> BoxFuture<'_, Result<(), RegistryError>>;
+
+    /// Which channels carry positions, by channel.
+    fn list_position_schemas(&self) -> BoxFuture<'_, Result<Vec<PositionSchema>, RegistryError>>;
+
+    /// Says that a channel carries none.
+    fn remove_position_schema<'a>(&'a self, channel: &'a Channel)
+    -> BoxFuture<'a, Result<(), RegistryError>>;
 
     /// A number that rises within 500 ms after anybody, in this process or another, changed who may do what,
     /// or a token expired. Epoch grants do not move it. It starts anywhere, and its steps mean nothing. A registry

@@ -11,6 +11,7 @@ mod doorbells;
 mod drain;
 mod fairness;
 mod floods;
+mod golden;
 mod handshakes;
 mod history;
 mod kills;

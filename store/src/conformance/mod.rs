@@ -91,6 +91,7 @@ macro_rules! registry_suite {
             a_revoked_reader_can_be_added_again,
             a_retention_policy_is_enforced_when_it_was_counted,
             retention_limits_are_refused_by_name,
+            channels_carry_positions_as_they_were_told,
             changes_of_this_and_of_other_processes_are_noticed,
             an_expiry_is_noticed,
         );

@@ -17,8 +17,10 @@ use crate::registry::{
 };
 use crate::token::{Token, TokenId, TokenKind};
 
+mod positions;
 mod retention;
 
+pub use positions::*;
 pub use retention::*;
 
 type On = Fixture<dyn Registry>;

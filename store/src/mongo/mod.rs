@@ -14,6 +14,7 @@ mod object_catalog;
 mod object_removal;
 mod object_rows;
 mod object_spans;
+mod position_schemas;
 mod readers;
 mod registry;
 mod retention;

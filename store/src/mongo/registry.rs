@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mongodb::Database;
 use tokio::sync::watch;
-use trough_protocol::{DeviceId, Epoch, Micros};
+use trough_protocol::{Channel, DeviceId, Epoch, Micros};
 use trough_runtime::clock::Clock;
 
 use super::changes::Changes;
@@ -14,11 +14,12 @@ use super::client::{Mongo, OPERATION_MAX, Section};
 use super::epochs::Epochs;
 use super::failure::Failure;
 use super::transaction::{Work, transact_counted};
-use super::{devices, meta, readers, retention, tokens};
+use super::{devices, meta, position_schemas, readers, retention, tokens};
 use crate::BoxFuture;
 use crate::checks;
 use crate::error::{AuthError, RegistryError};
 use crate::names::{Group, ReaderName};
+use crate::position_schema::{POSITION_SCHEMAS_MAX, PositionSchema};
 use crate::registry::{
     DeviceFilter, DeviceGrant, DeviceRecord, NewDevice, NewReader, ReaderGrant, ReaderRecord, Registry,
 };
@@ -42,7 +43,7 @@ pub struct MongoRegistry {
 }
 
 impl MongoRegistry {
-    /// One in the collections `meta`, `devices`, `tokens`, `readers` and `retention` of the database.
+    /// One in the collections `meta`, `devices`, `tokens`, `readers`, `retention` and `position_schemas` of the database.
     pub fn new(mongo: Mongo, clock: Clock) -> Self {
         let section = Section::new(mongo, |database| Box::pin(meta::prepare(database)));
         Self { section, changes: Changes::new(), epochs: Arc::default(), clock }
@@ -295,6 +296,35 @@ impl Registry for MongoRegistry {
         let group = group.clone();
         let noted = async move |database: Database| retention::note(&database, &group, set_at, &note).await;
         Box::pin(async move { Ok(self.run(noted).await?) })
+    }
+
+    fn set_position_schema(&self, schema: PositionSchema) -> BoxFuture<'_, Result<(), RegistryError>> {
+        Box::pin(async move {
+            let set = async move |database: Database| {
+                let others = position_schemas::others(&database, schema.channel()).await?;
+                if others >= POSITION_SCHEMAS_MAX as u64 {
+                    return Ok(false);
+                }
+                position_schemas::set(&database, &schema).await?;
+                Ok(true)
+            };
+            if self.run(set).await? { Ok(()) } else { Err(checks::too_many_position_schemas()) }
+        })
+    }
+
+    fn list_position_schemas(&self) -> BoxFuture<'_, Result<Vec<PositionSchema>, RegistryError>> {
+        Box::pin(async move { Ok(self.run(async |database| position_schemas::list(&database).await).await?) })
+    }
+
+    fn remove_position_schema<'a>(
+        &'a self,
+        channel: &'a Channel,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
+        Box::pin(async move {
+            let wanted = channel.clone();
+            let remove = async move |database: Database| position_schemas::remove(&database, &wanted).await;
+            if self.run(remove).await? { Ok(()) } else { Err(checks::no_position_schema(channel)) }
+        })
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -12,6 +12,7 @@ mod failure;
 mod object_catalog;
 mod object_removal;
 mod pool;
+mod position_schemas;
 mod readers;
 mod registry;
 mod retention;

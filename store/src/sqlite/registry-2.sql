@@ -14,3 +14,10 @@ CREATE TABLE retention (
     removed_bytes INTEGER NOT NULL DEFAULT 0,
     CHECK (days IS NOT NULL OR bytes IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
+
+-- Which channels carry positions: JSON pointers (RFC 6901) into their payloads.
+CREATE TABLE position_schemas (
+    channel TEXT NOT NULL PRIMARY KEY,
+    lat TEXT NOT NULL,
+    lon TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

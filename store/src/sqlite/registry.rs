@@ -6,18 +6,19 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::watch;
-use trough_protocol::{DeviceId, Epoch, Micros};
+use trough_protocol::{Channel, DeviceId, Epoch, Micros};
 use trough_runtime::clock::Clock;
 
 use super::changes::Changes;
 use super::database::{Database, OpenError, Schema};
 use super::pool::Pool;
 use super::writer::Writer;
-use super::{devices, readers, retention, tokens};
+use super::{devices, position_schemas, readers, retention, tokens};
 use crate::BoxFuture;
 use crate::checks;
 use crate::error::{AuthError, RegistryError};
 use crate::names::{Group, ReaderName};
+use crate::position_schema::PositionSchema;
 use crate::registry::{
     DeviceFilter, DeviceGrant, DeviceRecord, NewDevice, NewReader, ReaderGrant, ReaderRecord, Registry,
 };
@@ -222,6 +223,22 @@ impl Registry for SqliteRegistry {
     ) -> BoxFuture<'a, Result<(), RegistryError>> {
         let group = group.clone();
         Box::pin(self.writer.run(move |connection| retention::note(connection, &group, set_at, &note)))
+    }
+
+    fn set_position_schema(&self, schema: PositionSchema) -> BoxFuture<'_, Result<(), RegistryError>> {
+        Box::pin(self.writer.run(move |connection| position_schemas::set(connection, &schema)))
+    }
+
+    fn list_position_schemas(&self) -> BoxFuture<'_, Result<Vec<PositionSchema>, RegistryError>> {
+        Box::pin(self.pool.run(position_schemas::list))
+    }
+
+    fn remove_position_schema<'a>(
+        &'a self,
+        channel: &'a Channel,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
+        let channel = channel.clone();
+        Box::pin(self.writer.run(move |connection| position_schemas::remove(connection, &channel)))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

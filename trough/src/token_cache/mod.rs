@@ -27,14 +27,14 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use trough_bus::seal::{Sealed, Sealer};
 use trough_bus::{Bus, BusError, Deployment, Environment, Key};
-use trough_protocol::{DeviceId, Epoch, Micros};
+use trough_protocol::{Channel, DeviceId, Epoch, Micros};
 use trough_runtime::clock::{Clock, micros};
 use trough_runtime::random::random_below;
 use trough_store::token::PresentedToken;
 use trough_store::{
-    AuthError, BoxFuture, DeviceFilter, DeviceGrant, DeviceRecord, Group, NewDevice, NewReader, ReaderGrant,
-    ReaderName, ReaderRecord, Registry, RegistryError, RetentionNote, RetentionPolicy, RetentionRecord,
-    Token, TokenId, TokenKind,
+    AuthError, BoxFuture, DeviceFilter, DeviceGrant, DeviceRecord, Group, NewDevice, NewReader,
+    PositionSchema, ReaderGrant, ReaderName, ReaderRecord, Registry, RegistryError, RetentionNote,
+    RetentionPolicy, RetentionRecord, Token, TokenId, TokenKind,
 };
 
 use self::doorbell::Doorbell;
@@ -271,6 +271,21 @@ impl Registry for CachedRegistry {
         note: RetentionNote,
     ) -> BoxFuture<'a, Result<(), RegistryError>> {
         self.inner.note_retention(group, set_at, note)
+    }
+
+    fn set_position_schema(&self, schema: PositionSchema) -> BoxFuture<'_, Result<(), RegistryError>> {
+        self.inner.set_position_schema(schema)
+    }
+
+    fn list_position_schemas(&self) -> BoxFuture<'_, Result<Vec<PositionSchema>, RegistryError>> {
+        self.inner.list_position_schemas()
+    }
+
+    fn remove_position_schema<'a>(
+        &'a self,
+        channel: &'a Channel,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
+        self.inner.remove_position_schema(channel)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

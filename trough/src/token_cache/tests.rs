@@ -105,7 +105,14 @@ impl Registry for Counting {
     fn list_retention(&self) -> BoxFuture<'_, Result<Vec<RetentionRecord>, RegistryError>> {
         self.inner.list_retention()
     }
+    fn set_position_schema(&self, schema: PositionSchema) -> BoxFuture<'_, Result<(), RegistryError>> {
+        self.inner.set_position_schema(schema)
+    }
+    fn list_position_schemas(&self) -> BoxFuture<'_, Result<Vec<PositionSchema>, RegistryError>> {
+        self.inner.list_position_schemas()
+    }
     passed_on! {
+        remove_position_schema(channel: &'a Channel) -> Result<(), RegistryError>;
         get_device(id: &'a DeviceId) -> Result<DeviceRecord, RegistryError>;
         rotate_device(id: &'a DeviceId, keep_old: Option<Duration>) -> Result<Token, RegistryError>;
         revoke_device(id: &'a DeviceId) -> Result<(), RegistryError>;
