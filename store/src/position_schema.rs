@@ -25,9 +25,25 @@ impl PositionSchema {
     /// [`RegistryError::Invalid`] names the pointer and the rule.
     pub fn new(channel: Channel, lat: &str, lon: &str) -> Result<Self, RegistryError> {
         for pointer in [lat, lon] {
-            check(pointer)?;
+            Self::check(pointer)?;
         }
         Ok(Self { channel, lat: lat.to_owned(), lon: lon.to_owned() })
+    }
+
+    /// Checks a pointer.
+    ///
+    /// # Errors
+    /// As [`PositionSchema::new`].
+    pub fn check(pointer: &str) -> Result<(), RegistryError> {
+        let escapes = || pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+        if pointer.starts_with('/') && pointer.len() <= POINTER_BYTES_MAX && escapes() {
+            return Ok(());
+        }
+        let shown: String = pointer.chars().take(80).collect();
+        Err(RegistryError::Invalid(format!(
+            "{shown:?} is no JSON pointer (RFC 6901) of at most {POINTER_BYTES_MAX} bytes: use one such as /lat or \
+             /fix/0, with ~1 for a slash in a name and ~0 for a tilde"
+        )))
     }
 
     /// Whose frames.
@@ -44,18 +60,6 @@ impl PositionSchema {
     pub fn lon(&self) -> &str {
         &self.lon
     }
-}
-
-fn check(pointer: &str) -> Result<(), RegistryError> {
-    let escapes = || pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
-    if pointer.starts_with('/') && pointer.len() <= POINTER_BYTES_MAX && escapes() {
-        return Ok(());
-    }
-    let shown: String = pointer.chars().take(80).collect();
-    Err(RegistryError::Invalid(format!(
-        "{shown:?} is no JSON pointer (RFC 6901) of at most {POINTER_BYTES_MAX} bytes: use one such as /lat or /fix/0, \
-         with ~1 for a slash in a name and ~0 for a tilde"
-    )))
 }
 
 #[cfg(test)]

@@ -59,6 +59,9 @@ pub enum Command {
     /// Add, list and revoke readers; also while the server runs
     #[command(subcommand)]
     Readers(cmd::readers::ReadersCommand),
+    /// Say what frames of a channel mean; also while the server runs
+    #[command(subcommand)]
+    Channels(cmd::channels::ChannelsCommand),
     /// Set, list and enforce how long frames are kept; also while the server runs
     #[command(subcommand)]
     Retention(cmd::retention::RetentionCommand),
@@ -176,6 +179,7 @@ mod tests {
         "SESSIONS",
         "FRAMES",
         "DAYS",
+        "POINTER",
         "FRAMES/S",
         "THREADS",
         "URL",

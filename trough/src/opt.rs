@@ -58,6 +58,8 @@ options! {
     DEVICE_TOKEN = "--token", "TROUGH_DEVICE_TOKEN";
     READER_TOKEN = "--token", "TROUGH_READER_TOKEN";
     GROUP = "--group", "TROUGH_GROUP";
+    LAT = "--lat", "TROUGH_LAT";
+    LON = "--lon", "TROUGH_LON";
     RETENTION_DAYS = "--days", "TROUGH_RETENTION_DAYS";
     RETENTION_BYTES = "--bytes", "TROUGH_RETENTION_BYTES";
     SCOPE = "--scope", "TROUGH_SCOPE";
