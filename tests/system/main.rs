@@ -22,6 +22,7 @@ mod nginx;
 mod object_catalog_mongo;
 mod objects_s3;
 mod objects_swift;
+mod openapi;
 mod presence;
 mod raw;
 mod reading;

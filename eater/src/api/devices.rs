@@ -13,6 +13,7 @@ use trough_protocol::DeviceId;
 use trough_protocol::frame::FrameRef;
 use trough_protocol::limits::FRAME_BYTES_MAX;
 use trough_store::{DeviceFilter, DeviceRecord, DeviceState, Group, GroupAccess, Scope};
+use utoipa::{IntoParams, ToSchema};
 
 use super::answer::Head;
 use super::auth::Caller;
@@ -20,6 +21,7 @@ use super::encode::{FrameEncoder, FrameFormat, time_text};
 use super::etag::Fingerprint;
 use super::fault::ReadFault;
 use super::media::{JSON_OFFERS, Offer, negotiate};
+use super::openapi::schemas::{self, DevicePath, Frame};
 use super::params::Params;
 use super::query::DevicesQuery;
 use super::reads::{Held, on_thread};
@@ -30,25 +32,42 @@ use super::state::Api;
 use crate::frames::Frames;
 use crate::journal::Order;
 
-#[derive(Serialize)]
+/// A page of devices.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DevicesPage)]
 struct DevicesJson {
+    /// In the order of their ids' bytes.
     devices: Vec<DeviceJson>,
+    /// Where the next page begins; `null` if there is none.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+/// A device.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Device)]
 struct DeviceJson {
+    /// Its id.
     id: String,
+    /// Those of its groups that the reader has access to.
     groups: Vec<String>,
+    /// Whether it may not connect any more. Its frames stay.
     revoked: bool,
     /// The newest epoch that has frames; 0 if none has.
     epoch: u64,
-    /// The highest durable seq in it.
+    /// The highest seq in it that is durable together with all before it.
     head: u64,
+    /// How many frames were stored, including those that have expired since.
     frames: u64,
+    /// When the server last received a frame of it; `null` if it never has.
+    #[schema(required, format = DateTime)]
     last_seen: Option<String>,
+    /// The device's own time of its last frame, in microseconds since 1970.
+    #[schema(required)]
     last_ts: Option<u64>,
-    /// Absent where they are not shown; `null` if a frame is damaged.
+    /// The last frame of each channel, by channel. Absent in lists, and for readers without `frames:read`; `null` if a
+    /// frame is damaged.
+    #[schema(value_type = Option<Vec<Frame>>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<Option<Box<RawValue>>>,
 }
@@ -80,7 +99,34 @@ fn json_offer(request: &Parts) -> Result<&'static Offer, Refusal> {
         .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), JSON_OFFERS))
 }
 
-/// Answers a page of the devices that the reader may see.
+/// Which devices there are.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described: DevicesQuery reads it")]
+struct ListParameters {
+    /// Only the devices of one group: its name, 1 to 64 of `A–Z a–z 0–9 . _ - : @`. Without it, those of all your groups.
+    #[param(inline)]
+    group: Option<schemas::GroupName>,
+    /// How many devices at most.
+    #[param(inline)]
+    limit: Option<schemas::DevicesLimit>,
+    /// The `next_cursor` of the page before; the rest of the query must be the same, but for `limit`.
+    #[param(inline)]
+    cursor: Option<schemas::Cursor>,
+}
+
+/// The devices that you may see.
+///
+/// They come in pages, in the order of their ids' bytes.
+#[utoipa::path(
+    get, path = "/v1/devices", operation_id = "list_devices", tag = "devices",
+    security(("reader" = ["devices:read"])),
+    params(ListParameters),
+    responses(
+        (status = 200, description = "A page of devices", body = DevicesJson),
+        (status = 304, description = "Nothing has changed"),
+    )
+)]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     caller: Caller,
@@ -125,7 +171,18 @@ fn groups_to_list(access: &GroupAccess, chosen: Option<&Group>) -> Option<BTreeS
     }
 }
 
-/// Answers one device, with its channels' last frames if the reader may read frames.
+/// One device, and the last frame of each of its channels.
+///
+/// A reader without `frames:read` gets no `channels`.
+#[utoipa::path(
+    get, path = "/v1/devices/{id}", operation_id = "get_device", tag = "devices",
+    security(("reader" = ["devices:read"])),
+    params(DevicePath),
+    responses(
+        (status = 200, description = "The device", body = DeviceJson),
+        (status = 304, description = "Nothing has changed"),
+    )
+)]
 pub(super) async fn device(
     State(api): State<Arc<Api>>,
     caller: Caller,

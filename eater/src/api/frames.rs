@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use trough_protocol::{Epoch, Seq};
 use trough_store::Scope;
+use utoipa::{IntoParams, ToSchema};
 
 use super::answer::Head;
 use super::auth::Caller;
 use super::encode::{FrameEncoder, FrameFormat, push_json_string};
 use super::media::{FRAME_OFFERS, negotiate};
+use super::openapi::schemas::{self, DevicePath};
 use super::page::{Page, PageBounds, read_page};
 use super::query::{FramesQuery, PAGE_DEFAULT};
 use super::reads::{Held, on_thread};
@@ -32,7 +34,70 @@ use crate::journal::Order;
 /// How long an answer waits for its first frames, to say with a status that they cannot be read.
 const BEGIN_WAIT: Duration = Duration::from_secs(2);
 
-/// Answers a page; or, in a format without an envelope and with no limit given, everything there is.
+/// Which frames of a device, and how many.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described: FramesQuery reads it")]
+struct FramesParameters {
+    /// Only frames with `ts` at or after this instant: RFC 3339 with an offset, or microseconds since 1970; from 1970 to
+    /// 2255. Without it, from the beginning.
+    #[param(inline, example = "2017-03-21T05:00:00Z")]
+    from: Option<schemas::Instant>,
+    /// Only frames with `ts` before this instant, which is not before `from`; the same forms. Without it, to the end.
+    #[param(inline, example = "2017-03-22T05:00:00Z")]
+    to: Option<schemas::Instant>,
+    /// Only frames of these channels, each 1 to 64 of `A–Z a–z 0–9 . _ - : ~ + @ = /`; several by repeating the parameter
+    /// or with commas, 64 at most. Without it, those of all.
+    #[param(inline, example = json!(["position"]))]
+    channel: Option<schemas::Channels>,
+    /// By epoch and seq: `asc` has the oldest frame first, `desc` the newest.
+    #[param(inline)]
+    order: Option<schemas::Order>,
+    /// How many frames at most. Without it a page of JSON has 1000, and any other format streams all there are.
+    #[param(inline, example = 100)]
+    limit: Option<schemas::FramesLimit>,
+    /// The `next_cursor` or `resume_cursor` of an earlier page; `from`, `to`, `channel` and `order` must be the same.
+    #[param(inline)]
+    cursor: Option<schemas::Cursor>,
+    /// `epoch:seq` of a frame: go on behind it, in the given order. In place of `cursor`, never with it.
+    #[param(inline)]
+    after: Option<schemas::Place>,
+}
+
+/// A page of frames. It may have fewer than `limit`, even none, and still a next one: go by `next_cursor`.
+#[derive(ToSchema)]
+#[schema(as = FramesPage)]
+#[expect(dead_code, reason = "it is only described: pages are written by hand")]
+struct FramesJson {
+    /// The device's id.
+    device: String,
+    /// In the order that was asked for.
+    frames: Vec<schemas::Frame>,
+    /// Where the next page begins; `null` if there is nothing more just now.
+    #[schema(required)]
+    next_cursor: Option<String>,
+    /// Where whatever is added later begins; only with `order=asc`.
+    #[schema(nullable = false)]
+    resume_cursor: Option<String>,
+}
+
+/// The frames of a device.
+///
+/// JSON comes in pages. NDJSON (one frame a line) and CSV (RFC 4180, with a header line) do too, if there is a `limit`;
+/// without one they stream everything that is durable. A stream that cannot be finished is broken off without the final
+/// chunk; go on with `after`.
+#[utoipa::path(
+    get, path = "/v1/devices/{id}/frames", operation_id = "list_frames", tag = "frames",
+    security(("reader" = ["frames:read"])),
+    params(DevicePath, FramesParameters),
+    responses(
+        (status = 200, description = "Frames", content(
+            (FramesJson = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"),
+            (String = "application/ndjson"), (String = "application/jsonl"),
+        ), headers(("Link" = String, description = "With `rel=\"next\"`: the next page, if there is one"))),
+        (status = 304, description = "Nothing has changed"),
+    )
+)]
 pub(super) async fn frames(
     State(api): State<Arc<Api>>,
     caller: Caller,

@@ -9,12 +9,14 @@ use http::request::Parts;
 use serde::Serialize;
 use trough_protocol::device::SkipReason;
 use trough_store::Scope;
+use utoipa::{IntoParams, ToSchema};
 
 use super::answer::Head;
 use super::auth::Caller;
 use super::encode::time_text;
 use super::fault::ReadFault;
 use super::media::{JSON_OFFERS, negotiate};
+use super::openapi::schemas::{self, DevicePath};
 use super::query::GapsQuery;
 use super::reads::{Held, on_thread};
 use super::refusal::Refusal;
@@ -22,23 +24,56 @@ use super::routes::DeviceName;
 use super::state::Api;
 use crate::journal::{Gap, GapKind, Order};
 
-#[derive(Serialize)]
+/// A page of gaps.
+#[derive(Serialize, ToSchema)]
+#[schema(as = GapsPage)]
 struct GapsJson<'a> {
+    /// The device's id.
     device: &'a str,
+    /// By epoch and first seq.
     gaps: Vec<GapJson>,
+    /// Where the next page begins; `null` if there is none.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
-#[derive(Serialize)]
+/// Numbers that have no frame.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Gap)]
 struct GapJson {
+    /// The numbering.
     epoch: u64,
+    /// The first seq.
     first: u64,
+    /// The last seq.
     last: u64,
+    /// How many they are.
     count: u64,
+    /// `skipped`: the device declared them lost. `damaged`: they were stored, and the storage lost them. `expired`:
+    /// retention removed them.
+    #[schema(value_type = String, pattern = "^(skipped|damaged|expired)$")]
     kind: &'static str,
+    /// Why they were skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false,
+        pattern = "^(overflow|storage_lost|discarded|unspecified)$")]
     reason: Option<&'static str>,
+    /// When the server learned of it.
+    #[schema(format = DateTime)]
     received_at: String,
+}
+
+/// Which gaps.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described: GapsQuery reads it")]
+struct GapsParameters {
+    /// How many gaps at most.
+    #[param(inline)]
+    limit: Option<schemas::PageLimit>,
+    /// The `next_cursor` of the page before.
+    #[param(inline)]
+    cursor: Option<schemas::Cursor>,
 }
 
 impl From<&Gap> for GapJson {
@@ -60,7 +95,18 @@ impl From<&Gap> for GapJson {
     }
 }
 
-/// Answers a page of the numbers that have no frames, and why.
+/// The numbers of a device that have no frame, and why.
+///
+/// Numbers above the head of an epoch are no gap: they have not come yet.
+#[utoipa::path(
+    get, path = "/v1/devices/{id}/gaps", operation_id = "list_gaps", tag = "frames",
+    security(("reader" = ["frames:read"])),
+    params(DevicePath, GapsParameters),
+    responses(
+        (status = 200, description = "A page of gaps", body = GapsJson),
+        (status = 304, description = "Nothing has changed"),
+    )
+)]
 pub(super) async fn gaps(
     State(api): State<Arc<Api>>,
     caller: Caller,

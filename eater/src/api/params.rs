@@ -148,7 +148,7 @@ impl Params {
     /// [`BadParameter`].
     pub fn channels(&self, name: &'static str, max: usize) -> Result<Vec<Channel>, BadParameter> {
         let mut channels = Vec::new();
-        for value in self.all(name).flat_map(|value| value.split(',')) {
+        for (before, value) in self.all(name).flat_map(|value| value.split(',')).enumerate() {
             let Ok(channel) = Channel::new(value) else {
                 let accepted = "1 to 64 of A–Z a–z 0–9 . _ - : ~ + @ = /, several with commas between them";
                 return Err(BadParameter::value(name, value, accepted));
@@ -156,7 +156,7 @@ impl Params {
             if !channels.contains(&channel) {
                 channels.push(channel);
             }
-            if channels.len() > max {
+            if before == max {
                 let value = format!("more than {max} channels");
                 return Err(BadParameter::value(name, &value, format!("at most {max}, or none for all")));
             }
@@ -284,12 +284,12 @@ mod tests {
     #[test]
     fn takes_channels_once_each_and_places() {
         let names = |query: &str| -> Vec<String> {
-            params(query).channels("channel", 3).unwrap().iter().map(ToString::to_string).collect()
+            params(query).channels("channel", 4).unwrap().iter().map(ToString::to_string).collect()
         };
         assert_eq!(names("channel=b,a&channel=b&channel=c%2Fd+e"), ["a", "b", "c/d+e"]);
         assert!(names("").is_empty());
-        for bad in ["channel=", "channel=a,,b", "channel=a%20b", "channel=a,b,c,d"] {
-            assert!(params(bad).channels("channel", 3).is_err(), "{bad}");
+        for bad in ["channel=", "channel=a,,b", "channel=a%20b", "channel=a,b,c,d,d"] {
+            assert!(params(bad).channels("channel", 4).is_err(), "{bad}");
         }
         assert_eq!(params("after=1:4711").place("after"), Ok(Some((Epoch(1), Seq(4711)))));
         for bad in ["1", "1:", ":1", "1:-1", "1:9007199254740992", "a:1", "1:1:1"] {

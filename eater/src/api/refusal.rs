@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use http::HeaderValue;
 use http::header::{ALLOW, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
 use trough_protocol::{Epoch, Seq};
 use trough_runtime::problem::Problem;
 use trough_store::{AuthError, RegistryError, Scope};
 
+use super::code::Code;
 use super::cursor::BadCursor;
 use super::media::Offer;
 use super::params::BadParameter;
@@ -95,21 +96,21 @@ impl Refusal {
         Self::NotAcceptable { accept: accept.chars().take(80).collect(), offered: offered.join(", ") }
     }
 
-    fn status_and_code(&self) -> (StatusCode, &'static str) {
+    fn code(&self) -> Code {
         match self {
-            Self::NoToken => (StatusCode::UNAUTHORIZED, "token_missing"),
-            Self::BadToken(_) => (StatusCode::UNAUTHORIZED, "token_refused"),
-            Self::MissingScope { .. } => (StatusCode::FORBIDDEN, "scope_missing"),
-            Self::BadParameter(_) => (StatusCode::BAD_REQUEST, "bad_parameter"),
-            Self::BadCursor(BadCursor::OtherQuery) => (StatusCode::BAD_REQUEST, "cursor_of_other_query"),
-            Self::BadCursor(_) => (StatusCode::BAD_REQUEST, "bad_cursor"),
-            Self::NoSuchDevice(_) => (StatusCode::NOT_FOUND, "no_such_device"),
-            Self::NoSuchPath(_) => (StatusCode::NOT_FOUND, "no_such_path"),
-            Self::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::NotAcceptable { .. } => (StatusCode::NOT_ACCEPTABLE, "not_acceptable"),
-            Self::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-            Self::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "frames_damaged"),
-            Self::Broken(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::NoToken => Code::TokenMissing,
+            Self::BadToken(_) => Code::TokenRefused,
+            Self::MissingScope { .. } => Code::ScopeMissing,
+            Self::BadParameter(_) => Code::BadParameter,
+            Self::BadCursor(BadCursor::OtherQuery) => Code::CursorOfOtherQuery,
+            Self::BadCursor(_) => Code::BadCursor,
+            Self::NoSuchDevice(_) => Code::NoSuchDevice,
+            Self::NoSuchPath(_) => Code::NoSuchPath,
+            Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,
+            Self::NotAcceptable { .. } => Code::NotAcceptable,
+            Self::Busy { .. } => Code::Busy,
+            Self::Damaged { .. } => Code::FramesDamaged,
+            Self::Broken(_) => Code::Internal,
         }
     }
 
@@ -153,8 +154,8 @@ impl From<RegistryError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let (status, code) = self.status_and_code();
-        let mut problem = Problem::new(status, code, self.to_string());
+        let code = self.code();
+        let mut problem = Problem::new(code.status(), code.as_str(), self.to_string());
         if let Self::Busy { retry_after, .. } = &self {
             problem = problem.with_retry_after(*retry_after);
         }

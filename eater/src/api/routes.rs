@@ -14,36 +14,56 @@ use http::request::Parts;
 use tracing::Instrument;
 use trough_runtime::request_id::RequestId;
 use trough_store::ReaderName;
+use utoipa::OpenApi;
 
 use super::auth::Caller;
-use super::devices::{device, list};
-use super::frames::frames;
-use super::gaps::gaps;
 use super::refusal::Refusal;
 use super::state::Api;
 use super::track::Tracker;
 
-const DEVICES: &str = "/v1/devices";
-const DEVICE: &str = "/v1/devices/{id}";
-const FRAMES: &str = "/v1/devices/{id}/frames";
-const GAPS: &str = "/v1/devices/{id}/gaps";
 /// The label of requests to any other path.
 const NO_ROUTE: &str = "none";
 
+/// One line for each path: where it leads. What it takes and answers is described beside its handler, which must have
+/// `#[utoipa::path]` with the same path.
+macro_rules! routes {
+    ($($path:literal => $module:ident::$handler:ident,)+) => {
+        /// All paths.
+        pub(super) const PATHS: &[&str] = &[$($path),+];
+
+        fn handlers() -> Router<Arc<Api>> {
+            Router::new()$(.route($path, get(super::$module::$handler)))+
+        }
+
+        /// What the handlers say of themselves.
+        #[derive(OpenApi)]
+        #[openapi(paths($(super::$module::$handler),+))]
+        pub(super) struct Documented;
+    };
+}
+
+routes! {
+    "/v1/devices" => devices::list,
+    "/v1/devices/{id}" => devices::device,
+    "/v1/devices/{id}/frames" => frames::frames,
+    "/v1/devices/{id}/gaps" => gaps::gaps,
+    "/healthz" => health::healthz,
+    "/readyz" => health::readyz,
+    "/openapi.json" => openapi::document,
+    "/docs" => docs::page,
+    "/docs/{file}" => docs::file,
+}
+
 /// The whole API as one service.
 pub(super) fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route(DEVICES, get(list))
-        .route(DEVICE, get(device))
-        .route(FRAMES, get(frames))
-        .route(GAPS, get(gaps))
+    handlers()
         .fallback(no_such_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(api.clone(), track))
         .with_state(api)
 }
 
-async fn no_such_path(request: Request) -> Refusal {
+pub(super) async fn no_such_path(request: Request) -> Refusal {
     Refusal::NoSuchPath(request.uri().path().chars().take(200).collect())
 }
 
@@ -62,10 +82,11 @@ async fn track(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if let Some(response) = api.health.answer(&request) {
-        return response.map(Body::new);
-    }
     let route = matched.map_or(NO_ROUTE, |matched| label(matched.as_str()));
+    if matches!(route, "/healthz" | "/readyz") {
+        // Probes come every second, and are neither counted nor logged.
+        return next.run(request).await;
+    }
     let id = RequestId::of(request.headers(), &api.clock);
     let tracker = Tracker::begin(request.method().clone(), route, id.clone(), api.metrics.clone());
     let slot = ReaderSlot::default();
@@ -78,7 +99,7 @@ async fn track(
 }
 
 fn label(matched: &str) -> &'static str {
-    [DEVICES, DEVICE, FRAMES, GAPS].into_iter().find(|route| *route == matched).unwrap_or(NO_ROUTE)
+    PATHS.iter().copied().find(|route| *route == matched).unwrap_or(NO_ROUTE)
 }
 
 impl FromRequestParts<Arc<Api>> for Caller {

@@ -5,6 +5,7 @@ mod cursors;
 mod devices;
 mod frames;
 mod lifecycle;
+mod openapi;
 mod refusals;
 mod streams;
 pub(super) mod support;

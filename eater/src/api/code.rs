@@ -1,0 +1,69 @@
+//! The codes of refusals: what a program goes by, and what it does then.
+
+use http::StatusCode;
+
+/// One line for each code: its status, its name, and before them what to do.
+macro_rules! codes {
+    ($($(#[doc = $advice:literal])+ $code:ident = $status:ident $name:literal,)+) => {
+        /// Why a request is refused, for programs.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[doc = $advice])+ $code,)+
+        }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$code),+];
+
+            /// The HTTP status that it comes with.
+            pub const fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$code => StatusCode::$status,)+
+                }
+            }
+
+            /// Its name in an answer; it never changes.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$code => $name,)+
+                }
+            }
+
+            /// What to do, for the API's description.
+            pub const fn advice(self) -> &'static str {
+                match self {
+                    $(Self::$code => concat!($($advice),+),)+
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// the detail names the parameter, its value and what is accepted
+    BadParameter = BAD_REQUEST "bad_parameter",
+    /// not a cursor of this server, or cut: start again, or use `after`
+    BadCursor = BAD_REQUEST "bad_cursor",
+    /// repeat the query that the cursor came from, or start again
+    CursorOfOtherQuery = BAD_REQUEST "cursor_of_other_query",
+    /// send the token of a reader
+    TokenMissing = UNAUTHORIZED "token_missing",
+    /// get another token; do not retry
+    TokenRefused = UNAUTHORIZED "token_refused",
+    /// the detail names the scope; do not retry
+    ScopeMissing = FORBIDDEN "scope_missing",
+    /// it does not exist, or is not yours
+    NoSuchDevice = NOT_FOUND "no_such_device",
+    /// mind the trailing slash: there is none
+    NoSuchPath = NOT_FOUND "no_such_path",
+    /// use GET or HEAD
+    MethodNotAllowed = METHOD_NOT_ALLOWED "method_not_allowed",
+    /// the detail lists what there is
+    NotAcceptable = NOT_ACCEPTABLE "not_acceptable",
+    /// these frames cannot be read: go on behind them with the `after` in the detail
+    FramesDamaged = INTERNAL_SERVER_ERROR "frames_damaged",
+    /// report it with the request id
+    Internal = INTERNAL_SERVER_ERROR "internal",
+    /// wait `Retry-After` seconds, then repeat
+    Busy = SERVICE_UNAVAILABLE "busy",
+}

@@ -1,0 +1,161 @@
+//! What all paths have in common: how they refuse, request ids, entity tags, the token.
+
+use serde_json::{Value, json};
+
+use crate::api::code::Code;
+
+const INTRODUCTION: &str = "\
+How an app, a script or a notebook reads what devices sent.
+
+Every path under `/v1` wants the token of a reader: `Authorization: Bearer trdr_…` (`trough readers add` makes one). \
+A reader sees the devices of its groups, and with each operation stands the scope that it needs.
+
+Every path answers HEAD as it answers GET, without the body. Which of several media types an answer has is chosen with \
+`Accept`; without it, it is the first one. A parameter that is not known, is given twice or has another form is refused, \
+and the refusal says what is accepted. In a query string `+` means `+`.
+
+Texts of time are RFC 3339 in UTC with six decimals; integers are microseconds since 1970.";
+
+const TOKEN: &str = "\
+The token of a reader. With each operation stand the scopes that it needs: `devices:read` (list devices, see when they \
+were last heard), `frames:read` (read frames and gaps).";
+
+/// Paths of probes are answered before everything else, and carry no request id.
+const PROBES: &str = "health";
+
+/// The whole description, from what the handlers say.
+pub(super) fn complete(mut document: Value) -> Value {
+    document["info"] = json!({
+        "title": "Trough read API",
+        "version": env!("CARGO_PKG_VERSION"),
+        "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+        "description": INTRODUCTION,
+    });
+    document["tags"] = json!([
+        {"name": "devices", "description": "Which devices there are"},
+        {"name": "frames", "description": "What they sent"},
+        {"name": "health", "description": "For probes"},
+        {"name": "about", "description": "This description"},
+    ]);
+    let components = &mut document["components"];
+    components["securitySchemes"] = json!({"reader": {"type": "http", "scheme": "bearer", "bearerFormat": "trdr_…", "description": TOKEN}});
+    components["parameters"] = parameters();
+    components["headers"] = headers();
+    components["responses"]["TooLarge"] =
+        json!({"description": "The request's head is over 16 KiB. There is no body."});
+    let schemas = &mut components["schemas"];
+    schemas["Problem"]["properties"]["code"]["enum"] = Code::ALL.iter().map(|code| code.as_str()).collect();
+    schemas["Frame"]["oneOf"] =
+        json!([{"required": ["json"]}, {"required": ["text"]}, {"required": ["b64", "content_type"]}]);
+    let paths = document["paths"].as_object_mut().expect("there are paths");
+    for (path, item) in paths {
+        for operation in item.as_object_mut().expect("a path has operations").values_mut() {
+            complete_operation(path, operation);
+        }
+    }
+    document
+}
+
+fn parameters() -> Value {
+    json!({
+        "If-None-Match": {
+            "name": "If-None-Match", "in": "header", "schema": {"type": "string"},
+            "description": "The `ETag` of an earlier answer, or several with commas: if nothing has changed, the \
+                answer is 304 without a body.",
+        },
+        "X-Request-Id": {
+            "name": "X-Request-Id", "in": "header", "schema": {"type": "string"},
+            "description": "A name for this request, in the answer and in the server's log: 1 to 64 visible ASCII \
+                characters. Anything else, or nothing, is replaced by a new one.",
+        },
+    })
+}
+
+fn headers() -> Value {
+    let text = |description: &str, schema: Value| json!({"required": true, "description": description, "schema": schema});
+    json!({
+        "Allow": text("The methods that there are", json!({"type": "string", "const": "GET, HEAD"})),
+        "Cache-Control": text("Keep the answer, but ask before using it again",
+            json!({"type": "string", "const": "private, no-cache"})),
+        "ETag": text("Names this answer, for `If-None-Match`",
+            json!({"type": "string", "pattern": "^W/\"[0-9a-f]{16}\"$"})),
+        "Retry-After": text("Seconds to wait", json!({"type": "integer", "minimum": 1})),
+        "WWW-Authenticate": text("What is wanted (RFC 6750)", json!({"type": "string", "pattern": "^Bearer "})),
+        "X-Request-Id": text("The name of this request; say it when you report something",
+            json!({"type": "string", "minLength": 1, "maxLength": 64})),
+    })
+}
+
+fn complete_operation(path: &str, operation: &mut Value) {
+    let is_tracked = operation["tags"][0] != PROBES;
+    let has_tag = operation["responses"]["304"].is_object();
+    let mut parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+    let common = [("If-None-Match", has_tag), ("X-Request-Id", is_tracked)];
+    parameters.extend(common.iter().filter(|(_, has)| *has).map(|(name, _)| reference("parameters", name)));
+    operation["parameters"] = parameters.into();
+
+    for code in Code::ALL.iter().copied() {
+        if !concerns(code, path, operation) {
+            continue;
+        }
+        let status = code.status().as_u16();
+        let response = &mut operation["responses"][status.to_string()];
+        if response.is_null() {
+            *response = refusal(status);
+        }
+        add_code(response, code);
+    }
+    for (status, response) in operation["responses"].as_object_mut().expect("an operation has responses") {
+        let names = [
+            ("Allow", status == "405"),
+            ("Cache-Control", has_tag && matches!(&**status, "200" | "304")),
+            ("ETag", has_tag && matches!(&**status, "200" | "304")),
+            ("Retry-After", status == "503" && is_tracked),
+            ("WWW-Authenticate", matches!(&**status, "401" | "403")),
+            ("X-Request-Id", is_tracked),
+        ];
+        for (name, _) in names.iter().filter(|(_, has)| *has) {
+            response["headers"][name] = reference("headers", name);
+        }
+    }
+    operation["responses"]["431"] =
+        json!({"description": "The request's head is over 16 KiB. There is no body."});
+}
+
+fn reference(what: &str, name: &str) -> Value {
+    json!({"$ref": format!("#/components/{what}/{name}")})
+}
+
+/// Whether an operation may be refused with this code, as far as that goes without saying. What else refuses stands
+/// beside its handler.
+fn concerns(code: Code, path: &str, operation: &Value) -> bool {
+    let scopes = operation["security"][0]["reader"].as_array();
+    let takes = |name: &str| {
+        operation["parameters"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == name))
+    };
+    match code {
+        Code::MethodNotAllowed => true,
+        Code::NoSuchPath => false,
+        Code::NoSuchDevice => path.contains("{id}"),
+        Code::BadCursor | Code::CursorOfOtherQuery => takes("cursor"),
+        Code::FramesDamaged => scopes.is_some_and(|scopes| scopes.iter().any(|scope| scope == "frames:read")),
+        _ => scopes.is_some(),
+    }
+}
+
+fn refusal(status: u16) -> Value {
+    let of_status = json!({"properties": {"status": {"const": status}, "code": {"enum": []}}});
+    let schema = json!({"allOf": [reference("schemas", "Problem"), of_status]});
+    json!({"description": "", "content": {"application/problem+json": {"schema": schema}}})
+}
+
+/// Adds a code to the description and to those that the answer may have. Answers that are described beside the handler
+/// are left as they are.
+fn add_code(response: &mut Value, code: Code) {
+    let schema = &mut response["content"]["application/problem+json"]["schema"];
+    let Some(codes) = schema["allOf"][1]["properties"]["code"]["enum"].as_array_mut() else { return };
+    codes.push(code.as_str().into());
+    let line = format!("`{}`: {}", code.as_str(), code.advice().trim());
+    let before = response["description"].as_str().filter(|before| !before.is_empty());
+    response["description"] = before.map_or(line.clone(), |before| format!("{before}  \n{line}")).into();
+}

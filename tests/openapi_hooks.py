@@ -1,0 +1,97 @@
+"""What the description of the API cannot say, for schemathesis: tests/system/openapi.rs loads this.
+
+Of what is asked for as valid: instants are from 1970 to 2255 and `from` is not after `to`; numbers have no more than
+53 bits; `cursor` is one that the server has given, with the query it belongs to, and excludes `after`. Of devices, most are
+those that there are. What is asked for as invalid stays as it is, and every media type is asked for in turn.
+"""
+
+import os
+from datetime import datetime, timedelta, timezone
+from urllib.parse import parse_qs, urlsplit
+
+import schemathesis
+from hypothesis import strategies as st
+
+DEVICES = os.environ["TROUGH_TEST_DEVICES"].split(",")
+INT_MAX = 2**53 - 1
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+# What belongs to a cursor's query, by path.
+QUERY = {"from", "to", "channel", "order", "group"}
+# Cursors that were given, newest last: path, cursor, the rest of the query.
+given = []
+
+
+def offset(minutes):
+    return timezone(timedelta(minutes=minutes))
+
+
+instants = st.datetimes(
+    min_value=datetime(1970, 1, 2),
+    max_value=datetime(2255, 1, 1),
+    timezones=st.integers(-14 * 60, 14 * 60).map(offset),
+)
+schemathesis.openapi.format("date-time", instants.map(datetime.isoformat))
+
+
+def micros(value):
+    text = str(value)
+    if text.isdigit():
+        return int(text)
+    return (datetime.fromisoformat(text) - EPOCH) // timedelta(microseconds=1)
+
+
+def is_valid(case):
+    meta = case.meta
+    return meta is not None and meta.generation.mode.is_positive
+
+
+@schemathesis.hook
+def map_case(context, case):
+    if not is_valid(case):
+        return case
+    path, query = case.operation.path, dict(case.query or {})
+    parameters = case.path_parameters or {}
+    choice = sum(map(ord, repr(sorted(parameters.items()) + sorted(map(repr, query.items())))))
+    if "id" in parameters and choice % 4:
+        parameters["id"] = DEVICES[choice % len(DEVICES)]
+    if "file" in parameters and choice % 4:
+        parameters["file"] = ["start.js", "page.css", "swagger-ui.css", "icon.png"][choice % 4]
+    if "from" in query and "to" in query and micros(query["from"]) > micros(query["to"]):
+        query["from"], query["to"] = query["to"], query["from"]
+    if "after" in query:
+        query["after"] = ":".join(str(min(int(number), INT_MAX)) for number in query["after"].split(":"))
+    if "cursor" in query:
+        known = [one for one in given if one[0] == path]
+        del query["cursor"]
+        if known:
+            _, target, cursor, rest = known[choice % len(known)]
+            query = {key: value for key, value in query.items() if key not in QUERY and key != "after"}
+            query |= rest | {"cursor": cursor}
+            if "id" in parameters:
+                parameters["id"] = target
+    if case.query:
+        case.query = query
+    content = case.operation.definition.raw["responses"].get("200", {}).get("content", {})
+    if content and not (case.headers or {}).get("Accept"):
+        types = [*content, "*/*"]
+        case.headers["Accept"] = types[choice % len(types)]
+    return case
+
+
+@schemathesis.hook
+def after_call(context, case, response):
+    if response.status_code != 200 or "json" not in response.headers.get("content-type", [""])[0]:
+        return
+    try:
+        page = response.json()
+    except ValueError:
+        return
+    if not isinstance(page, dict):
+        return
+    sent = parse_qs(urlsplit(response.request.url).query, keep_blank_values=True)
+    rest = {key: values if key == "channel" else values[0] for key, values in sent.items() if key in QUERY}
+    target = (case.path_parameters or {}).get("id")
+    for name in ("next_cursor", "resume_cursor"):
+        if page.get(name):
+            given.append((case.operation.path, target, page[name], rest))
+            del given[:-100]
