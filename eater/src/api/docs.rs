@@ -56,7 +56,7 @@ struct FilePath {
     file: String,
 }
 
-/// What the page at `/docs` loads.
+/// What that page loads.
 #[utoipa::path(
     get, path = "/docs/{file}", operation_id = "get_docs_file", tag = "about",
     params(FilePath),

@@ -92,8 +92,8 @@ struct FramesJson {
     params(DevicePath, FramesParameters),
     responses(
         (status = 200, description = "Frames", content(
-            (FramesJson = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"),
-            (String = "application/ndjson"), (String = "application/jsonl"),
+            (FramesJson = "application/json"), (Vec<schemas::Frame> = "application/x-ndjson"), (String = "text/csv"),
+            (Vec<schemas::Frame> = "application/ndjson"), (Vec<schemas::Frame> = "application/jsonl"),
         ), headers(("Link" = String, description = "With `rel=\"next\"`: the next page, if there is one"))),
         (status = 304, description = "Nothing has changed"),
     )

@@ -89,6 +89,11 @@ fn headers() -> Value {
 fn complete_operation(path: &str, operation: &mut Value) {
     let is_tracked = operation["tags"][0] != PROBES;
     let has_tag = operation["responses"]["304"].is_object();
+    if let Some(scope) = operation["security"][0]["reader"][0].as_str() {
+        // Pages that show a description do not show the scopes of a bearer token.
+        let text = operation["description"].as_str().unwrap_or_default();
+        operation["description"] = format!("{text}\n\nNeeds the scope `{scope}`.").trim_start().into();
+    }
     let mut parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
     let common = [("If-None-Match", has_tag), ("X-Request-Id", is_tracked)];
     parameters.extend(common.iter().filter(|(_, has)| *has).map(|(name, _)| reference("parameters", name)));
@@ -118,8 +123,7 @@ fn complete_operation(path: &str, operation: &mut Value) {
             response["headers"][name] = reference("headers", name);
         }
     }
-    operation["responses"]["431"] =
-        json!({"description": "The request's head is over 16 KiB. There is no body."});
+    operation["responses"]["431"] = reference("responses", "TooLarge");
 }
 
 fn reference(what: &str, name: &str) -> Value {
@@ -129,7 +133,6 @@ fn reference(what: &str, name: &str) -> Value {
 /// Whether an operation may be refused with this code, as far as that goes without saying. What else refuses stands
 /// beside its handler.
 fn concerns(code: Code, path: &str, operation: &Value) -> bool {
-    let scopes = operation["security"][0]["reader"].as_array();
     let takes = |name: &str| {
         operation["parameters"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == name))
     };
@@ -138,8 +141,7 @@ fn concerns(code: Code, path: &str, operation: &Value) -> bool {
         Code::NoSuchPath => false,
         Code::NoSuchDevice => path.contains("{id}"),
         Code::BadCursor | Code::CursorOfOtherQuery => takes("cursor"),
-        Code::FramesDamaged => scopes.is_some_and(|scopes| scopes.iter().any(|scope| scope == "frames:read")),
-        _ => scopes.is_some(),
+        _ => operation["security"].is_array(),
     }
 }
 
@@ -152,8 +154,8 @@ fn refusal(status: u16) -> Value {
 /// Adds a code to the description and to those that the answer may have. Answers that are described beside the handler
 /// are left as they are.
 fn add_code(response: &mut Value, code: Code) {
-    let schema = &mut response["content"]["application/problem+json"]["schema"];
-    let Some(codes) = schema["allOf"][1]["properties"]["code"]["enum"].as_array_mut() else { return };
+    let codes = "/content/application~1problem+json/schema/allOf/1/properties/code/enum";
+    let Some(codes) = response.pointer_mut(codes).and_then(Value::as_array_mut) else { return };
     codes.push(code.as_str().into());
     let line = format!("`{}`: {}", code.as_str(), code.advice().trim());
     let before = response["description"].as_str().filter(|before| !before.is_empty());

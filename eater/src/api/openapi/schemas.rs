@@ -100,6 +100,10 @@ pub struct Problem {
 /// A frame. `epoch` and `seq` together name it among those of its device, for ever. The payload is in exactly one of
 /// `json`, `text`, or `b64` with `content_type`.
 #[derive(ToSchema)]
+#[schema(example = json!({
+    "epoch": 1, "seq": 141, "ts": 1_490_072_402_000_000_u64, "time": "2017-03-21T05:00:02.000000Z",
+    "received_at": "2026-01-14T09:30:05.120733Z", "channel": "position", "json": {"lat": 30.41, "lon": -97.71},
+}))]
 #[expect(dead_code, reason = "it is only described: frames are written by hand")]
 pub struct Frame {
     /// The numbering.
