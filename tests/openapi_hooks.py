@@ -67,9 +67,9 @@ def map_case(context, case):
     parameters = case.path_parameters or {}
     choice = sum(map(ord, repr(sorted(parameters.items()) + sorted(map(repr, query.items())))))
     if "id" in parameters and choice % 4:
-        parameters["id"] = DEVICES[choice % len(DEVICES)]
+        parameters["id"] = DEVICES[choice // 4 % len(DEVICES)]
     if "file" in parameters and choice % 4:
-        parameters["file"] = ["start.js", "page.css", "swagger-ui.css", "icon.png"][choice % 4]
+        parameters["file"] = ["start.js", "page.css", "swagger-ui.css", "icon.png"][choice // 4 % 4]
     if "from" in query and "to" in query and micros(query["from"]) > micros(query["to"]):
         query["from"], query["to"] = query["to"], query["from"]
     if "channel" in query:
@@ -99,6 +99,8 @@ def after_call(context, case, response):
     if response.status_code != 200 or response.headers.get("content-type") != ["application/json"]:
         return
     page = json.loads(response.content)
+    if not isinstance(page, dict):
+        return
     sent = parse_qs(urlsplit(response.request.url).query, keep_blank_values=True)
     rest = {key: values if key == "channel" else values[0] for key, values in sent.items() if key in QUERY}
     target = (case.path_parameters or {}).get("id")
