@@ -18,7 +18,11 @@ INT_MAX = 2**53 - 1
 CHANNELS_MAX = 64
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # What belongs to a cursor's query, by path.
-QUERY = {"from", "to", "channel", "order", "group"}
+QUERY = {"from", "to", "channel", "order", "group", "device", "every", "agg", "value"}
+# Of these there may be several.
+LISTS = {"channel", "device"}
+POINTER_BYTES_MAX = 256
+FIELDS_MAX = 32
 # Cursors that were given, newest last: path, cursor, the rest of the query.
 given = []
 
@@ -59,6 +63,38 @@ def table(context, response):
     return response.content.decode()
 
 
+# A table, which other tests read.
+@schemathesis.deserializer("application/vnd.apache.parquet", "application/vnd.apache.arrow.stream")
+def columns(context, response):
+    return ""
+
+
+def pointers(given):
+    """Not longer than allowed in bytes, and no more than allowed where a comma divides them."""
+    short = [one if len(one.encode()) <= POINTER_BYTES_MAX else "/lat" for one in given]
+    divided = ",".join(short).split(",/")
+    return short if len(divided) <= FIELDS_MAX else short[:1] if short[0].count(",/") < FIELDS_MAX else ["/lat"]
+
+
+def combined(query):
+    """What belongs together, and what excludes each other."""
+    if "every" in query:
+        query["every"] = ["500ms", "60s", "5m", "1h", "3652d"][len(query["every"]) % 5]
+        query.setdefault("agg", "count")
+        if query["agg"] != "count":
+            query.setdefault("value", "/lat")
+        for name in ("fields", "after", "order"):
+            query.pop(name, None)
+    else:
+        query.pop("agg", None)
+        query.pop("value", None)
+    if len(query.get("value", "").encode()) > POINTER_BYTES_MAX:
+        query["value"] = "/lat"
+    if "fields" in query:
+        query["fields"] = pointers(query["fields"])
+    return query
+
+
 @schemathesis.hook
 def map_case(context, case):
     if not is_valid(case):
@@ -74,8 +110,16 @@ def map_case(context, case):
         query["from"], query["to"] = query["to"], query["from"]
     if "channel" in query:
         query["channel"] = ",".join(query["channel"]).split(",")[:CHANNELS_MAX]
+    if "device" in query and choice % 4:
+        query["device"] = [DEVICES[(choice + at) // 4 % len(DEVICES)] for at in range(len(query["device"]))]
     if "after" in query:
-        query["after"] = ":".join(str(min(int(number), INT_MAX)) for number in query["after"].split(":"))
+        *device, epoch, seq = query["after"].rsplit(":", 2)
+        query["after"] = ":".join([*device, *(str(min(int(number), INT_MAX)) for number in (epoch, seq))])
+    if "within" in query:
+        query["within"] = ["1m", "50m", "0700m", "10km"][choice % 4]
+    if "during" in query:
+        query["during"] = ["1ms", "60s", "5m", "1h"][choice % 4]
+    query = combined(query)
     if "cursor" in query:
         known = [one for one in given if one[0] == path]
         del query["cursor"]
@@ -83,6 +127,8 @@ def map_case(context, case):
             _, target, cursor, rest = known[choice % len(known)]
             query = {key: value for key, value in query.items() if key not in QUERY and key != "after"}
             query |= rest | {"cursor": cursor}
+            if "every" in query:
+                query.pop("fields", None)
             if "id" in parameters:
                 parameters["id"] = target
     if case.query:
@@ -102,7 +148,7 @@ def after_call(context, case, response):
     if not isinstance(page, dict):
         return
     sent = parse_qs(urlsplit(response.request.url).query, keep_blank_values=True)
-    rest = {key: values if key == "channel" else values[0] for key, values in sent.items() if key in QUERY}
+    rest = {key: values if key in LISTS else values[0] for key, values in sent.items() if key in QUERY}
     target = (case.path_parameters or {}).get("id")
     for name in ("next_cursor", "resume_cursor"):
         if page.get(name):

@@ -24,6 +24,7 @@ mod objects_s3;
 mod objects_swift;
 mod openapi;
 mod presence;
+mod queries;
 mod raw;
 mod reading;
 mod registry_mongo;

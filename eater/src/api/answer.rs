@@ -17,14 +17,14 @@ const VARIES: HeaderValue = HeaderValue::from_static("accept, authorization");
 pub(super) struct Head {
     /// Its type.
     pub offer: &'static Offer,
-    /// Its tag.
-    pub tag: ETag,
+    /// Its tag, if it has one.
+    pub tag: Option<ETag>,
 }
 
 impl Head {
     /// 304, if the client has the answer already.
     pub(super) fn unchanged(&self, request: &HeaderMap) -> Option<Response> {
-        self.tag.is_known(request).then(|| {
+        self.tag.as_ref().is_some_and(|tag| tag.is_known(request)).then(|| {
             let mut response = self.with(Body::empty());
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             response.headers_mut().remove(CONTENT_TYPE);
@@ -37,7 +37,9 @@ impl Head {
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, self.offer.header());
-        headers.insert(ETAG, self.tag.header());
+        if let Some(tag) = &self.tag {
+            headers.insert(ETAG, tag.header());
+        }
         headers.insert(CACHE_CONTROL, CACHE);
         headers.insert(VARY, VARIES);
         response

@@ -13,7 +13,8 @@ use trough_protocol::DeviceId;
 use trough_runtime::secret::Secret;
 use trough_store::token::PresentedToken;
 use trough_store::{
-    AuthError, DeviceFilter, DeviceRecord, ReaderGrant, Registry, RegistryError, Scope, TokenId, TokenKind,
+    AuthError, DeviceFilter, DeviceRecord, PositionSchema, ReaderGrant, Registry, RegistryError, Scope,
+    TokenId, TokenKind,
 };
 
 use super::refusal::Refusal;
@@ -143,6 +144,15 @@ impl Authenticator {
             Ok(_) | Err(RegistryError::NotFound { .. }) => Err(unseen()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Which channels carry positions.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`].
+    pub async fn position_schemas(&self) -> Result<Vec<PositionSchema>, Refusal> {
+        let schemas = timeout(REGISTRY_TIMEOUT, self.registry.list_position_schemas()).await;
+        Ok(schemas.map_err(|_| silent())??)
     }
 
     /// A page of devices. The filter's groups are the caller's to choose: see [`Caller`].

@@ -66,4 +66,6 @@ codes! {
     Internal = INTERNAL_SERVER_ERROR "internal",
     /// wait `Retry-After` seconds, then repeat
     Busy = SERVICE_UNAVAILABLE "busy",
+    /// it takes too long: ask for less, or repeat after `Retry-After` seconds
+    Deadline = SERVICE_UNAVAILABLE "deadline",
 }

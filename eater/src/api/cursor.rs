@@ -21,7 +21,8 @@ const VERSION: u8 = 1;
 /// Longest accepted, in characters: the largest cursor has 90 bytes.
 const CURSOR_CHARS_MAX: usize = 128;
 
-/// A place in the frames of a device, or in a list of devices (then epoch and seq are 0).
+/// A place in the frames of a device, in a list of devices (then epoch and seq are 0), or among the buckets of a device
+/// (then epoch is 0, and seq when one begins).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     /// What the query was that it belongs to: see [`super::query`].
@@ -48,8 +49,8 @@ pub enum BadCursor {
     Version(u8),
     /// Of another query.
     #[error(
-        "the cursor belongs to another query: repeat device, from, to, channel, order and group as they were, or \
-         start again without a cursor (limit and Accept may change)"
+        "the cursor belongs to another query: repeat device, from, to, channel, order, group, every, agg and value as they \
+         were, or start again without a cursor (limit, fields and Accept may change)"
     )]
     OtherQuery,
 }

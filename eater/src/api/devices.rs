@@ -24,7 +24,7 @@ use super::media::{JSON_OFFERS, Offer, negotiate};
 use super::openapi::schemas::{self, DevicePath, Frame};
 use super::params::Params;
 use super::query::DevicesQuery;
-use super::reads::{Held, on_thread};
+use super::reads::Held;
 use super::refusal::Refusal;
 use super::routes::DeviceName;
 use super::run::BadRun;
@@ -148,7 +148,7 @@ pub(super) async fn list(
     records.truncate(query.limit);
     let next_cursor = records.last().filter(|_| more).map(|last| query.cursor_after(last.id.clone()));
     let journal = api.journal.clone();
-    let body = on_thread(move || {
+    let body = api.query(move || {
         let ids: Vec<DeviceId> = records.iter().map(|record| record.id.clone()).collect();
         let states = journal.device_states(&ids).map_err(|error| ReadFault::from(error).states_refusal())?;
         let json = |(record, state): (_, &Option<_>)| DeviceJson::new(record, state.as_ref(), &access);
@@ -157,7 +157,7 @@ pub(super) async fn list(
         Ok::<_, Refusal>(serde_json::to_string(&body).expect("all of it always serialises"))
     });
     let body = body.await??;
-    let head = Head { offer, tag: Fingerprint::default().text(&body).etag() };
+    let head = Head { offer, tag: Some(Fingerprint::default().text(&body).etag()) };
     Ok(head.unchanged(&request.headers).unwrap_or_else(|| head.with(body.into())))
 }
 
@@ -196,7 +196,7 @@ pub(super) async fn device(
     let with_frames = caller.require(Scope::FramesRead).is_ok();
     let permit = api.pages.permit()?;
     let journal = api.journal.clone();
-    let read = on_thread(move || {
+    let read = api.query(move || {
         let states = journal.device_states(std::slice::from_ref(&record.id));
         let states = states.map_err(|error| ReadFault::from(error).states_refusal())?;
         let state = states.first().and_then(Option::as_ref);
@@ -207,7 +207,7 @@ pub(super) async fn device(
         Ok::<_, Refusal>((serde_json::to_string(&json).expect("all of it always serialises"), permit))
     });
     let (body, permit) = read.await??;
-    let head = Head { offer, tag: Fingerprint::default().text(&body).etag() };
+    let head = Head { offer, tag: Some(Fingerprint::default().text(&body).etag()) };
     Ok(head.unchanged(&request.headers).unwrap_or_else(|| head.with(Held::body(body, permit))))
 }
 

@@ -1,40 +1,35 @@
-//! `GET /v1/devices/{id}/frames`.
+//! `GET /v1/devices/{id}/frames` and `GET /v1/frames`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use http::header::{ACCEPT, LINK};
+use futures_util::future::try_join_all;
+use http::Method;
+use http::header::ACCEPT;
 use http::request::Parts;
-use http::{HeaderValue, Method};
-use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
-use trough_protocol::{Epoch, Seq};
 use trough_store::Scope;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::Head;
 use super::auth::Caller;
-use super::encode::{FrameEncoder, FrameFormat, push_json_string};
-use super::media::{FRAME_OFFERS, negotiate};
+use super::encode::{Format, FrameFormat};
+use super::etag::ETag;
+use super::frames_query::FramesQuery;
+use super::media::{FRAME_OFFERS, Offer, negotiate};
 use super::openapi::schemas::{self, DevicePath};
-use super::page::{Page, PageBounds, read_page};
-use super::query::{FramesQuery, PAGE_DEFAULT};
-use super::reads::{Held, on_thread};
+use super::paged::paged;
 use super::refusal::Refusal;
+use super::roster::Roster;
 use super::routes::DeviceName;
 use super::state::Api;
-use super::stream::{Ended, stream};
-use super::watch::watch_rights;
-use crate::frames::{Chunks, Frames};
-use crate::journal::Order;
+use super::streamed::streamed;
 
-/// How long an answer waits for its first frames, to say with a status that they cannot be read.
-const BEGIN_WAIT: Duration = Duration::from_secs(2);
+/// Most devices of an answer that has a tag: each must be asked about.
+const TAGGED_DEVICES_MAX: usize = 64;
 
-/// Which frames of a device, and how many.
+/// Which frames, and what of them.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it is only described: FramesQuery reads it")]
@@ -53,15 +48,53 @@ struct FramesParameters {
     /// By epoch and seq: `asc` has the oldest frame first, `desc` the newest.
     #[param(inline)]
     order: Option<schemas::Order>,
-    /// How many frames at most. Without it a page of JSON has 1000, and any other format streams all there are.
+    /// How many frames or buckets at most. Without it a page of JSON has 1000, and any other format streams all there are.
     #[param(inline, example = 100)]
     limit: Option<schemas::FramesLimit>,
-    /// The `next_cursor` or `resume_cursor` of an earlier page; `from`, `to`, `channel` and `order` must be the same.
+    /// The `next_cursor` or `resume_cursor` of an earlier page; all else but `limit` and `fields` must be the same.
     #[param(inline)]
     cursor: Option<schemas::Cursor>,
+    /// Only these of each JSON payload: JSON pointers (RFC 6901), 32 at most, each of at most 256 bytes; several by
+    /// repeating the parameter or with commas. Not with `every`.
+    #[param(inline, example = json!(["/lat", "/lon"]))]
+    fields: Option<schemas::Fields>,
+    /// One row for each so long stretch of time that has frames: a whole number and `ms`, `s`, `m`, `h` or `d`, from `1ms`
+    /// to `3652d`. With `agg`; not with `fields`, `after` or `order=desc`.
+    #[param(inline)]
+    every: Option<schemas::Every>,
+    /// What is made of the values of a bucket. With `every`, and with `value` unless it is `count`.
+    #[param(inline)]
+    agg: Option<schemas::Aggregate>,
+    /// Where in a payload the value is: a JSON pointer. With `every`.
+    #[param(inline)]
+    value: Option<schemas::Pointer>,
+}
+
+/// Where to go on, of one device.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described: FramesQuery reads it")]
+struct PlaceParameter {
     /// `epoch:seq` of a frame: go on behind it, in the given order. In place of `cursor`, never with it.
     #[param(inline)]
     after: Option<schemas::Place>,
+}
+
+/// Whose frames.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described: FramesQuery reads it")]
+struct WhoseParameters {
+    /// Only frames of these devices; several by repeating the parameter or with commas, 1000 at most. Without it, those of
+    /// all that the reader may see.
+    #[param(inline, example = json!(["bus-2301"]))]
+    device: Option<schemas::Devices>,
+    /// Only frames of devices in this group.
+    #[param(inline)]
+    group: Option<schemas::GroupName>,
+    /// `device:epoch:seq` of a frame: go on behind it, in the given order. In place of `cursor`, never with it.
+    #[param(inline)]
+    after: Option<schemas::PlaceOfMany>,
 }
 
 /// A page of frames. It may have fewer than `limit`, even none, and still a next one: go by `next_cursor`.
@@ -69,31 +102,58 @@ struct FramesParameters {
 #[schema(as = FramesPage)]
 #[expect(dead_code, reason = "it is only described: pages are written by hand")]
 struct FramesJson {
-    /// The device's id.
-    device: String,
+    /// The device's id; absent where frames are those of many.
+    #[schema(nullable = false)]
+    device: Option<String>,
     /// In the order that was asked for.
     frames: Vec<schemas::Frame>,
     /// Where the next page begins; `null` if there is nothing more just now.
     #[schema(required)]
     next_cursor: Option<String>,
-    /// Where whatever is added later begins; only with `order=asc`.
+    /// Where whatever is added later begins; only of one device, with `order=asc`.
     #[schema(nullable = false)]
     resume_cursor: Option<String>,
 }
 
+/// A page of buckets.
+#[derive(ToSchema)]
+#[schema(as = BucketsPage)]
+#[expect(dead_code, reason = "it is only described: pages are written by hand")]
+struct BucketsJson {
+    /// The device's id; absent where buckets are those of many.
+    #[schema(nullable = false)]
+    device: Option<String>,
+    /// Those with frames, by time; of many devices, one device after another.
+    buckets: Vec<schemas::Bucket>,
+    /// Where the next page begins; `null` if there is none.
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// Frames, or buckets if `every` is given.
+#[derive(ToSchema)]
+#[schema(as = FramesOrBucketsPage)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is only described: pages are written by hand")]
+enum PageJson {
+    Frames(FramesJson),
+    Buckets(BucketsJson),
+}
+
 /// The frames of a device.
 ///
-/// JSON comes in pages. NDJSON (one frame a line) and CSV (RFC 4180, with a header line) do too, if there is a `limit`;
-/// without one they stream everything that is durable. A stream that cannot be finished is broken off without the final
-/// chunk; go on with `after`.
+/// JSON comes in pages. All other formats do too, if there is a `limit`; without one they stream everything that is
+/// durable: NDJSON (one frame a line), CSV (RFC 4180, with a header line), Parquet and Arrow's IPC stream (the columns of
+/// segments). A stream that cannot be finished is broken off without the final chunk; go on with `after`.
 #[utoipa::path(
     get, path = "/v1/devices/{id}/frames", operation_id = "list_frames", tag = "frames",
     security(("reader" = ["frames:read"])),
-    params(DevicePath, FramesParameters),
+    params(DevicePath, FramesParameters, PlaceParameter),
     responses(
-        (status = 200, description = "Frames", content(
-            (FramesJson = "application/json"), (Vec<schemas::Frame> = "application/x-ndjson"), (String = "text/csv"),
-            (Vec<schemas::Frame> = "application/ndjson"), (Vec<schemas::Frame> = "application/jsonl"),
+        (status = 200, description = "Frames, or buckets", content(
+            (PageJson = "application/json"), (Vec<schemas::Line> = "application/x-ndjson"), (String = "text/csv"),
+            (Vec<schemas::Line> = "application/ndjson"), (Vec<schemas::Line> = "application/jsonl"),
+            (String = "application/vnd.apache.parquet"), (String = "application/vnd.apache.arrow.stream"),
         ), headers(("Link" = String, description = "With `rel=\"next\"`: the next page, if there is one"))),
         (status = 304, description = "Nothing has changed"),
     )
@@ -107,125 +167,73 @@ pub(super) async fn frames(
     caller.require(Scope::FramesRead)?;
     let device = api.auth.device(&caller, &device).await?.id;
     let query = FramesQuery::parse(device, request.uri.query())?;
-    let offer = negotiate(&request.headers, FRAME_OFFERS)
-        .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), FRAME_OFFERS))?;
-    // Asked before anything is read, so that the tag is never newer than the frames.
-    let generation = api.generation(&query.device).await?;
-    let tag = query.identity().text(offer.content_type).number(generation).etag();
-    let head = Head { offer, tag };
-    if let Some(unchanged) = head.unchanged(&request.headers) {
-        return Ok(unchanged);
-    }
-    if query.limit.is_some() || offer.format == FrameFormat::Json {
-        paged(&api, query, &head, request.uri.query().unwrap_or_default()).await
-    } else if request.method == Method::HEAD {
-        Ok(head.with(Body::empty()))
-    } else {
-        streamed(&api, caller, query, &head).await
-    }
+    answer(&api, caller, query, &request).await
 }
 
-fn scan(journal: &dyn Frames, query: &FramesQuery) -> std::iter::Flatten<std::option::IntoIter<Chunks>> {
-    let range = query.scan_range();
-    range.map(|range| journal.scan(&query.device, range)).into_iter().flatten()
-}
-
-async fn paged(
-    api: &Arc<Api>,
-    query: FramesQuery,
-    head: &Head,
-    query_string: &str,
+/// Frames of many devices.
+///
+/// One device after another in the order of their ids, and the frames of each by epoch and seq, with `device` in each. As
+/// those of one device in all else, but answers of more than 64 devices have no `ETag`.
+#[utoipa::path(
+    get, path = "/v1/frames", operation_id = "list_frames_of_many", tag = "frames",
+    security(("reader" = ["frames:read"])),
+    params(FramesParameters, WhoseParameters),
+    responses(
+        (status = 200, description = "Frames, or buckets", content(
+            (PageJson = "application/json"), (Vec<schemas::Line> = "application/x-ndjson"), (String = "text/csv"),
+            (Vec<schemas::Line> = "application/ndjson"), (Vec<schemas::Line> = "application/jsonl"),
+            (String = "application/vnd.apache.parquet"), (String = "application/vnd.apache.arrow.stream"),
+        ), headers(("Link" = String, description = "With `rel=\"next\"`: the next page, if there is one"))),
+        (status = 304, description = "Nothing has changed"),
+    )
+)]
+pub(super) async fn frames_of_many(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Parts,
 ) -> Result<Response, Refusal> {
-    let permit = api.pages.permit()?;
-    let bounds = PageBounds {
-        frames: query.limit.unwrap_or(PAGE_DEFAULT),
-        page_bytes: api.limits.page_bytes,
-        read_bytes: api.limits.page_read_bytes,
-        peek_bytes: api.limits.page_read_bytes / 64,
-    };
-    let (journal, format) = (api.journal.clone(), head.offer.format);
-    let read = move || {
-        let mut encoder = FrameEncoder::new(format, 4096);
-        begin_envelope(&mut encoder, &query, format);
-        let page = read_page(scan(&*journal, &query), &query, &mut encoder, bounds);
-        let page = page.inspect_err(|fault| fault.log(&query.device)).map_err(|f| f.refusal(query.order))?;
-        end_envelope(&mut encoder, &page, &query, format);
-        Ok::<_, Refusal>((page, encoder.take(), query, permit))
-    };
-    let (page, bytes, query, permit) = on_thread(read).await??;
-    api.metrics.frames.inc_by(page.frames);
-    let mut response = head.with(Held::body(bytes, permit));
-    if let Some(next) = next_cursor(&page, &query) {
-        let link = link_to_next(&query, query_string, &next);
-        response.headers_mut().insert(LINK, link);
-    }
-    Ok(response)
+    caller.require(Scope::FramesRead)?;
+    let query = FramesQuery::parse_many(request.uri.query())?;
+    answer(&api, caller, query, &request).await
 }
 
-/// `{"device":"bus-1","frames":[`
-fn begin_envelope(encoder: &mut FrameEncoder, query: &FramesQuery, format: FrameFormat) {
-    if format != FrameFormat::Json {
-        return;
-    }
-    let mut text = b"{\"device\":".to_vec();
-    push_json_string(&mut text, query.device.as_str());
-    text.extend_from_slice(b",\"frames\":[\n");
-    encoder.push_raw(&text);
-}
-
-/// `],"next_cursor":"…","resume_cursor":"…"}`
-fn end_envelope(encoder: &mut FrameEncoder, page: &Page, query: &FramesQuery, format: FrameFormat) {
-    if format != FrameFormat::Json {
-        return;
-    }
-    // Cursors are base64url: nothing to escape.
-    let quoted = |cursor: Option<String>| cursor.map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
-    let mut text = format!("\n],\"next_cursor\":{}", quoted(next_cursor(page, query)));
-    if query.order == Order::Asc {
-        let end = page.end.unwrap_or((Epoch::NONE, Seq::ZERO));
-        text.push_str(&format!(",\"resume_cursor\":\"{}\"", query.cursor_after(end)));
-    }
-    text.push_str("}\n");
-    encoder.push_raw(text.as_bytes());
-}
-
-fn next_cursor(page: &Page, query: &FramesQuery) -> Option<String> {
-    page.end.filter(|_| page.more).map(|end| query.cursor_after(end))
-}
-
-/// The same request with the next cursor (RFC 8288).
-fn link_to_next(query: &FramesQuery, query_string: &str, cursor: &str) -> HeaderValue {
-    let kept = query_string.split('&').filter(|pair| {
-        let name = pair.split('=').next().unwrap_or_default();
-        !matches!(name, "" | "cursor" | "after")
-    });
-    let kept: String = kept.flat_map(|pair| [pair, "&"]).collect();
-    let link = format!("</v1/devices/{}/frames?{kept}cursor={cursor}>; rel=\"next\"", query.device);
-    HeaderValue::try_from(link).expect("a query string that hyper accepted is visible ASCII")
-}
-
-async fn streamed(
+/// Answers a page; or, in a format without an envelope and with no limit given, everything there is.
+async fn answer(
     api: &Arc<Api>,
     caller: Caller,
     query: FramesQuery,
-    head: &Head,
+    request: &Parts,
 ) -> Result<Response, Refusal> {
-    let permit = api.streams.permit()?;
-    let (revoked, watch) = (CancellationToken::new(), CancellationToken::new());
-    let (writer, mut body) = stream(api.limits.chunk_bytes, revoked.clone(), watch.clone(), permit);
-    let watched = watch_rights(api.auth.clone(), caller, query.device.clone(), revoked);
-    tokio::spawn(async move { watch.run_until_cancelled(watched).await }.in_current_span());
-    let (journal, metrics, format) = (api.journal.clone(), api.metrics.clone(), head.offer.format);
-    let (chunk_bytes, span) = (api.limits.chunk_bytes, tracing::Span::current());
-    tokio::task::spawn_blocking(move || {
-        let _request = span.entered();
-        // A little more than a chunk, so that the frame that completes it rarely makes the buffer grow.
-        let encoder = FrameEncoder::new(format, chunk_bytes + chunk_bytes / 8);
-        match writer.run(scan(&*journal, &query), &query, encoder, &metrics.frames) {
-            Ok(Ended::Complete | Ended::ClientGone) => {}
-            Err(fault) => fault.log(&query.device),
-        }
-    });
-    body.begin(BEGIN_WAIT).await?;
-    Ok(head.with(Body::new(body)))
+    let offer = negotiate(&request.headers, FRAME_OFFERS)
+        .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), FRAME_OFFERS))?;
+    let roster = Roster::begin(api.auth.clone(), caller.clone(), &query).await?;
+    let head = Head { offer, tag: tag(api, &query, &roster, offer).await? };
+    if let Some(unchanged) = head.unchanged(&request.headers) {
+        return Ok(unchanged);
+    }
+    if query.limit.is_some() || offer.format == Format::Text(FrameFormat::Json) {
+        paged(api, query, roster, &head, request.uri.query().unwrap_or_default()).await
+    } else if request.method == Method::HEAD {
+        Ok(head.with(Body::empty()))
+    } else {
+        streamed(api, caller, query, roster, &head).await
+    }
+}
+
+/// Asked for before anything is read, so that the tag is never newer than the frames. An answer of more devices than
+/// [`TAGGED_DEVICES_MAX`] has none.
+async fn tag(
+    api: &Api,
+    query: &FramesQuery,
+    roster: &Roster,
+    offer: &Offer,
+) -> Result<Option<ETag>, Refusal> {
+    let Some(devices) = roster.all(TAGGED_DEVICES_MAX) else { return Ok(None) };
+    let devices: Vec<_> = devices.collect();
+    let generations = try_join_all(devices.iter().map(|device| api.generation(device))).await?;
+    let mut identity = query.identity().text(offer.content_type);
+    for (device, generation) in devices.iter().zip(generations) {
+        identity = identity.text(device.as_str()).number(generation);
+    }
+    Ok(Some(identity.etag()))
 }

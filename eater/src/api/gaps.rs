@@ -18,7 +18,7 @@ use super::fault::ReadFault;
 use super::media::{JSON_OFFERS, negotiate};
 use super::openapi::schemas::{self, DevicePath};
 use super::query::GapsQuery;
-use super::reads::{Held, on_thread};
+use super::reads::Held;
 use super::refusal::Refusal;
 use super::routes::DeviceName;
 use super::state::Api;
@@ -119,13 +119,13 @@ pub(super) async fn gaps(
     let offer = negotiate(&request.headers, JSON_OFFERS)
         .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), JSON_OFFERS))?;
     let generation = api.generation(&query.device).await?;
-    let head = Head { offer, tag: query.identity().number(generation).etag() };
+    let head = Head { offer, tag: Some(query.identity().number(generation).etag()) };
     if let Some(unchanged) = head.unchanged(&request.headers) {
         return Ok(unchanged);
     }
     let permit = api.pages.permit()?;
     let journal = api.journal.clone();
-    let body = on_thread(move || {
+    let body = api.query(move || {
         // One more than asked for tells whether there is a next page.
         let found = journal.gaps(&query.device, query.after, query.limit + 1);
         let mut found = found.map_err(|error| {

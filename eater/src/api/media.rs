@@ -3,7 +3,7 @@
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue};
 
-use super::encode::FrameFormat;
+use super::encode::{Format, FrameFormat, TableFormat};
 
 /// A media type that can be answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Offer {
     /// The value of `Content-Type`.
     pub content_type: &'static str,
     /// How frames are then written.
-    pub format: FrameFormat,
+    pub format: Format,
 }
 
 const fn offer(
@@ -22,7 +22,11 @@ const fn offer(
     content_type: &'static str,
     format: FrameFormat,
 ) -> Offer {
-    Offer { kind, subtype, content_type, format }
+    Offer { kind, subtype, content_type, format: Format::Text(format) }
+}
+
+const fn table(subtype: &'static str, content_type: &'static str, format: TableFormat) -> Offer {
+    Offer { kind: "application", subtype, content_type, format: Format::Table(format) }
 }
 
 /// What frames can be had as; the first one is what a client gets that does not mind. The later names of NDJSON
@@ -33,6 +37,8 @@ pub const FRAME_OFFERS: &[Offer] = &[
     offer("text", "csv", "text/csv; charset=utf-8; header=present", FrameFormat::Csv),
     offer("application", "ndjson", "application/ndjson", FrameFormat::NdJson),
     offer("application", "jsonl", "application/jsonl", FrameFormat::NdJson),
+    table("vnd.apache.parquet", "application/vnd.apache.parquet", TableFormat::Parquet),
+    table("vnd.apache.arrow.stream", "application/vnd.apache.arrow.stream", TableFormat::Arrow),
 ];
 
 /// What everything else can be had as.
@@ -150,6 +156,8 @@ mod tests {
             ("nonsense, text/csv", CSV),
             ("text/csv;q=1.5, application/json;q=0.2", JSON),
             ("text/csv;q=0.0001, application/json;q=0.001", JSON),
+            ("application/vnd.apache.parquet", Some("application/vnd.apache.parquet")),
+            ("application/vnd.apache.arrow.stream, */*;q=0.1", Some("application/vnd.apache.arrow.stream")),
             ("image/png", None),
             ("*/*;q=0", None),
             ("application/json;q=0", None),

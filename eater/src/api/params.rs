@@ -31,6 +31,14 @@ pub enum BadParameter {
         /// The other.
         second: &'static str,
     },
+    /// One that needs another.
+    #[error("parameter {given} is given without {needs}: give both")]
+    Needs {
+        /// The one.
+        given: &'static str,
+        /// The other.
+        needs: &'static str,
+    },
     /// A value that is not accepted.
     #[error("parameter {name} is {value:?}: use {accepted}")]
     Value {
@@ -40,6 +48,14 @@ pub enum BadParameter {
         value: String,
         /// What is accepted.
         accepted: String,
+    },
+    /// Everything is well formed, and there is too much of it.
+    #[error("{what}: use {remedy}")]
+    TooMuch {
+        /// What there is too much of.
+        what: String,
+        /// What to ask for.
+        remedy: &'static str,
     },
     /// The query string itself.
     #[error("the query string has {what}: encode it as RFC 3986 says, in UTF-8")]
@@ -171,12 +187,16 @@ impl Params {
     /// [`BadParameter`].
     pub fn place(&self, name: &'static str) -> Result<Option<(Epoch, Seq)>, BadParameter> {
         let Some(value) = self.one(name)? else { return Ok(None) };
-        let place = value.split_once(':').and_then(|(epoch, seq)| Some((parse_int(epoch)?, parse_int(seq)?)));
-        match place {
-            Some((epoch, seq)) if epoch <= INT_MAX && seq <= INT_MAX => Ok(Some((Epoch(epoch), Seq(seq)))),
-            _ => Err(BadParameter::value(name, value, "epoch and seq of a frame, such as 1:4711")),
-        }
+        let bad = || BadParameter::value(name, value, "epoch and seq of a frame, such as 1:4711");
+        parse_place(value).map(Some).ok_or_else(bad)
     }
+}
+
+/// Epoch and seq with a colon between.
+pub(super) fn parse_place(text: &str) -> Option<(Epoch, Seq)> {
+    let (epoch, seq) = text.split_once(':')?;
+    let (epoch, seq) = (parse_int(epoch)?, parse_int(seq)?);
+    (epoch <= INT_MAX && seq <= INT_MAX).then_some((Epoch(epoch), Seq(seq)))
 }
 
 /// Digits only: no sign, no space.

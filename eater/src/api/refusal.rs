@@ -69,10 +69,7 @@ pub enum Refusal {
         retry_after: Duration,
     },
     /// Go on behind them.
-    #[error(
-        "frames {first} to {last} of epoch {epoch} are damaged and cannot be read: go on behind them with \
-         after={epoch}:{behind} in place of a cursor"
-    )]
+    #[error("frames {first} to {last} of epoch {epoch} are damaged and cannot be read: {remedy}")]
     Damaged {
         /// Of which numbering.
         epoch: Epoch,
@@ -80,8 +77,14 @@ pub enum Refusal {
         first: Seq,
         /// The last one.
         last: Seq,
-        /// The one of both that comes last in the order of the query.
-        behind: Seq,
+        /// How to get on without them.
+        remedy: String,
+    },
+    /// Ask for less, or come back.
+    #[error("the answer takes longer than it may: ask for less, with from and to, channel, or fewer devices; or try again in {} s", retry_after.as_secs())]
+    Deadline {
+        /// When to come back.
+        retry_after: Duration,
     },
     /// A fault of ours; the log has the cause.
     #[error("{0}")]
@@ -109,6 +112,7 @@ impl Refusal {
             Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,
             Self::NotAcceptable { .. } => Code::NotAcceptable,
             Self::Busy { .. } => Code::Busy,
+            Self::Deadline { .. } => Code::Deadline,
             Self::Damaged { .. } => Code::FramesDamaged,
             Self::Broken(_) => Code::Internal,
         }
@@ -156,7 +160,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let code = self.code();
         let mut problem = Problem::new(code.status(), code.as_str(), self.to_string());
-        if let Self::Busy { retry_after, .. } = &self {
+        if let Self::Busy { retry_after, .. } | Self::Deadline { retry_after } = &self {
             problem = problem.with_retry_after(*retry_after);
         }
         let mut response = problem.to_response().map(Body::new);

@@ -10,9 +10,9 @@ use trough_runtime::health::Health;
 use trough_store::Registry;
 
 use super::auth::Authenticator;
-use super::fault::ReadFault;
+use super::fault::{RETRY_SLOW_AFTER, ReadFault};
 use super::metrics::ApiMetrics;
-use super::reads::Reads;
+use super::reads::{Reads, on_thread};
 use super::refusal::Refusal;
 use crate::frames::AnyJournal;
 
@@ -43,12 +43,17 @@ pub struct ApiLimits {
     pub streams_max: usize,
     /// Pages being read or sent at a time. 64.
     pub pages_max: usize,
+    /// Searches for encounters at a time, each with some tens of MiB. 2.
+    pub searches_max: usize,
     /// A stream is sent in chunks of this size, in bytes; a frame is never divided. 128 KiB.
     pub chunk_bytes: usize,
     /// A page that has become this large ends early, in bytes. 4 MiB.
     pub page_bytes: usize,
     /// A page for which so much was read ends early, in bytes of the journal. 256 MiB.
     pub page_read_bytes: usize,
+    /// A page must be read by then: it ends early, or is refused if it has not got anywhere. Streams go on as long as
+    /// their clients read. 30 s.
+    pub query_deadline: Duration,
     /// How long connections are still accepted when the process was told to stop. 5 s.
     pub linger: Duration,
     /// How long answers may still go on when the process was told to stop. 10 s.
@@ -63,14 +68,20 @@ impl Default for ApiLimits {
             write_timeout: Duration::from_secs(60),
             streams_max: 32,
             pages_max: 64,
+            searches_max: 2,
             chunk_bytes: 128 * 1024,
             page_bytes: 4 * 1024 * 1024,
             page_read_bytes: 256 * 1024 * 1024,
+            query_deadline: Duration::from_secs(30),
             linger: LINGER,
             drain: Duration::from_secs(10),
         }
     }
 }
+
+/// How much later than its deadline a query is given up from outside: by then it has noticed by itself, unless its storage
+/// keeps it waiting.
+const OVERTIME: Duration = Duration::from_secs(1);
 
 /// What handlers share.
 pub(super) struct Api {
@@ -82,6 +93,7 @@ pub(super) struct Api {
     pub limits: ApiLimits,
     pub streams: Reads,
     pub pages: Reads,
+    pub searches: Reads,
 }
 
 impl Api {
@@ -94,6 +106,7 @@ impl Api {
             health,
             streams: Reads::new("streams", limits.streams_max, metrics.clone()),
             pages: Reads::new("pages", limits.pages_max, metrics.clone()),
+            searches: Reads::new("searches", limits.searches_max, metrics.clone()),
             metrics,
             limits,
         }
@@ -102,5 +115,23 @@ impl Api {
     /// What an entity tag is made of. Asked before anything is read, so that no tag is newer than its answer.
     pub(super) async fn generation(&self, device: &DeviceId) -> Result<u64, Refusal> {
         self.journal.generation(device).await.map_err(|error| ReadFault::from(error).states_refusal())
+    }
+    /// Runs `work` on a thread that may block, in the span of the request, and waits for it: until its deadline. It should
+    /// notice by itself, but the client is not kept waiting if it does not. It keeps its place until it ends.
+    ///
+    /// # Errors
+    /// [`Refusal::Deadline`]; [`Refusal::Broken`] if it panicked.
+    pub(super) async fn query<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let limit = self.limits.query_deadline + OVERTIME;
+        match tokio::time::timeout(limit, on_thread(work)).await {
+            Ok(done) => done,
+            Err(_) => {
+                tracing::warn!(limit_s = limit.as_secs_f64(), "a read hangs");
+                Err(Refusal::Deadline { retry_after: RETRY_SLOW_AFTER })
+            }
+        }
     }
 }

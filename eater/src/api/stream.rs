@@ -15,13 +15,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
-use super::encode::FrameEncoder;
+use super::encode::FrameWriter;
 use super::fault::ReadFault;
-use super::query::FramesQuery;
+use super::frames_query::FramesQuery;
+use super::page::FaultOf;
 use super::reads::ReadPermit;
 use super::refusal::Refusal;
 use super::run::RunReader;
-use crate::journal::{Chunk, ReadError};
+use super::walk::Step;
 
 /// Chunks that wait to be sent; one more is being filled and one is with the connection.
 const QUEUED_CHUNKS: usize = 2;
@@ -96,51 +97,88 @@ pub(super) fn stream(
 }
 
 impl StreamWriter {
-    /// Sends what the query asks for of `scan`. Blocks while the client is slower than the journal.
+    /// Sends what the query asks for of `steps`. Blocks while the client is slower than the journal.
     ///
     /// # Errors
-    /// The first fault of the journal; the body breaks off then.
+    /// The first fault; the body breaks off then.
     pub(super) fn run(
         self,
-        scan: impl Iterator<Item = Result<Chunk, ReadError>>,
+        steps: impl Iterator<Item = Result<Step, ReadFault>>,
         query: &FramesQuery,
-        mut encoder: FrameEncoder,
+        mut writer: FrameWriter,
         frames: &Counter,
-    ) -> Result<Ended, ReadFault> {
-        let mut runs = RunReader::default();
-        for chunk in scan {
-            let before = encoder.frames();
-            let went = chunk.map_err(ReadFault::from).and_then(|chunk| {
-                encoder.begin_run(chunk.epoch, chunk.received_at);
-                Ok(runs.for_each(&chunk, query.order, |seq, frame| {
-                    if query.wants(frame) {
-                        encoder.push(seq, frame);
+    ) -> Result<Ended, FaultOf> {
+        let (mut runs, mut device) = (RunReader::default(), None);
+        for step in steps {
+            let before = writer.frames();
+            let went = step.and_then(|step| {
+                match step {
+                    Step::Device(next) => {
+                        writer.begin_device(&next);
+                        device = Some(next);
                     }
-                    encoder.len() < self.chunk_bytes || self.send(&mut encoder)
-                })?)
-            });
-            frames.inc_by(encoder.frames() - before);
-            if let Err(fault) = went {
-                // What stands before the fault is good, and tells the client how far it came. Whether the client
-                // is still there does not matter any more.
-                if encoder.frames() > 0 {
-                    self.send(&mut encoder);
+                    Step::Chunk(chunk) => {
+                        writer.begin_run(chunk.epoch, chunk.received_at);
+                        runs.for_each(&chunk, query.order, |seq, frame| {
+                            if query.wants(frame) {
+                                writer.push(seq, frame);
+                            }
+                            writer.ready() < self.chunk_bytes || self.send(writer.take())
+                        })?;
+                    }
+                    Step::End => {}
                 }
-                let _ = self.pieces.blocking_send(Piece::Failed(fault.refusal(query.order)));
-                return Err(fault);
+                Ok(())
+            });
+            frames.inc_by(writer.frames() - before);
+            if let Err(fault) = went {
+                // What stands before the fault is good, and tells the client how far it came.
+                if writer.frames() > 0 && writer.ready() > 0 {
+                    self.send(writer.take());
+                }
+                self.fail(fault.refusal_of(query, device.as_ref()));
+                return Err((fault, device));
             }
             // Also noticed where nothing matches, and so nothing is sent.
-            if self.pieces.is_closed() {
+            if !self.is_wanted() {
                 return Ok(Ended::ClientGone);
             }
         }
-        let sent = encoder.is_empty() || self.send(&mut encoder);
-        let ended = sent && self.pieces.blocking_send(Piece::End).is_ok();
-        Ok(if ended { Ended::Complete } else { Ended::ClientGone })
+        writer.finish();
+        Ok(self.end(writer.take()))
     }
 
-    fn send(&self, encoder: &mut FrameEncoder) -> bool {
-        self.pieces.blocking_send(Piece::Data(encoder.take().into())).is_ok()
+    /// Whether anybody is still there.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.pieces.is_closed()
+    }
+
+    /// When so much is ready, it is sent, in bytes.
+    pub(super) fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes
+    }
+
+    /// Sends some bytes, and waits until there is room for them. Whether anybody is still there.
+    pub(super) fn send(&self, bytes: Vec<u8>) -> bool {
+        let mut bytes = Bytes::from(bytes);
+        // A row group of Parquet comes at once.
+        while bytes.len() > 2 * self.chunk_bytes {
+            if self.pieces.blocking_send(Piece::Data(bytes.split_to(self.chunk_bytes))).is_err() {
+                return false;
+            }
+        }
+        bytes.is_empty() || self.pieces.blocking_send(Piece::Data(bytes)).is_ok()
+    }
+
+    /// Sends the last bytes and the end.
+    pub(super) fn end(&self, bytes: Vec<u8>) -> Ended {
+        let ended = self.send(bytes) && self.pieces.blocking_send(Piece::End).is_ok();
+        if ended { Ended::Complete } else { Ended::ClientGone }
+    }
+
+    /// Breaks the body off. Whether the client is still there does not matter any more.
+    pub(super) fn fail(&self, refusal: Refusal) {
+        let _ = self.pieces.blocking_send(Piece::Failed(refusal));
     }
 }
 
@@ -206,7 +244,8 @@ mod tests {
     use crate::api::encode::FrameFormat;
     use crate::api::metrics::ApiMetrics;
     use crate::api::reads::Reads;
-    use crate::api::tests::support::{chunk, damaged, device};
+    use crate::api::tests::support::{chunk, damaged, device, steps};
+    use crate::journal::{Chunk, ReadError};
     use http_body_util::BodyExt;
 
     fn sides() -> (StreamWriter, StreamBody, CancellationToken) {
@@ -223,8 +262,8 @@ mod tests {
     ) -> std::thread::JoinHandle<Option<Ended>> {
         std::thread::spawn(move || {
             let query = FramesQuery::parse(device("bus-1"), None).unwrap();
-            let encoder = FrameEncoder::new(FrameFormat::NdJson, 64);
-            writer.run(chunks.into_iter(), &query, encoder, &Counter::default()).ok()
+            let lines = FrameWriter::text(FrameFormat::NdJson, 64);
+            writer.run(steps("bus-1", chunks), &query, lines, &Counter::default()).ok()
         })
     }
 

@@ -57,6 +57,8 @@ pub enum TooMuch {
 pub struct Sweep {
     within: f64,
     during: Micros,
+    /// Only pairs that this device is one of.
+    only: Option<u32>,
     resolution: Resolution,
     /// Positions of the last `during`, and some that are older, in the order of time.
     cells: HashMap<CellIndex, VecDeque<(Position, LatLng)>>,
@@ -65,14 +67,22 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// A search for positions at most `within` metres and `during` µs apart.
-    pub fn new(within: f64, during: Micros) -> Self {
+    /// A search for positions at most `within` metres and `during` µs apart; of one device, if that is named.
+    pub fn new(within: f64, during: Micros, only: Option<u32>) -> Self {
         // The cells around one reach further than half an edge on all sides, however they are distorted: take the finest
         // ones of which that is enough.
         let wide = |resolution: &Resolution| resolution.edge_length_m() >= 2.0 * within;
         let resolution = Resolution::range(Resolution::Zero, Resolution::Fifteen).filter(wide).last();
         let resolution = resolution.unwrap_or(Resolution::Zero);
-        Self { within, during, resolution, cells: HashMap::new(), found: HashMap::new(), comparisons: 0 }
+        Self {
+            within,
+            during,
+            only,
+            resolution,
+            cells: HashMap::new(),
+            found: HashMap::new(),
+            comparisons: 0,
+        }
     }
 
     /// Takes a position that is not earlier than those before. One that is nowhere on earth is passed over.
@@ -88,7 +98,11 @@ impl Sweep {
                 others.pop_front();
             }
             self.comparisons += others.len() as u64;
-            for (other, there) in others.iter().filter(|(other, _)| other.device != position.device) {
+            let wanted = |(other, _): &&(Position, LatLng)| {
+                let asked = self.only.is_none_or(|only| [position.device, other.device].contains(&only));
+                other.device != position.device && asked
+            };
+            for (other, there) in others.iter().filter(wanted) {
                 let metres = at.distance_rads(*there) * EARTH_RADIUS;
                 if metres <= self.within {
                     note(&mut self.found, *other, position, metres);
@@ -143,7 +157,7 @@ mod tests {
     }
 
     fn search(within: f64, during: Micros, positions: &[Position]) -> Vec<((u32, u32), Encounter)> {
-        let mut sweep = Sweep::new(within, during);
+        let mut sweep = Sweep::new(within, during, None);
         positions.iter().for_each(|position| sweep.push(*position).unwrap());
         sweep.finish()
     }
@@ -196,8 +210,17 @@ mod tests {
     }
 
     #[test]
+    fn of_one_device_only_its_own_pairs_are_found() {
+        let positions: Vec<_> = (0..4).map(|device| position(device, 7, (1.0, 1.0))).collect();
+        let mut sweep = Sweep::new(50.0, 60, Some(2));
+        positions.iter().for_each(|position| sweep.push(*position).unwrap());
+        let pairs: Vec<_> = sweep.finish().into_iter().map(|(pair, _)| pair).collect();
+        assert_eq!(pairs, [(0, 2), (1, 2), (2, 3)]);
+    }
+
+    #[test]
     fn too_many_pairs_are_given_up() {
-        let mut sweep = Sweep::new(50.0, 60);
+        let mut sweep = Sweep::new(50.0, 60, None);
         let given_up = (0..1000).find_map(|device| sweep.push(position(device, 7, (1.0, 1.0))).err());
         assert_eq!(given_up, Some(TooMuch::Pairs));
     }

@@ -62,6 +62,7 @@ impl SegmentCache {
                 blocks.insert(at, block);
                 continue;
             }
+            self.metrics.block_misses.inc();
             match missing.last_mut() {
                 Some(last) if last.end == at && last.end - last.start < REQUEST_BLOCKS_MAX => {
                     last.end = at + 1

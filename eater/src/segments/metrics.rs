@@ -14,6 +14,8 @@ pub struct SegmentMetrics {
     pub fetched_bytes: Counter,
     /// Blocks that were at hand, verified.
     pub block_hits: Counter,
+    /// Blocks that had to be fetched.
+    pub block_misses: Counter,
     /// Pieces that were not what was written.
     pub damaged: Counter,
 }
@@ -27,6 +29,11 @@ impl SegmentMetrics {
         all.register("requests", "Requests to the store for bytes of segments", metrics.requests.clone());
         all.register("fetched_bytes", "Bytes of segments that were fetched", metrics.fetched_bytes.clone());
         all.register("block_hits", "Blocks of segments that were in memory", metrics.block_hits.clone());
+        all.register(
+            "block_misses",
+            "Blocks of segments that had to be fetched",
+            metrics.block_misses.clone(),
+        );
         all.register("damaged", "Pieces of segments that were found damaged", metrics.damaged.clone());
         metrics
     }

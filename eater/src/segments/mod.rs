@@ -39,4 +39,5 @@ pub use read::OpenSegment;
 pub use row::Row;
 pub use rows::{RowsCursor, SegmentRows};
 pub use scan::SegmentScan;
+pub(crate) use schema::{FRAME_COLUMNS, SCHEMA};
 pub use write::{NewSegment, SegmentWriter, Written};

@@ -38,8 +38,11 @@ pub(super) mod at {
     pub const JOURNAL_N: usize = 9;
 }
 
+/// How many of the columns are the frame itself; the others say where it came from.
+pub(crate) const FRAME_COLUMNS: usize = at::PAYLOAD + 1;
+
 /// The columns. Later releases add nullable ones behind them, with new field ids, and nothing else ever changes.
-pub(super) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+pub(crate) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let time = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let columns = [
         ("device", DataType::Utf8, false),

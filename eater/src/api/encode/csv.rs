@@ -2,9 +2,34 @@
 
 use memchr::memchr_iter;
 
-/// The header record. `encoding` says which member of the JSON form the payload would be.
-pub(super) const CSV_HEADER: &[u8] =
-    b"epoch,seq,ts,time,received_at,channel,content_type,encoding,payload\r\n";
+use super::Shape;
+
+/// Appends the header record. `encoding` says which member of the JSON form the payload would be; with chosen fields there
+/// is a column for each of them instead.
+pub(super) fn csv_header(out: &mut Vec<u8>, shape: &Shape) {
+    if shape.device {
+        out.extend_from_slice(b"device,");
+    }
+    out.extend_from_slice(b"epoch,seq,ts,time,received_at,channel,content_type");
+    if shape.fields.is_empty() {
+        out.extend_from_slice(b",encoding,payload");
+    }
+    for field in &shape.fields {
+        out.push(b',');
+        push_value(out, field.as_str().as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a field of which nothing is known, in quotes if it needs them.
+pub(super) fn push_value(out: &mut Vec<u8>, field: &[u8]) {
+    let plain = |b: &u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',') || *b >= 0x80;
+    if !field.is_empty() && field.iter().all(plain) {
+        out.extend_from_slice(field);
+    } else {
+        push_quoted(out, field);
+    }
+}
 
 /// Appends a field in quotes, its own quotes doubled; line breaks stay.
 pub(super) fn push_quoted(out: &mut Vec<u8>, field: &[u8]) {

@@ -10,7 +10,7 @@ use super::json_check::check_json;
 /// A payload in the form that an answer can carry. What is not what its content type says is binary, so that no
 /// byte is ever changed to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Payload<'a> {
+pub(in crate::api) enum Payload<'a> {
     /// One valid JSON text.
     Json {
         /// As the device sent it.
@@ -25,7 +25,15 @@ pub(super) enum Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    pub(super) fn of(frame: &FrameRef<'a>) -> Self {
+    /// The payload's JSON text, if it is one.
+    pub(in crate::api) fn json(frame: &FrameRef<'a>) -> Option<&'a [u8]> {
+        match Self::of(frame) {
+            Self::Json { text, .. } => Some(text),
+            Self::Text(_) | Self::Binary(_) => None,
+        }
+    }
+
+    pub(in crate::api) fn of(frame: &FrameRef<'a>) -> Self {
         let known = match frame.content_type {
             ContentType::Json => check_json(frame.payload)
                 .map(|checked| Self::Json { text: frame.payload, has_line_breaks: checked.has_line_breaks }),

@@ -34,6 +34,7 @@ pub(super) fn complete(mut document: Value) -> Value {
     document["tags"] = json!([
         {"name": "devices", "description": "Which devices there are"},
         {"name": "frames", "description": "What they sent"},
+        {"name": "encounters", "description": "Which devices were near one another"},
         {"name": "health", "description": "For probes"},
         {"name": "about", "description": "This description"},
     ]);
@@ -79,6 +80,8 @@ fn headers() -> Value {
             json!({"type": "string", "const": "private, no-cache"})),
         "ETag": text("Names this answer, for `If-None-Match`",
             json!({"type": "string", "pattern": "^W/\"[0-9a-f]{16}\"$"})),
+        "ETagIfAny": {"description": "Names this answer, for `If-None-Match`; not of more than 64 devices",
+            "schema": {"type": "string", "pattern": "^W/\"[0-9a-f]{16}\"$"}},
         "Retry-After": text("Seconds to wait", json!({"type": "integer", "minimum": 1})),
         "WWW-Authenticate": text("What is wanted (RFC 6750)", json!({"type": "string", "pattern": "^Bearer "})),
         "X-Request-Id": text("The name of this request; say it when you report something",
@@ -120,7 +123,9 @@ fn complete_operation(path: &str, operation: &mut Value) {
             ("X-Request-Id", is_tracked),
         ];
         for (name, _) in names.iter().filter(|(_, has)| *has) {
-            response["headers"][name] = reference("headers", name);
+            // An answer of very many devices has none.
+            let of = if *name == "ETag" && path == "/v1/frames" { "ETagIfAny" } else { name };
+            response["headers"][name] = reference("headers", of);
         }
     }
     operation["responses"]["431"] = reference("responses", "TooLarge");
@@ -139,7 +144,7 @@ fn concerns(code: Code, path: &str, operation: &Value) -> bool {
     match code {
         Code::MethodNotAllowed => true,
         Code::NoSuchPath => false,
-        Code::NoSuchDevice => path.contains("{id}"),
+        Code::NoSuchDevice => path.contains("{id}") || takes("device"),
         Code::BadCursor | Code::CursorOfOtherQuery => takes("cursor"),
         _ => operation["security"].is_array(),
     }

@@ -48,6 +48,6 @@ pub(super) async fn document(State(_): State<Arc<Api>>, request: Parts) -> Resul
     Params::parse(request.uri.query(), &[])?;
     let offer = negotiate(&request.headers, JSON_OFFERS)
         .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), JSON_OFFERS))?;
-    let head = Head { offer, tag: Fingerprint::default().text(&DOCUMENT).etag() };
+    let head = Head { offer, tag: Some(Fingerprint::default().text(&DOCUMENT).etag()) };
     Ok(head.unchanged(&request.headers).unwrap_or_else(|| head.with(DOCUMENT.as_str().into())))
 }

@@ -8,7 +8,9 @@ use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{KnownFormat, RefOr, Schema, SchemaFormat};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use crate::api::query::{CHANNELS_MAX, DEVICES_DEFAULT, DEVICES_MAX, PAGE_DEFAULT, PAGE_MAX};
+use crate::api::encode::POINTER_BYTES_MAX;
+use crate::api::frames_query::{CHANNELS_MAX, FIELDS_MAX, NAMED_MAX};
+use crate::api::query::{DEVICES_DEFAULT, DEVICES_MAX, PAGE_DEFAULT, PAGE_MAX};
 
 /// Forms of parameters: types that are only described.
 macro_rules! forms {
@@ -44,6 +46,25 @@ forms! {
         .items(text("^[A-Za-z0-9._:~+@=/-]{1,64}(,[A-Za-z0-9._:~+@=/-]{1,64})*$"))
         .min_items(Some(1))
         .max_items(Some(CHANNELS_MAX));
+    /// Devices, by repeating the parameter or with commas.
+    Devices = ArrayBuilder::new()
+        .items(text("^[A-Za-z0-9._:~+@=-]{1,64}(,[A-Za-z0-9._:~+@=-]{1,64})*$"))
+        .min_items(Some(1))
+        .max_items(Some(NAMED_MAX));
+    /// Device, epoch and seq of a frame.
+    PlaceOfMany = text("^[A-Za-z0-9._:~+@=-]{1,64}:[0-9]{1,16}:[0-9]{1,16}$");
+    /// A JSON pointer.
+    Pointer = pointer();
+    /// JSON pointers, by repeating the parameter or with commas.
+    Fields = ArrayBuilder::new().items(pointer()).min_items(Some(1)).max_items(Some(FIELDS_MAX));
+    /// A length of time.
+    Every = text("^[0-9]+(ms|s|m|h|d)$");
+    /// How far.
+    Distance = text("^[0-9]+k?m$").default(Some("50m".into()));
+    /// How long apart.
+    During = text("^[0-9]+(ms|s|m|h)$").default(Some("60s".into()));
+    /// What is made of values.
+    Aggregate = of(Type::String).enum_values(Some(["last", "min", "max", "mean", "count"]));
     /// `asc` or `desc`.
     Order = of(Type::String).enum_values(Some(["asc", "desc"])).default(Some("asc".into()));
     /// How many frames; the default depends on the format.
@@ -62,6 +83,10 @@ fn of(kind: Type) -> ObjectBuilder {
 
 fn text(pattern: &str) -> ObjectBuilder {
     of(Type::String).pattern(Some(pattern))
+}
+
+fn pointer() -> ObjectBuilder {
+    text("^(/([^/~]|~[01])*)+$").max_length(Some(POINTER_BYTES_MAX))
 }
 
 fn whole(min: u64, max: u64) -> ObjectBuilder {
@@ -106,6 +131,9 @@ pub struct Problem {
 }))]
 #[expect(dead_code, reason = "it is only described: frames are written by hand")]
 pub struct Frame {
+    /// Whose it is; only where frames are those of many devices.
+    #[schema(nullable = false)]
+    device: Option<String>,
     /// The numbering.
     epoch: u64,
     /// The number in it, from 1.
@@ -131,6 +159,36 @@ pub struct Frame {
     /// Any other payload, in base64 (RFC 4648, with padding).
     #[schema(nullable = false)]
     b64: Option<String>,
+}
+
+/// What was made of the frames of a stretch of time.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is only described: buckets are written by hand")]
+pub struct Bucket {
+    /// Whose they are; only where buckets are those of many devices.
+    #[schema(nullable = false)]
+    device: Option<String>,
+    /// When it begins.
+    #[schema(format = DateTime)]
+    time: String,
+    /// The same in microseconds since 1970.
+    ts: u64,
+    /// Frames with a value that counts.
+    count: u64,
+    /// Frames without one.
+    skipped: u64,
+    /// What was made of the values; `null` if there were none.
+    value: serde_json::Value,
+}
+
+/// What is in a line.
+#[derive(ToSchema)]
+#[schema(as = FrameOrBucket)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is only described")]
+pub enum Line {
+    Frame(Frame),
+    Bucket(Bucket),
 }
 
 /// What a probe is told.

@@ -3,9 +3,12 @@
 mod client;
 mod cursors;
 mod devices;
+mod downsampling;
 mod frames;
 mod lifecycle;
+mod many;
 mod openapi;
 mod refusals;
+mod shapes;
 mod streams;
 pub(super) mod support;

@@ -24,6 +24,8 @@ use trough_store::sqlite::{SqliteCatalog, SqliteRegistry};
 use trough_store::{Group, GroupAccess, NewDevice, NewReader, ReaderName, Registry, Scope};
 
 use super::client::Ask;
+use crate::api::fault::ReadFault;
+use crate::api::walk::Step;
 use crate::api::{ApiLimits, ApiMetrics, ApiState, serve};
 use crate::journal::{
     Chunk, CommitSink, Journal, JournalConfig, JournalMetrics, JournalParts, ReadError, Submission, local,
@@ -245,6 +247,15 @@ pub(in crate::api) fn chunk(epoch: u64, first: u64, count: u64, channel: &str) -
         source: local(1),
         bytes: bytes.into(),
     }
+}
+
+/// What a walk gives of one device.
+pub(in crate::api) fn steps(
+    name: &str,
+    chunks: Vec<Result<Chunk, ReadError>>,
+) -> impl Iterator<Item = Result<Step, ReadFault>> + use<> {
+    let chunks = chunks.into_iter().map(|chunk| chunk.map(Step::Chunk).map_err(ReadFault::from));
+    std::iter::once(Ok(Step::Device(device(name)))).chain(chunks).chain([Ok(Step::End)])
 }
 
 /// Frames of epoch 1 that cannot be read.
