@@ -9,6 +9,7 @@ mod disk;
 mod documents;
 mod doorbells;
 mod drain;
+mod encounters;
 mod fairness;
 mod floods;
 mod golden;

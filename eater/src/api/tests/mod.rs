@@ -4,6 +4,7 @@ mod client;
 mod cursors;
 mod devices;
 mod downsampling;
+mod encounters;
 mod frames;
 mod lifecycle;
 mod many;
