@@ -4,12 +4,15 @@
 //! The three know of each other only what [`frames`] says. [`journal`] is the local one,
 //! [`objects`] the one that many eaters share. [`doorbell`] tells those who wait for new frames, and [`segments`] is the
 //! form in which history is kept: [`compaction`] makes them, [`history`] reads them and the journal as one.
+//! [`fsck`] checks what is stored, and [`export`] copies it out.
 
 pub mod api;
 pub mod compaction;
 pub mod doorbell;
 pub mod encounters;
+pub mod export;
 pub mod frames;
+pub mod fsck;
 pub mod history;
 pub mod ingest;
 pub mod journal;

@@ -155,6 +155,24 @@ pub struct DeviceHead {
     pub received_at: Micros,
 }
 
+/// An incarnation whose rows were lost with the catalog, and were made again from its objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostLife {
+    /// Which one.
+    pub incarnation: Incarnation,
+    /// Rows up to this number had been removed; 0 if none had.
+    pub removed: u64,
+    /// Those behind it, by number, without a hole.
+    pub rows: Vec<ObjectRow>,
+}
+
+impl LostLife {
+    /// Its last number.
+    pub fn last(&self) -> u64 {
+        self.rows.last().map_or(self.removed, |row| row.id.n)
+    }
+}
+
 /// Entering a row failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
@@ -233,6 +251,13 @@ pub trait ObjectCatalog: Send + Sync + 'static {
     /// that it is closed, stay known for good: the closing row is what keeps an eater that wakes up after a year from
     /// entering anything.
     fn remove_through(&self, through: Through, limit: usize) -> BoxFuture<'_, Result<u64, CatalogError>>;
+
+    /// Enters an incarnation that is not known with all its rows, and closes it; `false` if it is known. Nobody sees it
+    /// before all of it is there.
+    ///
+    /// # Errors
+    /// [`CatalogError::Invalid`] if a row is not one that [`ObjectRow::check`] passes, or is not behind the one before.
+    fn restore<'a>(&'a self, life: &'a LostLife) -> BoxFuture<'a, Result<bool, CatalogError>>;
 
     /// Takes note of heads: of those of a device and epoch the greatest (head, received_at) is kept. Written behind
     /// the rows, so that a stale one is too low, which is safe, and never too high.

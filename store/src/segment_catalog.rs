@@ -203,6 +203,17 @@ pub trait SegmentCatalog: Send + Sync + 'static {
     /// whether it was made.
     fn commit<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<u64, CommitError>>;
 
+    /// Puts a manifest into a catalog that was lost, whole or not at all; `false` if it has something, unless `replace`: then
+    /// all that it has is dropped first. Nobody's change or claim from before gets through.
+    ///
+    /// # Errors
+    /// [`CatalogError::Invalid`] if a segment or a number is not one that [`Change::check`] passes.
+    fn restore<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+        replace: bool,
+    ) -> BoxFuture<'a, Result<bool, CatalogError>>;
+
     /// Segments that are live no more and were not forgotten, those removed first at the front, at most `limit` and
     /// never more than [`REMOVED_MAX`].
     fn removed(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Removed>, CatalogError>>;

@@ -12,6 +12,7 @@ mod drain;
 mod encounters;
 mod fairness;
 mod floods;
+mod fsck;
 mod golden;
 mod handshakes;
 mod history;

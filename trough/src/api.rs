@@ -7,12 +7,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use trough_protocol::DeviceId;
 use trough_runtime::secret::Secret;
+use trough_store::Group;
 
 use crate::http;
 
 /// Longest line of an answer, in bytes: a frame of 1 MiB whose every byte is escaped in six, and what stands
 /// around it.
 const LINE_BYTES_MAX: usize = 7 * 1024 * 1024;
+/// Longest page of devices, in bytes: a thousand, each in many groups.
+const DEVICES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Longest error that is read, in bytes.
 const PROBLEM_BYTES_MAX: usize = 64 * 1024;
 
@@ -73,6 +76,23 @@ pub struct Frame<'a> {
 }
 
 #[derive(Deserialize)]
+struct DevicesPage {
+    devices: Vec<Listed>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(deserialize_with = "device_id")]
+    id: DeviceId,
+}
+
+fn device_id<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<DeviceId, D::Error> {
+    let id = String::deserialize(deserializer)?;
+    DeviceId::new(&id).map_err(serde::de::Error::custom)
+}
+
+#[derive(Deserialize)]
 struct Problem {
     detail: String,
 }
@@ -84,6 +104,42 @@ impl Api {
     /// The certificates cannot be read.
     pub fn new(base: Url, token: Secret<String>, ca: Option<&[u8]>) -> Result<Self> {
         Ok(Self { client: http::client(ca)?, base, token })
+    }
+
+    /// The ids of all devices that the reader may see, or of those of a group, rising.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn devices(&self, group: Option<&Group>) -> Result<Vec<DeviceId>, ApiError> {
+        let (mut devices, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let mut url = http::join(&self.base, "/v1/devices");
+            let shown = url.to_string();
+            url.query_pairs_mut().append_pair("limit", "1000");
+            if let Some(group) = group {
+                url.query_pairs_mut().append_pair("group", group.as_str());
+            }
+            if let Some(cursor) = &cursor {
+                url.query_pairs_mut().append_pair("cursor", cursor);
+            }
+            let request = self.client.get(url).bearer_auth(self.token.expose());
+            let failed = || format!("no answer from {shown}");
+            let response =
+                request.send().await.map_err(http::plain).with_context(failed).map_err(ApiError::Again)?;
+            let status = response.status();
+            if !status.is_success() {
+                return Err(refusal(shown, status, response).await);
+            }
+            let body = http::text_at_most(response, DEVICES_BYTES_MAX).await.map_err(ApiError::Again)?;
+            let page: DevicesPage = serde_json::from_str(&body).map_err(|error| {
+                ApiError::Again(anyhow::anyhow!("{shown} answers no list of devices ({error})"))
+            })?;
+            devices.extend(page.devices.into_iter().map(|device| device.id));
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                return Ok(devices);
+            }
+        }
     }
 
     /// Asks for frames of a device as NDJSON; `None` if nothing has changed since `etag`, which is then set to

@@ -76,6 +76,11 @@ pub enum Command {
     /// The bare server that `bench` compares with
     #[command(hide = true)]
     BenchFloor(cmd::bench_floor::BenchFloorArgs),
+    /// Copy frames into a file: Parquet, NDJSON or CSV. An export that was interrupted goes on where it was
+    Export(Box<cmd::export::ExportArgs>),
+    /// Check storage against its catalogs, also while the server runs. Exit code 0 if all is well, 1 if something is wrong, 2
+    /// if it cannot be told
+    Fsck(cmd::fsck::FsckArgs),
     /// Check or repair a journal whose eater is stopped
     #[command(subcommand)]
     Journal(cmd::journal::JournalCommand),

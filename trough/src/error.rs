@@ -14,6 +14,8 @@ pub enum CliError {
     Bind(Faults),
     /// Everything else: exit code 1.
     Failed(anyhow::Error),
+    /// A check that could not be made, which tells neither yes nor no: exit code 2.
+    Unclear(anyhow::Error),
     /// Whoever read our output has gone (`trough tail … | head`): that is no fault, exit code 0.
     OutputClosed,
 }
@@ -68,22 +70,25 @@ impl CliError {
             Self::OutputClosed => (String::new(), ExitCode::SUCCESS),
             Self::Config(faults) => (lines_of(faults), ExitCode::from(2)),
             Self::Bind(faults) => (lines_of(faults), ExitCode::FAILURE),
-            Self::Failed(error) => {
-                let mut text = format!("error: {error}\n");
-                let mut shown = error.to_string();
-                for cause in error.chain().skip(1).map(ToString::to_string) {
-                    // Many errors repeat their cause in their own text.
-                    if !shown.contains(&cause) {
-                        for line in cause.lines() {
-                            text.push_str(&format!("  caused by: {line}\n"));
-                        }
-                        shown = cause;
-                    }
-                }
-                (text, ExitCode::FAILURE)
-            }
+            Self::Failed(error) => (text_of(error), ExitCode::FAILURE),
+            Self::Unclear(error) => (text_of(error), ExitCode::from(2)),
         }
     }
+}
+
+fn text_of(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}\n");
+    let mut shown = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Many errors repeat their cause in their own text.
+        if !shown.contains(&cause) {
+            for line in cause.lines() {
+                text.push_str(&format!("  caused by: {line}\n"));
+            }
+            shown = cause;
+        }
+    }
+    text
 }
 
 fn lines_of(faults: &Faults) -> String {

@@ -68,6 +68,15 @@ options! {
     CONTENT_TYPE = "--content-type", "TROUGH_CONTENT_TYPE";
     STATE = "--state", "TROUGH_STATE";
     FROM = "--from", "TROUGH_FROM";
+    TO = "--to", "TROUGH_TO";
+    OUT = "--out", "TROUGH_OUT";
+    EXPORT_FORMAT = "--format", "TROUGH_EXPORT_FORMAT";
+    EXPORT_DEVICE = "--device", "TROUGH_EXPORT_DEVICE";
+    EXPORT_URL = "--url", "TROUGH_EXPORT_URL";
+    REBUILD = "--rebuild", "TROUGH_REBUILD";
+    REPLACE = "--replace", "TROUGH_REPLACE";
+    WITHOUT_MISSING = "--without-missing", "TROUGH_WITHOUT_MISSING";
+    PAST_DAMAGE = "--past-damage", "TROUGH_PAST_DAMAGE";
     JSON = "--json", "TROUGH_JSON";
     EXIT = "--exit", "TROUGH_EXIT";
     KEEP_OLD = "--keep-old", "TROUGH_KEEP_OLD";

@@ -20,7 +20,8 @@ const WITHOUT_TOTAL: &str = "{msg} {spinner} {human_pos} {prefix}, {rate}";
 pub struct Progress {
     what: &'static str,
     unit: &'static str,
-    total: Option<u64>,
+    /// 0 if it is not known.
+    total: AtomicU64,
     done: AtomicU64,
     began: Instant,
     shown: Shown,
@@ -42,6 +43,7 @@ impl Progress {
         } else {
             Shown::Lines(Mutex::new(Instant::now()))
         };
+        let total = AtomicU64::new(total.unwrap_or(0));
         Self { what, unit, total, done: AtomicU64::new(0), began: Instant::now(), shown }
     }
 
@@ -52,6 +54,18 @@ impl Progress {
             Shown::Bar(bar) => bar.inc(count),
             Shown::Lines(last) => self.line_if_due(last),
         }
+    }
+
+    /// So many are done, of so many: the total may become known, or grow, on the way.
+    pub fn set_of(&self, done: u64, total: u64) {
+        if let Shown::Bar(bar) = &self.shown
+            && bar.length() != Some(total)
+        {
+            bar.set_length(total);
+            bar.set_style(style(true));
+        }
+        self.total.store(total, Ordering::Relaxed);
+        self.set(done);
     }
 
     /// So many are done in all.
@@ -109,20 +123,28 @@ impl Progress {
     fn line(&self) -> String {
         let (done, seconds) = (self.done(), self.began.elapsed().as_secs_f64());
         let rate = grouped((done as f64 / seconds.max(1e-9)) as u64);
-        let of = self.total.map_or_else(String::new, |total| format!(" of {}", grouped(total)));
+        let of = match self.total.load(Ordering::Relaxed) {
+            0 => String::new(),
+            total => format!(" of {}", grouped(total)),
+        };
         let Self { what, unit, .. } = self;
         format!("{what}: {}{of} {unit}, {seconds:.1} s, {rate}/s", grouped(done))
     }
 }
 
-fn bar(what: &'static str, unit: &'static str, total: Option<u64>) -> ProgressBar {
-    let template = if total.is_some() { WITH_TOTAL } else { WITHOUT_TOTAL };
-    let style = ProgressStyle::with_template(template)
-        .expect("the templates are constants that parse")
-        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+fn style(has_total: bool) -> ProgressStyle {
+    let template = if has_total { WITH_TOTAL } else { WITHOUT_TOTAL };
+    ProgressStyle::with_template(template).expect("the templates are constants that parse").with_key(
+        "rate",
+        |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             // A terminal that cannot be written to shows nothing anyway.
             let _ = write!(out, "{}/s", grouped(state.per_sec() as u64));
-        });
+        },
+    )
+}
+
+fn bar(what: &'static str, unit: &'static str, total: Option<u64>) -> ProgressBar {
+    let style = style(total.is_some());
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10)).with_style(style);
     bar.set_message(what);
     bar.set_prefix(unit);

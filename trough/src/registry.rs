@@ -23,9 +23,9 @@ use crate::service::Chassis;
 /// The registry's name in a data directory.
 const REGISTRY: &str = "registry.sqlite";
 /// The catalog's.
-const CATALOG: &str = "catalog.sqlite";
+pub(crate) const CATALOG: &str = "catalog.sqlite";
 /// The journal's.
-const JOURNAL: &str = "journal";
+pub(crate) const JOURNAL: &str = "journal";
 
 /// What to do about a data directory without a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +116,7 @@ pub fn open_catalog(data_dir: &Path) -> Result<SqliteCatalog> {
 }
 
 /// Where history lies in a data directory.
-const STORE: &str = "store";
+pub(crate) const STORE: &str = "store";
 
 /// The store of a deployment of one machine.
 ///

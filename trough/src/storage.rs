@@ -22,9 +22,9 @@ use crate::service::Chassis;
 use crate::{opt, registry};
 
 /// The catalog of journal objects, in a data directory.
-const OBJECT_CATALOG: &str = "objects.sqlite";
+pub(crate) const OBJECT_CATALOG: &str = "objects.sqlite";
 /// The catalog of segments, there too.
-pub const SEGMENT_CATALOG: &str = "segments.sqlite";
+pub(crate) const SEGMENT_CATALOG: &str = "segments.sqlite";
 /// Journal objects are compacted out of memory, which an eater whose store is away needs for what it has promised credit.
 const OBJECTS_INPUT_BYTES: u64 = 32 * 1024 * 1024;
 /// On one machine nobody else can want the claim: the journal has one eater. So whoever starts after a kill need not wait.
@@ -129,14 +129,7 @@ impl StorageArgs {
     pub fn check(&self, faults: &mut Faults) -> Option<StorageChoice> {
         let flush_after = faults.number(opt::FLUSH_AFTER, &self.flush_after, "milliseconds", 1..=10_000);
         let history = self.history.check(faults);
-        if let Some(url) = &self.store
-            && !["s3://", "file:///"].iter().any(|scheme| url.starts_with(scheme))
-        {
-            // It is not repeated: a secret may have been put there.
-            let remedy = "use s3://BUCKET/PREFIX?endpoint=URL&region=NAME or file:///DIR";
-            faults.add(opt::STORE, "***", "it is neither s3:// nor file:///", remedy);
-            return None;
-        }
+        is_store(faults, self.store.as_deref()).then_some(())?;
         let flush_after = Duration::from_millis(flush_after?);
         Some(StorageChoice { store: self.store.clone(), flush_after, history: history? })
     }
@@ -194,8 +187,19 @@ impl StorageChoice {
     }
 }
 
+/// Checks the URL of a store. Whether it can be one, or there is none.
+pub(crate) fn is_store(faults: &mut Faults, url: Option<&str>) -> bool {
+    let known = url.is_none_or(|url| ["s3://", "file:///"].iter().any(|scheme| url.starts_with(scheme)));
+    if !known {
+        // It is not repeated: a secret may have been put there.
+        let remedy = "use s3://BUCKET/PREFIX?endpoint=URL&region=NAME or file:///DIR";
+        faults.add(opt::STORE, "***", "it is neither s3:// nor file:///", remedy);
+    }
+    known
+}
+
 /// As every tool that speaks S3 has them.
-fn credentials() -> Option<Credentials> {
+pub(crate) fn credentials() -> Option<Credentials> {
     let from = |name| std::env::var_os(name)?.into_string().ok().filter(|value| !value.is_empty());
     let (access_key, secret_key) = (from("AWS_ACCESS_KEY_ID")?, from("AWS_SECRET_ACCESS_KEY")?);
     Some(Credentials { access_key: access_key.into(), secret_key: secret_key.into() })

@@ -14,7 +14,7 @@ mod cursor;
 mod devices;
 mod docs;
 mod downsample;
-mod encode;
+pub(crate) mod encode;
 mod encounters;
 mod encounters_query;
 mod etag;

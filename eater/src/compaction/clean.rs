@@ -16,7 +16,7 @@ use crate::objects::{object_number, object_prefix};
 use crate::segments::{index_key, parquet_key, segment_of_key};
 
 /// How many times the grace an object must be old that no manifest names, to be removed: its compactor may be slow.
-const ORPHAN_GRACES: u32 = 6;
+pub(crate) const ORPHAN_GRACES: u32 = 6;
 
 /// What a compactor remembers of what it has to remove.
 #[derive(Debug, Default)]
@@ -141,7 +141,7 @@ impl Compactor {
 }
 
 /// When a segment was begun, by its id (RFC 9562, section 5.7: 48 bits of milliseconds).
-fn born(id: SegmentId) -> Micros {
+pub(crate) fn born(id: SegmentId) -> Micros {
     let mut millis = [0; 8];
     millis[2..].copy_from_slice(&id.0[..6]);
     u64::from_be_bytes(millis).saturating_mul(1000)

@@ -1,37 +1,13 @@
 //! The list of live segments, for those who read the store without us.
 
-use bytes::Bytes;
-use serde::Serialize;
-use trough_store::ObjectKey;
 use trough_store::objects::LIST_MAX;
 use trough_store::segment_catalog::Manifest;
 
+use super::manifest_file::{ManifestFile, key, number};
 use super::{CompactError, Compactor};
-use crate::segments::parquet_key;
 
 /// Older manifests that are kept, for those who read by one of them.
 const KEPT: usize = 16;
-
-#[derive(Serialize)]
-struct Document<'a> {
-    format: &'static str,
-    number: u64,
-    segments: Vec<Listed<'a>>,
-}
-
-#[derive(Serialize)]
-struct Listed<'a> {
-    key: String,
-    level: u8,
-    frames: u64,
-    bytes: u64,
-    first_device: &'a str,
-    last_device: &'a str,
-    min_ts: u64,
-    max_ts: u64,
-    min_received_at: u64,
-    max_received_at: u64,
-}
 
 impl Compactor {
     /// That the catalog knows what was written down from it: by the word of one that was lost, every segment would be one
@@ -52,7 +28,7 @@ impl Compactor {
         if self.written == Some(manifest.number) || manifest.number == 0 {
             return Ok(());
         }
-        self.wait(self.parts.store.put(&key(manifest.number), encode(manifest)))?;
+        self.wait(self.parts.store.put(&key(manifest.number), ManifestFile::of(manifest).encode()))?;
         self.written = Some(manifest.number);
         let listed = self.wait(self.parts.store.list("manifests/", None, LIST_MAX))?;
         let surplus = listed.len().saturating_sub(KEPT);
@@ -61,32 +37,4 @@ impl Compactor {
         }
         Ok(())
     }
-}
-
-fn encode(manifest: &Manifest) -> Bytes {
-    let listed = manifest.segments.iter().map(|segment| Listed {
-        key: parquet_key(segment.date, segment.id).to_string(),
-        level: segment.level,
-        frames: segment.frames,
-        bytes: segment.bytes,
-        first_device: segment.devices.0.as_str(),
-        last_device: segment.devices.1.as_str(),
-        min_ts: segment.ts.0,
-        max_ts: segment.ts.1,
-        min_received_at: segment.received.0,
-        max_received_at: segment.received.1,
-    });
-    let document =
-        Document { format: "trough-manifest-1", number: manifest.number, segments: listed.collect() };
-    serde_json::to_vec_pretty(&document).expect("numbers and names are JSON").into()
-}
-
-/// Numbers have leading zeros: the last key is that of the newest.
-fn key(number: u64) -> ObjectKey {
-    ObjectKey::new(&format!("manifests/{number:020}.json"))
-        .expect("letters, digits, a slash and a dot are allowed")
-}
-
-fn number(key: &ObjectKey) -> Option<u64> {
-    key.as_str().strip_prefix("manifests/")?.strip_suffix(".json")?.parse().ok()
 }

@@ -17,6 +17,7 @@ mod input;
 mod levels;
 mod local;
 mod manifest;
+pub(crate) mod manifest_file;
 mod merge;
 mod metrics;
 mod objects;
@@ -25,7 +26,7 @@ mod retention;
 mod runs;
 mod steps;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
@@ -37,8 +38,10 @@ use trough_store::objects::ObjectError;
 use trough_store::segment_catalog::{CommitError, SegmentCatalog};
 use trough_store::{CatalogError, ObjectStore, Registry, RegistryError};
 
+pub(crate) use clean::{ORPHAN_GRACES, born};
 pub use config::{CompactionConfig, Journals};
 pub use metrics::CompactionMetrics;
+pub(crate) use output::day;
 
 use crate::journal::{JournalError, ReadError};
 use crate::segments::{SegmentCache, WriteError};
@@ -82,7 +85,8 @@ pub enum CompactError {
     /// The catalog knows less than what was written down from it.
     #[error(
         "the catalog of segments knows manifest {known}, and the store has manifest {written}: the catalog was lost or \
-         belongs to another store; restore it from a backup (segments.sqlite, or the database)"
+         belongs to another store; restore it from a backup (segments.sqlite, or the database), or stop every server and run \
+         `trough fsck --rebuild`"
     )]
     CatalogLost {
         /// The newest manifest that it knows.

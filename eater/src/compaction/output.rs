@@ -33,7 +33,7 @@ pub(super) struct Output<'a> {
 }
 
 /// On which day (UTC) a time is, in days since 1970-01-01.
-pub(super) fn day(at: Micros) -> u32 {
+pub(crate) fn day(at: Micros) -> u32 {
     u32::try_from(at / MICROS_PER_DAY).unwrap_or(u32::MAX)
 }
 

@@ -185,6 +185,11 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// The numbers that are damaged, if it is that: an epoch, the first and the last.
+    pub fn lost_numbers(&self) -> Option<(Epoch, Seq, Seq)> {
+        self.lost()
+    }
+
     /// The numbers that are damaged, if it is that: reading goes on behind them.
     pub(crate) fn lost(&self) -> Option<(Epoch, Seq, Seq)> {
         match self {

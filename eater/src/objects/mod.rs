@@ -44,7 +44,9 @@ pub use metrics::ObjectMetrics;
 use crate::frames::{Chunks, Frames};
 use crate::journal::{Closed, Gap, JournalError, LastFrame, ReadError, ScanRange, Submission};
 use life::Life;
-pub(crate) use names::{key as object_key, number as object_number, prefix as object_prefix};
+pub(crate) use names::{
+    id as id_of_key, key as object_key, number as object_number, prefix as object_prefix,
+};
 use read::{Reader, Scan};
 use sealer::Sealer;
 pub(crate) use whole::WholeObject;

@@ -20,6 +20,18 @@ pub(crate) fn number(incarnation: Incarnation, key: &ObjectKey) -> Option<u64> {
     (number.len() == 20).then(|| number.parse().ok()).flatten()
 }
 
+/// Which object has this key; `None` if it is none of ours.
+pub(crate) fn id(key: &ObjectKey) -> Option<ObjectId> {
+    let (digits, _) = key.as_str().strip_prefix("journal/")?.split_once('/')?;
+    if digits.len() != 32
+        || !digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    {
+        return None;
+    }
+    let incarnation = Incarnation(u128::from_str_radix(digits, 16).ok()?.to_be_bytes());
+    number(incarnation, key).map(|n| ObjectId { incarnation, n })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,5 +45,7 @@ mod tests {
         let numbers: Vec<_> = keys.iter().map(|key| number(incarnation, key)).collect();
         assert_eq!(numbers, [Some(1), Some(9), Some(10), Some(u64::MAX)]);
         assert_eq!(number(Incarnation([0; 16]), &keys[0]), None);
+        assert_eq!(id(&keys[1]), Some(ObjectId { incarnation, n: 9 }));
+        assert_eq!(id(&ObjectKey::new("journal/x/00000000000000000010.tro").unwrap()), None);
     }
 }

@@ -10,6 +10,7 @@
 mod blocks;
 mod cache;
 mod columns;
+mod describe;
 mod directory;
 mod error;
 pub mod format;
@@ -31,13 +32,15 @@ mod write;
 
 pub use crate::journal::Rank;
 pub use cache::{SegmentCache, SegmentCacheLimits};
+pub(crate) use describe::describe;
 pub use error::WriteError;
 pub use loaded::Rows;
 pub use metrics::SegmentMetrics;
+pub(crate) use names::date_of_key;
 pub use names::{index_key, parquet_key, segment_of_key};
 pub use read::OpenSegment;
 pub use row::Row;
 pub use rows::{RowsCursor, SegmentRows};
 pub use scan::SegmentScan;
-pub(crate) use schema::{FRAME_COLUMNS, SCHEMA};
+pub(crate) use schema::{FRAME_COLUMNS, SCHEMA, export_properties};
 pub use write::{NewSegment, SegmentWriter, Written};

@@ -33,6 +33,13 @@ pub fn segment_of_key(key: &ObjectKey) -> Option<SegmentId> {
     Some(SegmentId(id))
 }
 
+/// The day of a segment by its key, in days since 1970; `None` if it has none.
+pub(crate) fn date_of_key(key: &ObjectKey) -> Option<u32> {
+    let (date, _) = key.as_str().strip_prefix("segments/date=")?.split_once('/')?;
+    let days = Date::constant(1970, 1, 1).until(date.parse::<Date>().ok()?).ok()?.get_days();
+    u32::try_from(days).ok()
+}
+
 fn key(date: u32, id: SegmentId, ending: &str) -> ObjectKey {
     let key = format!("segments/date={}/{id}.{ending}", day(date));
     ObjectKey::new(&key).expect("digits, hexadecimal digits and = - . / are allowed")
@@ -55,6 +62,9 @@ mod tests {
         assert_eq!(key.as_str(), format!("segments/date=2026-11-25/{}.parquet", "a5".repeat(16)));
         assert_eq!(segment_of_key(&parquet_key(20_782, id)), Some(id));
         assert_eq!(segment_of_key(&index_key(0, id)), Some(id));
+        for date in [0, 1, 20_782, DATE_MAX] {
+            assert_eq!(date_of_key(&index_key(date, id)), Some(date));
+        }
         for stranger in ["segments/date=2026-11-25/x.parquet", "manifests/1.json", "segments/a"] {
             assert_eq!(segment_of_key(&ObjectKey::new(stranger).unwrap()), None);
         }

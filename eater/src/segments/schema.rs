@@ -63,8 +63,13 @@ pub(crate) static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 });
 
+/// How a file of frames is written that is no segment.
+pub(crate) fn export_properties() -> WriterProperties {
+    properties(None)
+}
+
 /// How a segment's file is written.
-pub(super) fn properties(id: SegmentId) -> WriterProperties {
+pub(super) fn properties(id: Option<SegmentId>) -> WriterProperties {
     let level = ZstdLevel::try_new(ZSTD_LEVEL).expect("zstd has this level");
     let sorted = |at| SortingColumn { column_idx: at, descending: false, nulls_first: false };
     let mut properties = WriterProperties::builder()
@@ -75,10 +80,12 @@ pub(super) fn properties(id: SegmentId) -> WriterProperties {
         .set_max_row_group_row_count(Some(GROUP_ROWS_MAX))
         .set_max_row_group_bytes(Some(GROUP_BYTES_MAX))
         .set_sorting_columns(Some([at::DEVICE, at::EPOCH, at::SEQ].map(|at| sorted(at as i32)).into()))
-        .set_key_value_metadata(Some(vec![
-            KeyValue::new("trough.format".to_owned(), "1".to_owned()),
-            KeyValue::new("trough.segment".to_owned(), id.to_string()),
-        ]));
+        .set_key_value_metadata(id.map(|id| {
+            vec![
+                KeyValue::new("trough.format".to_owned(), "1".to_owned()),
+                KeyValue::new("trough.segment".to_owned(), id.to_string()),
+            ]
+        }));
     for at in [at::EPOCH, at::SEQ, at::TS, at::RECEIVED_AT, at::JOURNAL_N] {
         properties = properties
             .set_column_dictionary_enabled(path(at), false)

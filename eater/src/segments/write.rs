@@ -54,8 +54,9 @@ impl SegmentWriter {
     /// [`WriteError::Parquet`].
     pub fn new(new: NewSegment) -> Result<Self, WriteError> {
         // Without Arrow's own schema in it: the file is plain Parquet, the same to every reader.
-        let options =
-            ArrowWriterOptions::new().with_properties(properties(new.id)).with_skip_arrow_metadata(true);
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties(Some(new.id)))
+            .with_skip_arrow_metadata(true);
         Ok(Self {
             new,
             parquet: ArrowWriter::try_new_with_options(Vec::new(), SCHEMA.clone(), options)?,

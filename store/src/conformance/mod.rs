@@ -176,6 +176,8 @@ macro_rules! object_catalog_suite {
             heads_only_rise,
             devices_are_paged_with_their_newest_head,
             what_was_returned_survives_a_restart,
+            a_lost_incarnation_is_restored_and_closed,
+            what_was_lost_has_no_holes,
             a_row_lists_as_many_devices_as_it_may,
             a_value_that_does_not_fit_changes_nothing,
         );
@@ -207,6 +209,8 @@ macro_rules! segment_catalog_suite {
             of_many_who_claim_one_gets_it,
             of_a_change_and_who_takes_its_claim_over_one_is_first,
             a_manifest_is_of_one_moment,
+            a_lost_catalog_is_restored,
+            a_catalog_that_has_something_is_replaced_only_if_that_is_said,
             a_change_has_as_much_as_it_may,
         );
     };

@@ -14,8 +14,10 @@ use crate::object_catalog::{
 };
 
 mod removal;
+mod restoring;
 
 pub use removal::*;
+pub use restoring::*;
 
 type On = Fixture<dyn ObjectCatalog>;
 

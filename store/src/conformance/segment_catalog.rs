@@ -19,9 +19,11 @@ use crate::segment_catalog::{
 
 mod claims;
 mod races;
+mod restoring;
 
 pub use claims::*;
 pub use races::*;
+pub use restoring::*;
 
 type On = Fixture<dyn SegmentCatalog>;
 

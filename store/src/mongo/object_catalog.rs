@@ -16,13 +16,15 @@ use super::{heads, object_removal, object_spans};
 use crate::BoxFuture;
 use crate::error::CatalogError;
 use crate::object_catalog::{
-    AppendError, DeviceHead, Found, Incarnation, IncarnationState, ObjectCatalog, ObjectId, ObjectRow,
-    ROWS_MAX, SpanQuery,
+    AppendError, DeviceHead, Found, Incarnation, IncarnationState, LostLife, ObjectCatalog, ObjectId,
+    ObjectRow, ROWS_MAX, SpanQuery,
 };
 use crate::segment_catalog::Through;
 
 /// How long it may take to read many documents, or to go several times.
 const LISTING_MAX: Duration = Duration::from_secs(15);
+/// How long it may take to enter all rows of an incarnation again.
+const RESTORE_MAX: Duration = Duration::from_secs(300);
 /// So often an incarnation's end is looked for that moves away meanwhile.
 const CLOSE_ATTEMPTS_MAX: usize = 8;
 
@@ -148,6 +150,14 @@ impl ObjectCatalog for MongoObjectCatalog {
         }))
     }
 
+    fn restore<'a>(&'a self, life: &'a LostLife) -> BoxFuture<'a, Result<bool, CatalogError>> {
+        Box::pin(async move {
+            life.check()?;
+            let life = life.clone();
+            self.run(RESTORE_MAX, async move |database| restore(&database, &life).await).await
+        })
+    }
+
     fn note_heads<'a>(&'a self, heads: &'a [DeviceHead]) -> BoxFuture<'a, Result<(), CatalogError>> {
         Box::pin(async move {
             heads.iter().try_for_each(DeviceHead::check)?;
@@ -239,6 +249,28 @@ async fn try_close(database: &Database, incarnation: Incarnation) -> Result<Opti
         Err(Failure::Duplicate(_)) => Ok(None),
         Err(failure) => Err(failure),
     }
+}
+
+/// It becomes known last, so that nobody sees a part of it; what another try has entered is entered.
+async fn restore(database: &Database, life: &LostLife) -> Result<bool, Failure> {
+    let LostLife { incarnation, removed, rows } = life;
+    if lives(database).find_one(named(*incarnation)).await?.is_some() {
+        return Ok(false);
+    }
+    let id = |n| ObjectId { incarnation: *incarnation, n };
+    let stub = (*removed > 0).then(|| RowDocument::stub(id(*removed)));
+    let rows = rows.iter().map(RowDocument::from);
+    for row in stub.into_iter().chain(rows).chain([RowDocument::closing(id(life.last() + 1))]) {
+        match objects::<RowDocument>(database).insert_one(row).await.map_err(Failure::from) {
+            Ok(_) | Err(Failure::Duplicate(_)) => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    let last = i64::try_from(life.last()).unwrap_or(i64::MAX);
+    // Heard last in 1970: what it has left beside its rows is for a person to look at.
+    let known = doc! { "$set": { "heartbeat_at": DateTime::from_millis(0), "last": last } };
+    lives(database).update_one(named(*incarnation), known).upsert(true).await?;
+    Ok(true)
 }
 
 async fn remember_closed(database: &Database, incarnation: Incarnation, last: u64) -> Result<(), Failure> {

@@ -64,6 +64,11 @@ impl RowDocument {
         Self { id: key(id), closing: true, bytes, crc, received_at, wide, removed, spans: Vec::new() }
     }
 
+    /// What is left of rows that were removed, if nothing is known of the last of them.
+    pub fn stub(id: ObjectId) -> Self {
+        Self { removed: true, closing: false, ..Self::closing(id) }
+    }
+
     /// Whether this is what was entered as that row. A stub tells by what it has kept.
     fn is(&self, row: &Self) -> bool {
         let marks = |row: &Self| (row.closing, row.bytes, row.crc, row.received_at);

@@ -209,6 +209,18 @@ impl SegmentCatalog for MongoSegmentCatalog {
         })
     }
 
+    fn restore<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+        replace: bool,
+    ) -> BoxFuture<'a, std::result::Result<bool, CatalogError>> {
+        Box::pin(async move {
+            manifest.check()?;
+            let manifest = Arc::new(manifest.clone());
+            self.run(COMMIT_MAX, async move |database| restore(database, manifest, replace).await).await
+        })
+    }
+
     fn removed(&self, limit: usize) -> BoxFuture<'_, std::result::Result<Vec<Removed>, CatalogError>> {
         Box::pin(self.run(LISTING_MAX, async move |database| rows::removed(&database, limit).await))
     }
@@ -336,6 +348,49 @@ async fn make(database: &Database, session: &mut ClientSession, change: &Change)
     rows::add(database, session, &change.add).await?;
     rows::go_on(&compaction(database), session, journals(), &change.through).await?;
     Ok(change.after + 1)
+}
+
+async fn restore(
+    database: Database,
+    manifest: Arc<Manifest>,
+    replace: bool,
+) -> std::result::Result<bool, Failure> {
+    // Tokens from before the loss are lower than the time is.
+    let now = look(&database).await?.now.map_or(0, |now| now.timestamp_millis().saturating_mul(1000));
+    let done = transact(database, move |database, session| {
+        let manifest = manifest.clone();
+        Box::pin(async move { put(database, session, &manifest, replace, now).await })
+    });
+    Ok(done.await?.unwrap_or_else(|refused: Infallible| match refused {}))
+}
+
+/// In a transaction.
+async fn put(
+    database: &Database,
+    session: &mut ClientSession,
+    manifest: &Manifest,
+    replace: bool,
+    now: i64,
+) -> Result<bool> {
+    let state = compaction::<State>(database).find_one(the_state()).session(&mut *session).await?;
+    let any = rows::segments::<Document>(database).find_one(doc! {}).session(&mut *session).await?;
+    if !replace && (any.is_some() || state.is_some_and(|state| state.number > 0)) {
+        return Ok(false);
+    }
+    let number = integer(manifest.number);
+    let state = doc! {
+        "$set": {
+            "number": number, "made": [], "until": DateTime::from_millis(0), "expired": integer(manifest.expired),
+        },
+        "$max": { "token": now },
+    };
+    let states = compaction::<Document>(database);
+    states.update_one(the_state(), state).upsert(true).session(&mut *session).await?;
+    rows::segments::<Document>(database).delete_many(doc! {}).session(&mut *session).await?;
+    states.delete_many(journals()).session(&mut *session).await?;
+    rows::add(database, session, &manifest.segments).await?;
+    rows::go_on(&compaction(database), session, journals(), &manifest.through).await?;
+    Ok(true)
 }
 
 fn later(now: DateTime, ttl: Duration) -> DateTime {

@@ -2,7 +2,7 @@
 
 use trough_protocol::limits::INT_MAX;
 
-use super::{DeviceHead, DeviceSpan, Incarnation, ObjectId, ObjectRow, ROW_SPANS_MAX};
+use super::{DeviceHead, DeviceSpan, Incarnation, LostLife, ObjectId, ObjectRow, ROW_SPANS_MAX};
 use crate::error::CatalogError;
 
 impl ObjectRow {
@@ -30,6 +30,28 @@ impl ObjectRow {
                 let DeviceSpan { device, epoch, .. } = &pair[1];
                 Some(format!("its spans must rise by device and epoch, and {device} with {epoch} does not"))
             })
+    }
+}
+
+impl LostLife {
+    /// Checks what every catalog refuses to restore.
+    pub(crate) fn check(&self) -> Result<(), CatalogError> {
+        let LostLife { incarnation, removed, rows } = self;
+        rows.iter().try_for_each(ObjectRow::check)?;
+        match rows
+            .iter()
+            .zip(removed + 1..)
+            .find(|(row, n)| row.id != ObjectId { incarnation: *incarnation, n: *n })
+        {
+            None if *removed < INT_MAX => Ok(()),
+            found => invalid(format!(
+                "incarnation {incarnation} cannot be restored behind number {removed}: {}",
+                found.map_or_else(
+                    || "it is too high".to_owned(),
+                    |(_, n)| format!("the row of object {n} is missing")
+                )
+            )),
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use trough_protocol::limits::INT_MAX;
 
 use super::{
-    CHANGE_JOURNALS_MAX, CHANGE_SEGMENTS_MAX, CHANGES_KNOWN, CLAIM_TTL, Change, CommitError, Segment,
-    SegmentId, Through,
+    CHANGE_JOURNALS_MAX, CHANGE_SEGMENTS_MAX, CHANGES_KNOWN, CLAIM_TTL, Change, CommitError, Manifest,
+    Segment, SegmentId, Through,
 };
 use crate::error::CatalogError;
 
@@ -73,6 +73,23 @@ impl Change {
             return Err(CommitError::Outdated { after, found: number });
         }
         Ok(None)
+    }
+}
+
+impl Manifest {
+    /// Checks what every catalog refuses to restore.
+    pub(crate) fn check(&self) -> Result<(), CatalogError> {
+        for segments in self.segments.chunks(CHANGE_SEGMENTS_MAX) {
+            let (id, add) = ([0; 16], segments.to_vec());
+            Change { id, token: 0, after: self.number, add, remove: vec![], through: vec![], expires: false }
+                .check()?;
+        }
+        for through in self.through.chunks(CHANGE_JOURNALS_MAX) {
+            let (id, through) = ([0; 16], through.to_vec());
+            Change { id, token: 0, after: self.number, add: vec![], remove: vec![], through, expires: false }
+                .check()?;
+        }
+        Ok(())
     }
 }
 

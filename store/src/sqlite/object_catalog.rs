@@ -15,8 +15,8 @@ use super::{object_removal, spans};
 use crate::BoxFuture;
 use crate::error::CatalogError;
 use crate::object_catalog::{
-    AppendError, DeviceHead, Found, HEADS_MAX, Incarnation, IncarnationState, ObjectCatalog, ObjectId,
-    ObjectRow, ROWS_MAX, SpanQuery,
+    AppendError, DeviceHead, Found, HEADS_MAX, Incarnation, IncarnationState, LostLife, ObjectCatalog,
+    ObjectId, ObjectRow, ROWS_MAX, SpanQuery,
 };
 use crate::segment_catalog::Through;
 
@@ -145,6 +145,14 @@ impl ObjectCatalog for SqliteObjectCatalog {
         )
     }
 
+    fn restore<'a>(&'a self, life: &'a LostLife) -> BoxFuture<'a, Result<bool, CatalogError>> {
+        Box::pin(async move {
+            life.check()?;
+            let life = life.clone();
+            self.writer.run(move |connection| restore(connection, &life)).await
+        })
+    }
+
     fn note_heads<'a>(&'a self, heads: &'a [DeviceHead]) -> BoxFuture<'a, Result<(), CatalogError>> {
         Box::pin(async move {
             heads.iter().try_for_each(DeviceHead::check)?;
@@ -225,6 +233,26 @@ fn append(connection: &Connection, row: &ObjectRow) -> Result<(), AppendError> {
         End::Open(_) if !is_known(connection, incarnation)? => Err(incarnation.never_opened().into()),
         End::Open(_) => Ok(insert(connection, row)?),
     }
+}
+
+/// In a write transaction. It was heard last in 1970: what it has left beside its rows is for a person to look at.
+fn restore(connection: &Connection, life: &LostLife) -> Result<bool, CatalogError> {
+    let LostLife { incarnation, removed, rows } = life;
+    if is_known(connection, *incarnation)? {
+        return Ok(false);
+    }
+    make_known(connection, *incarnation, 0)?;
+    let sql = "INSERT INTO objects (incarnation, n, closing, bytes, crc, received_at, wide, removed) \
+               VALUES (?1, ?2, ?3, 0, 0, 0, 0, ?4)";
+    let mut insert_empty = connection.prepare_cached(sql)?;
+    if *removed > 0 {
+        insert_empty.execute(params![incarnation.0, removed, false, true])?;
+    }
+    for row in rows {
+        insert(connection, row)?;
+    }
+    insert_empty.execute(params![incarnation.0, life.last() + 1, true, false])?;
+    Ok(true)
 }
 
 fn is_known(connection: &Connection, incarnation: Incarnation) -> rusqlite::Result<bool> {

@@ -121,6 +121,19 @@ impl SegmentCatalog for SqliteSegmentCatalog {
         })
     }
 
+    fn restore<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+        replace: bool,
+    ) -> BoxFuture<'a, Result<bool, CatalogError>> {
+        let now = self.clock.now();
+        Box::pin(async move {
+            manifest.check()?;
+            let manifest = manifest.clone();
+            self.writer.run(move |connection| restore(connection, &manifest, replace, now)).await
+        })
+    }
+
     fn removed(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Removed>, CatalogError>> {
         let clock = self.clock.clone();
         Box::pin(
@@ -174,6 +187,32 @@ fn claim(connection: &Connection, ttl: Duration, now: Micros) -> Result<Option<u
 fn set_until(connection: &Connection, token: u64, until: Micros) -> rusqlite::Result<bool> {
     let sql = "UPDATE claim SET until = ?2 WHERE token = ?1";
     Ok(connection.prepare_cached(sql)?.execute(params![token.min(INT_MAX), until])? == 1)
+}
+
+/// In a write transaction. Tokens from before the loss are lower than the time is.
+fn restore(
+    connection: &Connection,
+    manifest: &Manifest,
+    replace: bool,
+    now: Micros,
+) -> Result<bool, CatalogError> {
+    if !replace && (number(connection)? > 0 || rows::has_any(connection)?) {
+        return Ok(false);
+    }
+    connection.execute_batch("DELETE FROM manifests; DELETE FROM journals; DELETE FROM segments;")?;
+    let sql = "INSERT INTO manifests (number, change) VALUES (?1, ?2)";
+    connection.prepare_cached(sql)?.execute(params![manifest.number, [0_u8; 16]])?;
+    let sql = "UPDATE claim SET token = max(token, ?1), until = 0, expired = ?2";
+    connection.prepare_cached(sql)?.execute([now.min(INT_MAX), manifest.expired.min(INT_MAX)])?;
+    for segment in &manifest.segments {
+        if !rows::add(connection, segment)? {
+            return Err(check::known(segment.id));
+        }
+    }
+    for through in &manifest.through {
+        rows::go_on(connection, *through)?;
+    }
+    Ok(true)
 }
 
 /// In a write transaction, so that nobody commits or claims anything meanwhile.

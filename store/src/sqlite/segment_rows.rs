@@ -34,6 +34,11 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Segment> {
     })
 }
 
+/// Whether there is a segment, live or not.
+pub(super) fn has_any(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM segments LIMIT 1")?.exists([])
+}
+
 /// How far every journal is.
 pub(super) fn through(connection: &Connection) -> Result<Vec<Through>, CatalogError> {
     let mut select = connection.prepare_cached("SELECT incarnation, n FROM journals ORDER BY incarnation")?;

@@ -130,7 +130,7 @@ struct LostJson<'a> {
 
 impl<'a> InspectionJson<'a> {
     fn of(inspection: &'a Inspection) -> Self {
-        let Inspection { files, bytes, frames, damage } = inspection;
+        let Inspection { files, bytes, frames, damage, .. } = inspection;
         let lost = |lost: &'a Lost| LostJson {
             device: lost.device.as_str(),
             epoch: lost.epoch.0,

@@ -7,7 +7,9 @@ pub mod channels;
 pub mod demo;
 pub mod devices;
 pub mod eater;
+pub mod export;
 pub mod feeder;
+pub mod fsck;
 pub mod health;
 pub mod journal;
 pub mod readers;
@@ -44,6 +46,8 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Demo(args) => demo::prepare(args, faults),
         Command::Bench(args) => bench::prepare(args, faults),
         Command::BenchFloor(args) => bench_floor::prepare(args, faults),
+        Command::Export(args) => export::prepare(args, faults),
+        Command::Fsck(args) => fsck::prepare(args, faults),
         Command::Journal(command) => journal::prepare(command, faults),
         Command::Upgrade(command) => upgrade::prepare(command, faults),
         Command::Health(args) => health::prepare(args, faults),

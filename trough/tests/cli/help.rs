@@ -18,6 +18,8 @@ const COMMANDS: &[&str] = &[
     "tail",
     "demo",
     "bench",
+    "export",
+    "fsck",
     "journal check",
     "journal repair",
     "health",

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod demo;
+mod fsck;
 mod harness;
 mod help;
 mod journal;

@@ -220,6 +220,12 @@ impl FrameEncoder {
         self.frames
     }
 
+    /// Shows the bytes written since the last time, and forgets them; the buffer stays.
+    pub fn drain(&mut self, show: impl FnOnce(&[u8])) {
+        show(&self.out);
+        self.out.clear();
+    }
+
     /// The bytes written since the last time.
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::replace(&mut self.out, Vec::with_capacity(self.capacity))

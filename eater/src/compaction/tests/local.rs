@@ -9,14 +9,14 @@ use super::*;
 use crate::journal::testing::{MemoryCatalog, TestRun, TestSink, batch, config, parts, wait_until};
 use crate::journal::{Journal, JournalConfig, Submission};
 
-pub(super) struct Eater {
+pub(crate) struct Eater {
     pub journal: Journal,
     sink: Arc<TestSink>,
     sent: u64,
 }
 
 impl Eater {
-    pub fn open(ground: &Ground, catalog: &Arc<MemoryCatalog>) -> Self {
+    pub(crate) fn open(ground: &Ground, catalog: &Arc<MemoryCatalog>) -> Self {
         let manifest = ground.runtime.block_on(ground.segments.manifest(None)).unwrap().unwrap();
         let config = JournalConfig {
             compacted_through: manifest.through_of(Incarnation::LOCAL),
@@ -26,7 +26,7 @@ impl Eater {
         Self { journal, sink: Arc::default(), sent: 0 }
     }
 
-    pub fn send(&mut self, run: &TestRun) {
+    pub(crate) fn send(&mut self, run: &TestRun) {
         self.sent += 1;
         let submission = Submission {
             batch: batch(std::slice::from_ref(run)),

@@ -6,10 +6,10 @@
 //! 3. Of the local journal with policies of retention: what has expired is gone and said to be, and nothing else is.
 //! 4. Whatever is in the store in the end belongs to something.
 
-mod local;
-mod objects;
+pub(crate) mod local;
+pub(crate) mod objects;
 mod retention;
-mod store;
+pub(crate) mod store;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,42 +34,48 @@ use crate::journal::{GapKind, Order, ScanRange};
 use crate::segments::{SegmentCache, SegmentCacheLimits, SegmentMetrics};
 use store::FlakyStore;
 
-const DEVICES: [&str; 3] = ["a", "bus-17", "z"];
+pub(crate) const DEVICES: [&str; 3] = ["a", "bus-17", "z"];
 
 /// What devices have sent and been told is durable: of each number a frame, or a loss.
 #[derive(Default)]
-struct Model(BTreeMap<(&'static str, u64, u64), bool>);
+pub(crate) struct Model(BTreeMap<(&'static str, u64, u64), bool>);
 
 impl Model {
-    fn sent(&mut self, device: &'static str, epoch: u64, (first, count): (u64, u64), frames: bool) {
+    pub(crate) fn sent(
+        &mut self,
+        device: &'static str,
+        epoch: u64,
+        (first, count): (u64, u64),
+        frames: bool,
+    ) {
         for seq in first..first + count {
             let known = self.0.entry((device, epoch, seq)).or_insert(frames);
             *known |= frames;
         }
     }
 
-    fn heads(&self, device: &str) -> BTreeMap<u64, u64> {
+    pub(crate) fn heads(&self, device: &str) -> BTreeMap<u64, u64> {
         self.0.keys().filter(|(of, ..)| *of == device).map(|(_, epoch, seq)| (*epoch, *seq)).collect()
     }
 
-    fn numbers(&self, device: &str, frames: bool) -> Vec<(u64, u64)> {
+    pub(crate) fn numbers(&self, device: &str, frames: bool) -> Vec<(u64, u64)> {
         let of = self.0.iter().filter(|((of, ..), is)| *of == device && **is == frames);
         of.map(|((_, epoch, seq), _)| (*epoch, *seq)).collect()
     }
 }
 
 /// What history stands on, over all restarts.
-struct Ground {
-    runtime: Runtime,
-    dir: TempDir,
-    store: Arc<FlakyStore>,
-    segments: Arc<dyn SegmentCatalog>,
-    registry: Arc<dyn Registry>,
-    clock: Clock,
+pub(crate) struct Ground {
+    pub runtime: Runtime,
+    pub dir: TempDir,
+    pub store: Arc<FlakyStore>,
+    pub segments: Arc<dyn SegmentCatalog>,
+    pub registry: Arc<dyn Registry>,
+    pub clock: Clock,
 }
 
 impl Ground {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let dir = TempDir::new().unwrap();
         // Late in a day: what comes later is of the next.
@@ -80,7 +86,7 @@ impl Ground {
         Self { runtime, dir, store: FlakyStore::new(seed), segments, registry, clock }
     }
 
-    fn compactor(&self, store: Arc<dyn ObjectStore>, journals: Journals) -> Compactor {
+    pub(crate) fn compactor(&self, store: Arc<dyn ObjectStore>, journals: Journals) -> Compactor {
         let config = CompactionConfig {
             gather: Duration::ZERO,
             settle: Duration::ZERO,
@@ -103,13 +109,13 @@ impl Ground {
         Compactor::new(config, parts, self.runtime.handle().clone(), CancellationToken::new())
     }
 
-    fn history(&self, store: Arc<dyn ObjectStore>, journal: AnyJournal) -> History {
+    pub(crate) fn history(&self, store: Arc<dyn ObjectStore>, journal: AnyJournal) -> History {
         let segments = Segments::new(self.segments.clone(), cache(store), self.runtime.handle().clone());
         History::new(journal, segments)
     }
 
     /// Compacts, now and then interrupted: an error is the end of a compactor, as a kill would be.
-    fn compact(&self, journals: Journals, rng: &mut Rng) {
+    pub(crate) fn compact(&self, journals: Journals, rng: &mut Rng) {
         self.store.fail(if rng.percent(40) { rng.below(30) } else { u64::MAX });
         match self.compactor(self.store.clone(), journals).pass() {
             Ok(_) => {}
@@ -123,7 +129,7 @@ impl Ground {
     }
 
     /// Compacts until there is nothing left to do, and all that is old is gone.
-    fn settle(&self, store: Arc<dyn ObjectStore>, journals: Journals) {
+    pub(crate) fn settle(&self, store: Arc<dyn ObjectStore>, journals: Journals) {
         let mut compactor = self.compactor(store, journals);
         self.clock.advance(Duration::from_secs(2));
         for _ in 0..3 {
@@ -148,19 +154,19 @@ impl Ground {
     }
 }
 
-fn cache(store: Arc<dyn ObjectStore>) -> Arc<SegmentCache> {
+pub(crate) fn cache(store: Arc<dyn ObjectStore>) -> Arc<SegmentCache> {
     let limits = SegmentCacheLimits { opened_bytes_max: 64 * 1024, blocks_bytes_max: 256 * 1024 };
     SegmentCache::new(store, limits, SegmentMetrics::default())
 }
 
 /// How many seeds; the long form sets more.
 #[expect(clippy::disallowed_methods, reason = "a test has no command line")]
-fn seeds(few: u64) -> u64 {
+pub(crate) fn seeds(few: u64) -> u64 {
     std::env::var("TROUGH_TEST_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(few)
 }
 
 /// Compares all that is read with the model.
-fn compare(history: &History, model: &Model, rng: &mut Rng, seed: u64) {
+pub(crate) fn compare(history: &History, model: &Model, rng: &mut Rng, seed: u64) {
     for device in DEVICES {
         let wanted = model.numbers(device, true);
         let mut falling = wanted.clone();

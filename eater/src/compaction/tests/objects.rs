@@ -14,15 +14,15 @@ use crate::journal::{JournalMetrics, Submission};
 use crate::objects::tests::world::{Line, World};
 use crate::objects::{ObjectJournal, ObjectMetrics, ObjectsConfig, ObjectsParts};
 
-struct Eater {
-    incarnation: Incarnation,
-    journal: Arc<ObjectJournal>,
+pub(crate) struct Eater {
+    pub incarnation: Incarnation,
+    pub journal: Arc<ObjectJournal>,
     sink: Arc<TestSink>,
     sent: u64,
 }
 
 impl Eater {
-    fn open(ground: &Ground, world: &Arc<World>, name: u64) -> Self {
+    pub(crate) fn open(ground: &Ground, world: &Arc<World>, name: u64) -> Self {
         let line = Line::new(world, name, (0, 0));
         let mut incarnation = [0; 16];
         incarnation[..8].copy_from_slice(&name.to_be_bytes());
@@ -44,14 +44,14 @@ impl Eater {
         Self { incarnation, journal, sink: Arc::default(), sent: 0 }
     }
 
-    fn send(&mut self, run: &TestRun) {
+    pub(crate) fn send(&mut self, run: &TestRun) {
         self.sent += 1;
         let sink = self.sink.clone();
         let submission = Submission { batch: batch(std::slice::from_ref(run)), number: self.sent, sink };
         self.journal.submit(submission).unwrap();
     }
 
-    fn acknowledged(&self) {
+    pub(crate) fn acknowledged(&self) {
         wait_until("the batch is durable", || self.sink.highest() >= self.sent);
     }
 }

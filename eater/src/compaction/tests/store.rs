@@ -32,6 +32,19 @@ impl FlakyStore {
         *self.left.lock().unwrap() = after;
     }
 
+    /// Damages an object.
+    pub fn change(&self, key: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut objects = self.objects.lock().unwrap();
+        let mut bytes = objects[key].to_vec();
+        change(&mut bytes);
+        objects.insert(key.to_owned(), bytes.into());
+    }
+
+    /// Takes an object away.
+    pub fn take(&self, key: &str) -> Bytes {
+        self.objects.lock().unwrap().remove(key).unwrap()
+    }
+
     pub fn keys(&self) -> Vec<String> {
         self.objects.lock().unwrap().keys().cloned().collect()
     }

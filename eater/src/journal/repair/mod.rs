@@ -35,6 +35,8 @@ pub struct Inspection {
     pub frames: u64,
     /// What is damaged, by file and offset. What earlier repairs set aside is not among it.
     pub damage: Vec<Damage>,
+    /// The file that the oldest one follows; 0 if it follows none. It is gone because it was compacted, if all is well.
+    pub follows: u64,
 }
 
 /// Damaged bytes of a journal file, or a damaged index.
@@ -71,7 +73,58 @@ pub struct Lost {
 /// # Errors
 /// It is in use, cannot be read, or was written by a later release.
 pub fn check(dir: &Path, catalog: Arc<dyn Catalog>) -> Result<Inspection, JournalError> {
-    with_journal(dir, catalog, |disk, catalog| Ok(inspection(disk, &look(disk, catalog)?)))
+    with_journal(dir, catalog, |disk, catalog| Ok(inspection(disk, &look(disk, catalog, &mut |_| {})?)))
+}
+
+/// Reads a whole journal as [`check`] does, though its eater may be at work, and changes nothing. What was written or
+/// removed meanwhile may look damaged: look again before you believe it. `advance` is told of bytes that were read.
+/// Blocks.
+///
+/// # Errors
+/// It cannot be read, or was written by a later release.
+pub fn inspect(
+    dir: &Path,
+    catalog: Arc<dyn Catalog>,
+    advance: &mut dyn FnMut(u64),
+) -> Result<Inspection, JournalError> {
+    if !dir.is_dir() {
+        // No eater has ever run here.
+        return Ok(Inspection::default());
+    }
+    let disk = FileDisk::open(dir).map_err(|error| io_error("open the directory", dir, error))?;
+    let catalog = CatalogLink::new(catalog)
+        .map_err(|error| io_error("make a runtime for the catalog of", dir, error))?;
+    Ok(inspection(&disk, &look(&disk, &catalog, advance)?))
+}
+
+/// Where a file of a journal is.
+pub(crate) fn path_of(dir: &Path, id: u64) -> PathBuf {
+    dir.join(names::journal(id))
+}
+
+/// The numbers of a journal's files, rising; none if there is no journal.
+pub(crate) fn ids_in(dir: &Path) -> Result<Vec<u64>, JournalError> {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let failed = |error| io_error("list", dir, error);
+    let names = FileDisk::open(dir).and_then(|disk| disk.list()).map_err(failed)?;
+    Ok(names::ids(&names, names::Kind::Journal))
+}
+
+/// A journal that no eater can open.
+pub(crate) struct Held(#[expect(dead_code, reason = "it is held, and nothing else")] Lock);
+
+/// Keeps every eater away from a journal while it is held.
+pub(crate) fn lock(dir: &Path) -> Result<Held, JournalError> {
+    Lock::take(dir).map(Held)
+}
+
+/// Bytes of all files of a journal, as far as they can be told.
+pub(crate) fn bytes_in(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let files = files.filter(|file| file.path().extension().is_some_and(|ending| ending == "trj"));
+    files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
 }
 
 /// Sets all damage of a journal aside, whose eater is stopped. Blocks. The catalog is emptied if anything was
@@ -101,14 +154,18 @@ fn with_journal<T>(
     work(&disk, &catalog)
 }
 
-fn look(disk: &dyn Disk, catalog: &CatalogLink) -> Result<Survey, JournalError> {
+fn look(
+    disk: &dyn Disk,
+    catalog: &CatalogLink,
+    advance: &mut dyn FnMut(u64),
+) -> Result<Survey, JournalError> {
     let mut heads = Vec::new();
     // Without the catalog, losses at the end of a device's frames cannot be told; all else can.
     let known = catalog.each_device(|state| heads.push((state.device.clone(), state.heads.clone())));
     if let Err(error) = known {
         tracing::warn!(%error, "the catalog cannot be asked what is missing");
     }
-    survey(disk, &heads)
+    survey(disk, &heads, advance)
 }
 
 fn inspection(disk: &dyn Disk, survey: &Survey) -> Inspection {
@@ -117,6 +174,7 @@ fn inspection(disk: &dyn Disk, survey: &Survey) -> Inspection {
         bytes: survey.files.iter().map(|file| file.size).sum(),
         frames: survey.frames,
         damage: Vec::new(),
+        follows: survey.files.first().map_or(0, |file| file.header.previous_id),
     };
     for file in &survey.files {
         for Found { piece, found, .. } in &file.found {
@@ -143,7 +201,7 @@ fn inspection(disk: &dyn Disk, survey: &Survey) -> Inspection {
 }
 
 pub(super) fn repair_on(disk: &dyn Disk, catalog: &CatalogLink) -> Result<Inspection, JournalError> {
-    let survey = look(disk, catalog)?;
+    let survey = look(disk, catalog, &mut |_| {})?;
     let report = inspection(disk, &survey);
     for file in survey.files.iter().filter(|file| !file.found.is_empty()) {
         let mut aside = file.aside.clone();

@@ -54,16 +54,18 @@ impl Found {
     }
 }
 
-/// Goes through all files. `heads` are those that the catalog knows.
+/// Goes through all files. `heads` are those that the catalog knows; `advance` is told of bytes that were read.
 pub(super) fn survey(
     disk: &dyn Disk,
     heads: &[(DeviceId, Vec<(Epoch, Seq)>)],
+    advance: &mut dyn FnMut(u64),
 ) -> Result<Survey, JournalError> {
     let names = disk.list().map_err(|error| io_error("list", disk.path(), error))?;
     let mut survey = Survey { files: open_files(disk, &names)?, frames: 0, bad_indexes: Vec::new() };
     let mut coverage = Coverage::default();
     for file in &mut survey.files {
         survey.frames += go_through(disk, file, &mut coverage)?;
+        advance(file.size);
     }
     let mut unknown: Vec<((u64, u64), &mut Found)> = Vec::new();
     for file in &mut survey.files {

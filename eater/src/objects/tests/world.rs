@@ -35,6 +35,16 @@ pub struct World {
     began: Mutex<Option<Instant>>,
 }
 
+impl World {
+    /// The catalog is lost; objects stay.
+    pub fn forget(&self) {
+        self.rows.lock().unwrap().clear();
+        self.removed.lock().unwrap().clear();
+        self.lives.lock().unwrap().clear();
+        self.heads.lock().unwrap().clear();
+    }
+}
+
 /// How one eater reaches the world.
 pub struct Line {
     pub world: Arc<World>,
@@ -278,6 +288,24 @@ impl ObjectCatalog for Line {
             let now = world.now();
             world.lives.lock().unwrap().entry(incarnation).or_insert((now, true)).1 = true;
             Ok(world.last(incarnation))
+        }))
+    }
+
+    fn restore<'a>(&'a self, life: &'a LostLife) -> BoxFuture<'a, Result<bool, CatalogError>> {
+        Box::pin(self.ask(move |world| {
+            let mut lives = world.lives.lock().unwrap();
+            if lives.contains_key(&life.incarnation) {
+                return Ok(false);
+            }
+            lives.insert(life.incarnation, (0, true));
+            if life.removed > 0 {
+                let id = ObjectId { incarnation: life.incarnation, n: life.removed };
+                let (spans, wide) = (Vec::new(), false);
+                let stub = ObjectRow { id, bytes: 0, crc: 0, received_at: 0, spans, wide };
+                world.removed.lock().unwrap().insert(life.incarnation, stub);
+            }
+            world.rows.lock().unwrap().extend(life.rows.iter().map(|row| (row.id, row.clone())));
+            Ok(true)
         }))
     }
 

@@ -1,0 +1,195 @@
+//! An export:
+//!
+//! 1. has every frame once, in order, in each format, from segments and journals;
+//! 2. goes on where it was when it is interrupted anywhere, and makes the same file;
+//! 3. does not go on with another request, and does not write over a file.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use arrow_array::RecordBatch;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use trough_protocol::DeviceId;
+
+use super::*;
+use crate::compaction::tests::DEVICES;
+use crate::fsck::tests::Stopped;
+use crate::journal::testing::{Rng, frame};
+
+const FORMATS: [ExportFormat; 3] = [ExportFormat::NdJson, ExportFormat::Csv, ExportFormat::Parquet];
+/// Small enough that a short export has many.
+const CHECKPOINT_BYTES: u64 = 4096;
+
+fn source(stopped: &Stopped) -> DirectSource {
+    let parts = DirectParts {
+        store: stopped.ground.store.clone(),
+        segments: stopped.ground.segments.clone(),
+        journals: stopped.journals(),
+        clock: stopped.ground.clock.clone(),
+    };
+    DirectSource::open(parts, stopped.ground.runtime.handle().clone()).unwrap()
+}
+
+/// Copies everything, or stops behind so many frames. Whether it came to the end.
+fn copy(source: &DirectSource, out: &Path, format: ExportFormat, stop: u64) -> bool {
+    let (mut file, resume) = ExportFile::open_with(out, format, "all", CHECKPOINT_BYTES).unwrap();
+    let mut left = stop;
+    for device in source.devices().unwrap() {
+        if device.as_str() < resume.progress.device.as_str() {
+            continue;
+        }
+        let after = if device.as_str() == resume.progress.device { resume.progress.after } else { (0, 0) };
+        let copied = source.frames(
+            &device,
+            after,
+            &ExportRange::default(),
+            |exported| {
+                left = left.checked_sub(1).ok_or_else(|| ExportError::Exists(out.to_owned()))?;
+                file.push(exported)
+            },
+            Err,
+        );
+        if copied.is_err() {
+            return false;
+        }
+    }
+    let size = file.finish().unwrap();
+    assert_eq!(fs::metadata(out).unwrap().len(), size);
+    true
+}
+
+/// What a process leaves that was killed a while after its last checkpoint.
+fn leave_rubbish(out: &Path, format: ExportFormat) {
+    let part = match format {
+        ExportFormat::Parquet => {
+            let state = fs::read(state::path_of(out)).unwrap();
+            let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+            state::beside(out, &format!(".part.{}", state["complete"].as_u64().unwrap() + 1))
+        }
+        ExportFormat::NdJson | ExportFormat::Csv => state::beside(out, ".part"),
+    };
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(part).unwrap();
+    std::io::Write::write_all(&mut file, b"what is not complete\n").unwrap();
+}
+
+/// What a file has: device, epoch, seq, and the row, as it stands there.
+fn rows(path: &Path, format: ExportFormat) -> Vec<(String, u64, u64, String)> {
+    let text = || fs::read_to_string(path).unwrap();
+    match format {
+        ExportFormat::NdJson => text()
+            .lines()
+            .map(|line| {
+                let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                let number = |name: &str| value[name].as_u64().unwrap();
+                (
+                    value["device"].as_str().unwrap().to_owned(),
+                    number("epoch"),
+                    number("seq"),
+                    value["b64"].to_string(),
+                )
+            })
+            .collect(),
+        ExportFormat::Csv => {
+            let text = text();
+            let mut reader = csv::Reader::from_reader(text.as_bytes());
+            assert_eq!(reader.headers().unwrap().iter().next(), Some("device"));
+            let row = |record: csv::StringRecord| {
+                let payload = format!("{:?}", record.get(9).unwrap());
+                (record[0].to_owned(), record[1].parse().unwrap(), record[2].parse().unwrap(), payload)
+            };
+            reader.records().map(|record| row(record.unwrap())).collect()
+        }
+        ExportFormat::Parquet => {
+            let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
+            reader.build().unwrap().flat_map(|batch| of_batch(&batch.unwrap())).collect()
+        }
+    }
+}
+
+fn of_batch(batch: &RecordBatch) -> Vec<(String, u64, u64, String)> {
+    use base64::Engine as _;
+    let column = |name: &str| batch.column_by_name(name).unwrap().clone();
+    let (device, payload) = (column("device"), column("payload"));
+    let (epoch, seq) = (column("epoch"), column("seq"));
+    let row = |at: usize| {
+        let payload = base64::engine::general_purpose::STANDARD.encode(payload.as_binary::<i32>().value(at));
+        (
+            device.as_string::<i32>().value(at).to_owned(),
+            epoch.as_primitive::<Int64Type>().value(at) as u64,
+            seq.as_primitive::<Int64Type>().value(at) as u64,
+            format!("{payload:?}"),
+        )
+    };
+    (0..batch.num_rows()).map(row).collect()
+}
+
+/// What was sent.
+fn wanted(stopped: &Stopped) -> Vec<(String, u64, u64, String)> {
+    use base64::Engine as _;
+    let mut wanted = Vec::new();
+    for device in DEVICES {
+        for (epoch, seq) in stopped.model.numbers(device, true) {
+            let bytes = frame(device, epoch, seq);
+            let frame = FrameRef::decode(&mut &bytes[..], 1 << 20).unwrap();
+            let payload = base64::engine::general_purpose::STANDARD.encode(frame.payload);
+            wanted.push((device.to_owned(), epoch, seq, format!("{payload:?}")));
+        }
+    }
+    wanted
+}
+
+#[test]
+fn interrupted_or_not_it_is_the_same() {
+    for seed in 0..crate::compaction::tests::seeds(6) {
+        let mut rng = Rng::new(seed);
+        let stopped = Stopped::new(seed);
+        let (source, wanted, dir) = (source(&stopped), wanted(&stopped), tempfile::tempdir().unwrap());
+        let known: BTreeSet<DeviceId> = DEVICES
+            .into_iter()
+            .filter(|device| !stopped.model.heads(device).is_empty())
+            .map(|device| DeviceId::new(device).unwrap())
+            .collect();
+        assert_eq!(source.devices().unwrap(), known, "seed {seed}");
+        for format in FORMATS {
+            let (whole, pieces) =
+                (dir.path().join(format!("{format:?}")), dir.path().join(format!("{format:?}-2")));
+            assert!(copy(&source, &whole, format, u64::MAX));
+            assert_eq!(rows(&whole, format), wanted, "seed {seed}, {format:?}");
+            let mut runs = 1;
+            while !copy(&source, &pieces, format, rng.below(wanted.len() as u64)) {
+                runs += 1;
+                leave_rubbish(&pieces, format);
+                assert!(!pieces.exists() && runs < 1000, "seed {seed}");
+            }
+            assert_eq!(rows(&pieces, format), wanted, "seed {seed}, {format:?} in {runs} runs");
+            if format != ExportFormat::Parquet {
+                assert_eq!(fs::read(&whole).unwrap(), fs::read(&pieces).unwrap());
+            }
+        }
+        // Nothing else is left.
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2 * FORMATS.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn another_request_does_not_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.csv");
+    drop(ExportFile::open(&out, ExportFormat::Csv, "this").unwrap());
+    let error = ExportFile::open(&out, ExportFormat::Csv, "that").err().unwrap();
+    assert!(
+        matches!(&error, ExportError::Other { found, wanted, .. } if found == "this" && wanted == "that"),
+        "{error}"
+    );
+    let (file, resume) = ExportFile::open(&out, ExportFormat::Csv, "this").unwrap();
+    assert!(resume.resumed);
+    file.finish().unwrap();
+    let error = ExportFile::open(&out, ExportFormat::Csv, "this").err().unwrap();
+    assert!(matches!(error, ExportError::Exists(_)), "{error}");
+    let out = dir.path().join("empty.parquet");
+    ExportFile::open(&out, ExportFormat::Parquet, "this").unwrap().0.finish().unwrap();
+    assert_eq!(rows(&out, ExportFormat::Parquet), []);
+}
