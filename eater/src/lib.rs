@@ -4,7 +4,7 @@
 //! The three know of each other only what [`frames`] says. [`journal`] is the local one,
 //! [`objects`] the one that many eaters share. [`doorbell`] tells those who wait for new frames, and [`segments`] is the
 //! form in which history is kept: [`compaction`] makes them, [`history`] reads them and the journal as one.
-//! [`fsck`] checks what is stored, and [`export`] copies it out.
+//! [`fsck`] checks what is stored, and [`export`] copies it out. [`live`] follows what is committed.
 
 pub mod api;
 pub mod compaction;
@@ -16,6 +16,7 @@ pub mod fsck;
 pub mod history;
 pub mod ingest;
 pub mod journal;
+pub mod live;
 pub mod metrics;
 pub mod objects;
 pub mod segments;
@@ -117,12 +118,13 @@ pub async fn run(
     let doorbell = Doorbell::start(others, shutdown.killed.clone());
     let opened =
         storage::open(storage, doorbell, registry.clone(), &clock, &health, &metrics, &shutdown).await?;
-    let (journal, compaction) = (opened.journal, storage::start_compaction(opened.compactor)?);
+    let (journal, live) = (opened.journal, opened.live);
+    let compaction = storage::start_compaction(opened.compactor)?;
 
     let ingest =
         start_ingest((links, config.links), journal.clone(), budget_bytes, metrics.ingest, &shutdown)?;
-    let state =
-        ApiState { journal: journal.clone(), registry, clock, health: health.clone(), metrics: metrics.api };
+    let (health_of_api, metrics) = (health.clone(), metrics.api);
+    let state = ApiState { journal: journal.clone(), live, registry, clock, health: health_of_api, metrics };
     let readers = tokio::spawn(api::serve(api, config.tls, state, config.api, shutdown.clone()));
     health.set_ready();
     let failed = tokio::select! {

@@ -16,6 +16,7 @@ use crate::doorbell::Doorbell;
 use crate::frames::AnyJournal;
 use crate::history::{History, Segments};
 use crate::journal::{Journal, JournalConfig, JournalError, JournalParts};
+use crate::live::{Live, ObjectsSource, Source};
 use crate::metrics::Metrics;
 use crate::objects::{ObjectJournal, ObjectsConfig, ObjectsParts};
 use crate::segments::{SegmentCache, SegmentCacheLimits};
@@ -71,6 +72,8 @@ impl Storage {
 pub(crate) struct Opened {
     /// Everything, to write to and to read from.
     pub journal: AnyJournal,
+    /// What is committed, by this eater and others, to be followed.
+    pub live: Live,
     /// What makes history of it.
     pub compactor: Compactor,
 }
@@ -85,7 +88,8 @@ pub(crate) async fn open(
     metrics: &Metrics,
     shutdown: &Shutdown,
 ) -> Result<Opened, RunError> {
-    let (journal, journals, history): (AnyJournal, _, _) = match storage {
+    let bell = doorbell.clone();
+    let (journal, source, journals, history): (AnyJournal, Arc<dyn Source>, _, _) = match storage {
         Storage::Local { catalog, mut config, history } => {
             let manifest = history.segments.manifest(None).await.map_err(JournalError::from)?;
             config.compacted_through = manifest.map_or(0, |manifest| manifest.through_of(Incarnation::LOCAL));
@@ -106,11 +110,11 @@ pub(crate) async fn open(
                 catalog_rebuilt = report.catalog_rebuilt,
                 "journal open"
             );
-            (Arc::new(journal.clone()), Journals::Local(journal), history)
+            (Arc::new(journal.clone()), Arc::new(journal.clone()), Journals::Local(journal), history)
         }
         Storage::Objects { store, catalog, incarnation, config, history } => {
             let parts = ObjectsParts {
-                store,
+                store: store.clone(),
                 catalog: catalog.clone(),
                 incarnation,
                 clock: clock.clone(),
@@ -120,16 +124,20 @@ pub(crate) async fn open(
                 doorbell: Some(doorbell),
                 killed: shutdown.killed.clone(),
             };
-            (Arc::new(ObjectJournal::open(config, parts)), Journals::Objects(catalog), history)
+            let journal = Arc::new(ObjectJournal::open(config, parts));
+            let source = ObjectsSource::new(catalog.clone(), store);
+            (journal, Arc::new(source), Journals::Objects(catalog), history)
         }
     };
+    let live = Live::start(source, bell, shutdown.killed.clone());
     let HistoryStorage { store, segments, compaction } = history;
     let cache = SegmentCache::new(store.clone(), SegmentCacheLimits::default(), metrics.segments.clone());
-    let live = Segments::new(segments.clone(), cache.clone(), Handle::current());
+    let segments_read = Segments::new(segments.clone(), cache.clone(), Handle::current());
     let (clock, health, metrics) = (clock.clone(), health.clone(), metrics.compaction.clone());
     let parts = CompactionParts { journals, store, segments, registry, cache, clock, health, metrics };
     let compactor = Compactor::new(compaction, parts, Handle::current(), shutdown.draining.clone());
-    Ok(Opened { journal: Arc::new(History::new(journal, live)), compactor })
+    let journal = Arc::new(History::new(journal, segments_read));
+    Ok(Opened { journal, live, compactor })
 }
 
 /// Compacts on a thread of its own, which works and blocks. What it gives is answered when it has stopped.

@@ -9,6 +9,7 @@
 //! - [`ledger`]: what was sent, and whether exactly that can be read.
 //! - [`data`]: the real data that is sent.
 //! - [`duckdb`]: what a stranger finds in history.
+//! - [`live`]: clients of live streams that are cut again and again.
 //! - [`looker`]: whether what is acknowledged can be read, all the time.
 //! - [`servers`]: memcached, a database, object stores, NGINX.
 //! - [`stage`]: a deployment over all of them; [`faults`]: what happens to it, by schedule.
@@ -30,6 +31,7 @@ pub mod duckdb;
 pub mod faults;
 pub mod fleet;
 pub mod ledger;
+pub mod live;
 pub mod looker;
 pub mod peer;
 pub mod poll;

@@ -56,6 +56,19 @@ impl FrameJson<'_> {
     }
 }
 
+/// The device and the frame that an event of a live stream has.
+///
+/// # Panics
+/// If it has none.
+pub fn live_frame(data: &str) -> (String, ReadFrame) {
+    #[derive(Deserialize)]
+    struct Whose {
+        device: String,
+    }
+    let Whose { device } = serde_json::from_str(data).unwrap();
+    (device, serde_json::from_str::<FrameJson<'_>>(data).unwrap().read())
+}
+
 /// One page in JSON.
 #[derive(Debug)]
 pub struct Page {
@@ -162,6 +175,18 @@ impl Reader {
     pub async fn get(&self, path: &str, accept: &str) -> reqwest::Result<Response> {
         let request = self.client.get(format!("{}{path}", self.base)).header(ACCEPT, accept);
         request.header(AUTHORIZATION, format!("Bearer {}", self.token)).send().await
+    }
+
+    /// Opens a live stream, behind the event with this id if there is one. The connection lives a minute at the most.
+    ///
+    /// # Errors
+    /// If nobody answers.
+    pub async fn live(&self, path: &str, last_event_id: Option<&str>) -> reqwest::Result<Response> {
+        let request = self.client.get(format!("{}{path}", self.base)).header(ACCEPT, "text/event-stream");
+        let request = request.header(AUTHORIZATION, format!("Bearer {}", self.token));
+        let request =
+            last_event_id.into_iter().fold(request, |request, id| request.header("last-event-id", id));
+        request.send().await
     }
 
     async fn text(&self, path: &str, accept: &str) -> String {

@@ -18,6 +18,7 @@ mod handshakes;
 mod history;
 mod kills;
 mod links;
+mod live;
 mod memory;
 mod memory_loss;
 mod nginx;

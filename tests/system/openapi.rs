@@ -46,7 +46,8 @@ async fn ask(cluster: &Cluster, devices: &[String], token: Option<&str>) {
     command.args(["--seed", &seed, "--max-examples", &examples.to_string(), "--no-color"]);
     command.args(["--checks", "all", "--continue-on-failure", "--no-shrink", "--warnings", "off"]);
     command.args(["--generation-database", "none", "--suppress-health-check", "all"]);
-    command.args(["--request-timeout", "30"]);
+    // A live stream does not end.
+    command.args(["--request-timeout", "30", "--exclude-path-regex", "/live$"]);
     if let Some(token) = token {
         command.args(["-H", &format!("Authorization: Bearer {token}")]);
     }

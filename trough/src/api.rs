@@ -2,13 +2,14 @@
 
 use anyhow::{Context, Result};
 use reqwest::header::{ACCEPT, ETAG, HeaderValue, IF_NONE_MATCH};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use trough_protocol::DeviceId;
 use trough_runtime::secret::Secret;
 use trough_store::Group;
 
+use crate::events::Events;
 use crate::http;
 
 /// Longest line of an answer, in bytes: a frame of 1 MiB whose every byte is escaped in six, and what stands
@@ -161,9 +162,7 @@ impl Api {
         if let Some(etag) = &*etag {
             request = request.header(IF_NONE_MATCH, etag.clone());
         }
-        let failed = || format!("no answer from {shown}");
-        let response =
-            request.send().await.map_err(http::plain).with_context(failed).map_err(ApiError::Again)?;
+        let response = send(request, &shown).await?;
         match response.status() {
             StatusCode::NOT_MODIFIED => Ok(None),
             status if status.is_success() => {
@@ -173,6 +172,36 @@ impl Api {
             status => Err(refusal(shown, status, response).await),
         }
     }
+
+    /// Opens a live stream: what follows the event that has this id, or begins now.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn live(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+        last_event_id: Option<&str>,
+    ) -> Result<Events, ApiError> {
+        let mut url = http::join(&self.base, path);
+        let shown = url.to_string();
+        url.query_pairs_mut().extend_pairs(parameters);
+        let mut request = self.client.get(url).bearer_auth(self.token.expose());
+        request = request.header(ACCEPT, "text/event-stream");
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = send(request, &shown).await?;
+        match response.status() {
+            status if status.is_success() => Ok(Events::new(Lines { response, bytes: Vec::new(), read: 0 })),
+            status => Err(refusal(shown, status, response).await),
+        }
+    }
+}
+
+async fn send(request: RequestBuilder, shown: &str) -> Result<Response, ApiError> {
+    let failed = || format!("no answer from {shown}");
+    request.send().await.map_err(http::plain).with_context(failed).map_err(ApiError::Again)
 }
 
 async fn refusal(url: String, status: StatusCode, response: Response) -> ApiError {

@@ -12,6 +12,7 @@ mod demo;
 mod deposit;
 mod embedded;
 mod error;
+mod events;
 mod export;
 mod faults;
 mod http;

@@ -77,6 +77,8 @@ options! {
     REPLACE = "--replace", "TROUGH_REPLACE";
     WITHOUT_MISSING = "--without-missing", "TROUGH_WITHOUT_MISSING";
     PAST_DAMAGE = "--past-damage", "TROUGH_PAST_DAMAGE";
+    // A group that devices are added to is not one to look at.
+    TAIL_GROUP = "--group", "TROUGH_TAIL_GROUP";
     JSON = "--json", "TROUGH_JSON";
     EXIT = "--exit", "TROUGH_EXIT";
     KEEP_OLD = "--keep-old", "TROUGH_KEEP_OLD";

@@ -52,6 +52,8 @@ codes! {
     TokenRefused = UNAUTHORIZED "token_refused",
     /// the detail names the scope; do not retry
     ScopeMissing = FORBIDDEN "scope_missing",
+    /// what came since has left the journals: read it with `/frames`, and begin anew
+    CursorExpired = GONE "cursor_expired",
     /// it does not exist, or is not yours
     NoSuchDevice = NOT_FOUND "no_such_device",
     /// mind the trailing slash: there is none

@@ -44,6 +44,9 @@ pub const FRAME_OFFERS: &[Offer] = &[
 /// What everything else can be had as.
 pub const JSON_OFFERS: &[Offer] = &[offer("application", "json", "application/json", FrameFormat::Json)];
 
+/// What live streams can be had as.
+pub const EVENT_OFFERS: &[Offer] = &[offer("text", "event-stream", "text/event-stream", FrameFormat::NdJson)];
+
 impl Offer {
     /// The type without its parameters.
     pub fn essence(&self) -> &'static str {

@@ -23,6 +23,11 @@ pub(super) struct RequestLabels {
     pub status: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct EndLabels {
+    pub reason: &'static str,
+}
+
 /// The metrics of the HTTP API. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct ApiMetrics {
@@ -35,9 +40,16 @@ pub struct ApiMetrics {
     pub(super) frames: Counter,
     pub(super) reads: Gauge,
     pub(super) reads_refused: Counter,
+    pub(super) live_streams: Gauge,
+    pub(super) live_ends: Family<EndLabels, Counter>,
 }
 
 impl ApiMetrics {
+    /// A live stream has ended.
+    pub(super) fn count_live_end(&self, reason: &'static str) {
+        self.live_ends.get_or_create(&EndLabels { reason }).inc();
+    }
+
     /// Enters them in a registry.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
@@ -50,6 +62,8 @@ impl ApiMetrics {
             frames: Counter::default(),
             reads: Gauge::default(),
             reads_refused: Counter::default(),
+            live_streams: Gauge::default(),
+            live_ends: Family::default(),
         };
         let all = registry.sub_registry_with_prefix("trough_eater_api");
         all.register(
@@ -76,6 +90,12 @@ impl ApiMetrics {
             "reads_refused",
             "Requests refused because too many reads were going on",
             metrics.reads_refused.clone(),
+        );
+        all.register("live_streams", "Open live streams", metrics.live_streams.clone());
+        all.register(
+            "live_ends",
+            "Live streams that ended by themselves, by reason; slow are those whose client did not take what was there",
+            metrics.live_ends.clone(),
         );
         metrics
     }

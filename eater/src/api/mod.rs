@@ -23,6 +23,7 @@ mod frames;
 mod frames_query;
 mod gaps;
 mod health;
+mod live;
 mod media;
 mod metrics;
 mod openapi;

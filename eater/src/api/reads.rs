@@ -23,6 +23,7 @@ pub(super) struct Reads {
     max: usize,
     places: Arc<Semaphore>,
     metrics: ApiMetrics,
+    gauge: Gauge,
 }
 
 /// One of the places, until dropped.
@@ -40,7 +41,13 @@ impl Drop for ReadPermit {
 
 impl Reads {
     pub(super) fn new(what: &'static str, max: usize, metrics: ApiMetrics) -> Self {
-        Self { what, max, places: Arc::new(Semaphore::new(max)), metrics }
+        let gauge = metrics.reads.clone();
+        Self::counted(what, max, metrics, gauge)
+    }
+
+    /// The same, counted apart from other reads.
+    pub(super) fn counted(what: &'static str, max: usize, metrics: ApiMetrics, gauge: Gauge) -> Self {
+        Self { what, max, places: Arc::new(Semaphore::new(max)), metrics, gauge }
     }
 
     /// A place, if one is free. Nobody waits: a client that is told to come back costs nothing meanwhile.
@@ -53,8 +60,8 @@ impl Reads {
             let what = format!("{} {} are being read already, which is the most", self.max, self.what);
             return Err(Refusal::Busy { what, retry_after: RETRY_AFTER });
         };
-        self.metrics.reads.inc();
-        Ok(ReadPermit { _place: place, gauge: self.metrics.reads.clone() })
+        self.gauge.inc();
+        Ok(ReadPermit { _place: place, gauge: self.gauge.clone() })
     }
 }
 

@@ -12,6 +12,7 @@ use trough_store::{AuthError, RegistryError, Scope};
 
 use super::code::Code;
 use super::cursor::BadCursor;
+use super::live::BadEventId;
 use super::media::Offer;
 use super::params::BadParameter;
 
@@ -38,6 +39,15 @@ pub enum Refusal {
     /// Start again, or repeat the query that the cursor belongs to.
     #[error(transparent)]
     BadCursor(#[from] BadCursor),
+    /// Begin again, or repeat the request that the event was an answer to.
+    #[error(transparent)]
+    BadEventId(#[from] BadEventId),
+    /// Begin again with history.
+    #[error(
+        "what came behind Last-Event-ID was compacted and has left the journals: read it with GET \
+         /v1/devices/{{id}}/frames, and begin again without Last-Event-ID"
+    )]
+    CursorExpired,
     /// No such device, or none that this reader may see: nobody learns which.
     #[error("there is no device {0:?} that you may see: GET /v1/devices lists those there are")]
     NoSuchDevice(String),
@@ -107,6 +117,9 @@ impl Refusal {
             Self::BadParameter(_) => Code::BadParameter,
             Self::BadCursor(BadCursor::OtherQuery) => Code::CursorOfOtherQuery,
             Self::BadCursor(_) => Code::BadCursor,
+            Self::BadEventId(BadEventId::OtherStream) => Code::CursorOfOtherQuery,
+            Self::BadEventId(_) => Code::BadCursor,
+            Self::CursorExpired => Code::CursorExpired,
             Self::NoSuchDevice(_) => Code::NoSuchDevice,
             Self::NoSuchPath(_) => Code::NoSuchPath,
             Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,

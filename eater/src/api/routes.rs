@@ -47,6 +47,8 @@ routes! {
     "/v1/devices/{id}" => devices::device,
     "/v1/devices/{id}/frames" => frames::frames,
     "/v1/devices/{id}/gaps" => gaps::gaps,
+    "/v1/devices/{id}/live" => live::device,
+    "/v1/live" => live::devices,
     "/v1/devices/{id}/encounters" => encounters::encounters_of_device,
     "/v1/encounters" => encounters::encounters,
     "/v1/frames" => frames::frames_of_many,

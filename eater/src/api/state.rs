@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use trough_protocol::DeviceId;
 use trough_runtime::accept::LINGER;
 use trough_runtime::clock::Clock;
@@ -11,15 +12,19 @@ use trough_store::Registry;
 
 use super::auth::Authenticator;
 use super::fault::{RETRY_SLOW_AFTER, ReadFault};
+use super::live::Directory;
 use super::metrics::ApiMetrics;
 use super::reads::{Reads, on_thread};
 use super::refusal::Refusal;
 use crate::frames::AnyJournal;
+use crate::live::Live;
 
 /// What the API is given.
 pub struct ApiState {
     /// Where frames are read from.
     pub journal: AnyJournal,
+    /// What is committed, to be followed.
+    pub live: Live,
     /// Who may read what.
     pub registry: Arc<dyn Registry>,
     /// For request ids.
@@ -45,6 +50,12 @@ pub struct ApiLimits {
     pub pages_max: usize,
     /// Searches for encounters at a time, each with some tens of MiB. 2.
     pub searches_max: usize,
+    /// Live streams at a time, each with a task and two chunks. 256.
+    pub live_max: usize,
+    /// A live stream is sent in chunks of about this size, in bytes, if there is so much. 64 KiB.
+    pub live_chunk_bytes: usize,
+    /// A live stream whose client takes nothing for so long, though something is there, is ended. 10 s.
+    pub live_patience: Duration,
     /// A stream is sent in chunks of this size, in bytes; a frame is never divided. 128 KiB.
     pub chunk_bytes: usize,
     /// A page that has become this large ends early, in bytes. 4 MiB.
@@ -69,6 +80,9 @@ impl Default for ApiLimits {
             streams_max: 32,
             pages_max: 64,
             searches_max: 2,
+            live_max: 256,
+            live_chunk_bytes: 64 * 1024,
+            live_patience: Duration::from_secs(10),
             chunk_bytes: 128 * 1024,
             page_bytes: 4 * 1024 * 1024,
             page_read_bytes: 256 * 1024 * 1024,
@@ -86,7 +100,9 @@ const OVERTIME: Duration = Duration::from_secs(1);
 /// What handlers share.
 pub(super) struct Api {
     pub journal: AnyJournal,
+    pub live: Live,
     pub auth: Arc<Authenticator>,
+    pub directory: Arc<Directory>,
     pub clock: Clock,
     pub health: Health,
     pub metrics: ApiMetrics,
@@ -94,13 +110,21 @@ pub(super) struct Api {
     pub streams: Reads,
     pub pages: Reads,
     pub searches: Reads,
+    pub live_streams: Reads,
+    /// The process was told to stop.
+    pub draining: CancellationToken,
 }
 
 impl Api {
-    pub(super) fn new(state: ApiState, limits: ApiLimits) -> Self {
-        let ApiState { journal, registry, clock, health, metrics } = state;
+    pub(super) fn new(state: ApiState, limits: ApiLimits, draining: CancellationToken) -> Self {
+        let ApiState { journal, live, registry, clock, health, metrics } = state;
+        let gauge = metrics.live_streams.clone();
         Self {
             journal,
+            live,
+            directory: Arc::new(Directory::new(registry.clone())),
+            draining,
+            live_streams: Reads::counted("live streams", limits.live_max, metrics.clone(), gauge),
             auth: Arc::new(Authenticator::new(registry)),
             clock,
             health,

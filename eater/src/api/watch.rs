@@ -23,6 +23,8 @@ pub(super) enum Watched {
     Device(DeviceId),
     /// Those to the device that is being read at the time, if there is one.
     Reading(watch::Receiver<Option<DeviceId>>),
+    /// The same groups as in the beginning.
+    Groups,
 }
 
 /// Waits until the caller does not have the rights any more, cancels `revoked`, and returns.
@@ -59,12 +61,16 @@ pub(super) async fn still_allowed(auth: &Authenticator, caller: &Caller, watched
     false
 }
 
-async fn allowed(auth: &Authenticator, caller: &Caller, watched: &Watched) -> Result<(), Refusal> {
-    let caller = auth.again(caller).await?;
+async fn allowed(auth: &Authenticator, before: &Caller, watched: &Watched) -> Result<(), Refusal> {
+    let caller = auth.again(before).await?;
     caller.require(Scope::FramesRead)?;
     let device = match watched {
         Watched::Device(device) => Some(device.clone()),
         Watched::Reading(reading) => reading.borrow().clone(),
+        Watched::Groups if caller.grant.groups == before.grant.groups => None,
+        Watched::Groups => {
+            return Err(Refusal::BadToken("the reader's groups are others now".to_owned()));
+        }
     };
     match device {
         Some(device) => auth.device(&caller, device.as_str()).await.map(drop),

@@ -21,6 +21,8 @@ pub(super) struct Index {
     pub active: Option<OpenFile>,
     /// Where the durable part of the journal ends: file and offset.
     pub end: (u64, u64),
+    /// Files up to this one were removed, or may have been before the journal was opened.
+    pub removed: u64,
 }
 
 /// The frames of one device in one file.
@@ -51,13 +53,14 @@ pub(super) enum Way {
 }
 
 impl Index {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(removed: u64) -> Self {
         Self {
             devices: Devices::default(),
             sealed: Vec::new(),
             rolled: Vec::new(),
             active: None,
             end: (0, 0),
+            removed,
         }
     }
 
@@ -100,6 +103,13 @@ impl Index {
     /// Forgets sealed files, not what they said of devices.
     pub(super) fn forget(&mut self, ids: &[u64]) {
         self.sealed.retain(|file| !ids.contains(&file.file_id));
+        self.removed = ids.iter().copied().max().unwrap_or(0).max(self.removed);
+    }
+
+    /// A file that is in memory, and whether groups still go to it.
+    pub(super) fn open_file(&self, id: u64) -> Option<(&OpenFile, bool)> {
+        let file = self.open_files().find(|file| file.id == id)?;
+        Some((file, self.active.as_ref().is_some_and(|active| active.id == id)))
     }
 
     fn open_files(&self) -> impl Iterator<Item = &OpenFile> {

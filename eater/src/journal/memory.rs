@@ -79,6 +79,14 @@ impl DeviceRuns {
         runs
     }
 
+    /// The run whose data lies at this offset.
+    fn at(&self, offset: u32) -> Option<Run> {
+        let in_order = self.in_order.binary_search_by_key(&offset, |run| run.offset);
+        let in_order = in_order.ok().map(|at| self.in_order[at]);
+        let other = || self.late.values().chain(&self.gaps).find(|run| run.offset == offset).copied();
+        in_order.or_else(other)
+    }
+
     /// Up to `limit` frame runs before `below`, falling.
     pub(super) fn falling(&self, below: Key, limit: usize) -> Vec<Run> {
         let end = self.in_order.partition_point(|run| run.key() < below);
@@ -107,6 +115,13 @@ fn merge<'a>(
     merged
 }
 
+/// Which device's run arrived at an offset.
+#[derive(Debug, Clone, Copy)]
+struct Arrived {
+    offset: u32,
+    device: u32,
+}
+
 /// The index of one file.
 #[derive(Debug)]
 pub(super) struct OpenFile {
@@ -114,6 +129,8 @@ pub(super) struct OpenFile {
     pub nonce: u64,
     /// By the device's number.
     pub devices: HashMap<u32, DeviceRuns>,
+    /// Its runs in the order of arrival, which is that of their offsets.
+    arrivals: Vec<Arrived>,
     pub runs: u64,
     /// Frames, copies included.
     pub frames: u64,
@@ -122,7 +139,8 @@ pub(super) struct OpenFile {
 
 impl OpenFile {
     pub(super) fn new(id: u64, nonce: u64) -> Self {
-        Self { id, nonce, devices: HashMap::new(), runs: 0, frames: 0, received: None }
+        let (devices, arrivals) = (HashMap::new(), Vec::new());
+        Self { id, nonce, devices, arrivals, runs: 0, frames: 0, received: None }
     }
 
     /// Takes in a run that is durable; `fresh` of its numbers were not before.
@@ -133,12 +151,33 @@ impl OpenFile {
         }
         let (low, high) = self.received.unwrap_or((run.received_at, run.received_at));
         self.received = Some((low.min(run.received_at), high.max(run.received_at)));
+        let arrived = Arrived { offset: run.offset, device };
+        match self.arrivals.last() {
+            // What a repair set aside is entered before everything else, wherever it lies.
+            Some(last) if last.offset > run.offset => {
+                let at = self.arrivals.partition_point(|known| known.offset < run.offset);
+                self.arrivals.insert(at, arrived);
+            }
+            _ => self.arrivals.push(arrived),
+        }
         self.devices.entry(device).or_default().push(run, fresh);
+    }
+
+    /// Up to `limit` runs of any device that lie at `offset` or behind, in the order of arrival, each with the device's
+    /// number.
+    pub(super) fn arrivals(&self, offset: u32, limit: usize) -> Vec<(u32, Run)> {
+        let start = self.arrivals.partition_point(|known| known.offset < offset);
+        let some = self.arrivals[start..].iter().take(limit);
+        let run = |arrived: &Arrived| {
+            let run = self.devices.get(&arrived.device)?.at(arrived.offset)?;
+            Some((arrived.device, run))
+        };
+        some.filter_map(run).collect()
     }
 
     /// About how much memory it takes.
     pub(super) fn bytes(&self) -> u64 {
-        self.runs * size_of::<Run>() as u64
+        self.runs * (size_of::<Run>() + size_of::<Arrived>()) as u64
             + self.devices.len() as u64 * size_of::<(u32, DeviceRuns)>() as u64
     }
 }
@@ -179,6 +218,9 @@ mod tests {
         let page: Vec<u32> = runs.falling(run(3, 4).key(), 2).iter().map(|run| run.offset).collect();
         assert_eq!(page, [2, 5]);
         assert_eq!(runs.bounds(), Some((run(1, 1).key(), run(7, 6).key())));
+        assert_eq!(runs.at(3), Some(run(5, 3)));
+        assert_eq!(runs.at(5), Some(run(1, 5)), "one that came late");
+        assert_eq!(runs.at(7), None);
         assert_eq!(
             runs.spans,
             [
@@ -188,5 +230,20 @@ mod tests {
                 (Epoch(1), Seq(7), Seq(8))
             ]
         );
+    }
+    #[test]
+    fn arrivals_of_all_devices_come_in_the_order_of_their_offsets() {
+        let mut file = OpenFile::new(1, 0);
+        file.push(7, Run { kind: Kind::Damaged, ..run(9, 40) }, 2);
+        for (device, offset, first, fresh) in [(7, 10, 1, 2), (8, 20, 1, 2), (7, 30, 2, 1)] {
+            file.push(device, run(first, offset), fresh);
+        }
+        let arrived = |from, limit| -> Vec<(u32, u32)> {
+            let some = file.arrivals(from, limit);
+            some.into_iter().map(|(device, run)| (device, run.offset)).collect()
+        };
+        assert_eq!(arrived(0, 99), [(7, 10), (8, 20), (7, 30), (7, 40)]);
+        assert_eq!(arrived(11, 2), [(8, 20), (7, 30)]);
+        assert_eq!(arrived(41, 2), []);
     }
 }

@@ -4,7 +4,7 @@
 //! - [`queue`] → [`committer`] → [`writer`]: the way of a batch to the disk, on one thread.
 //! - [`index`]: what is durable and where, in memory for the newest files ([`memory`]), on disk for those that
 //!   are sealed ([`table`]). [`devices`] has the heads.
-//! - [`scan`], [`gaps`], [`last_frames`]: reading.
+//! - [`scan`], [`gaps`], [`last_frames`]: reading. [`follow`]: what has arrived since.
 //! - [`background`]: sealing, the catalog, comparing resends.
 //! - [`recovery`] and [`repair`]: what a crash or a bad disk left.
 //! - [`disk`]: everything that touches the disk, and its simulation.
@@ -18,6 +18,7 @@ mod config;
 mod devices;
 mod disk;
 mod error;
+mod follow;
 pub mod format;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -59,6 +60,7 @@ use trough_store::DeviceState;
 pub(crate) use compacted::FileReader;
 pub use config::{JournalConfig, JournalParts, ROLL_BYTES_MAX};
 pub use error::{Closed, JournalError, ReadError};
+pub(crate) use follow::{Arrival, Arrivals, Heads};
 pub use metrics::JournalMetrics;
 pub use open::RecoveryReport;
 pub use queue::{CommitSink, Submission};

@@ -60,7 +60,7 @@ impl Core {
         let shared = Arc::new(Shared {
             handles: Handles::new(disk.clone(), config.cache_bytes_max),
             disk: disk.clone(),
-            index: RwLock::new(Index::new()),
+            index: RwLock::new(Index::new(config.compacted_through)),
             queue: Queue::default(),
             work: Work::default(),
             unrecorded: Mutex::new(BTreeSet::new()),

@@ -1,4 +1,4 @@
-//! A journal object in memory, whole: what compaction reads.
+//! A journal object in memory, whole: what compaction and live tails read.
 
 use bytes::Bytes;
 use trough_protocol::DeviceId;

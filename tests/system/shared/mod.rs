@@ -8,10 +8,12 @@
 //! - [`revoked`]: rights that are taken away, with memcached and without.
 //! - [`environments`]: two deployments on one memcached.
 //! - [`full`]: memcached without room.
+//! - [`live`]: live streams of one eater show what all eaters commit.
 
 mod environments;
 mod fenced;
 mod full;
+mod live;
 mod revoked;
 mod roaming;
 mod storm;

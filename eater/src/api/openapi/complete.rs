@@ -34,6 +34,7 @@ pub(super) fn complete(mut document: Value) -> Value {
     document["tags"] = json!([
         {"name": "devices", "description": "Which devices there are"},
         {"name": "frames", "description": "What they sent"},
+        {"name": "live", "description": "What they send now"},
         {"name": "encounters", "description": "Which devices were near one another"},
         {"name": "health", "description": "For probes"},
         {"name": "about", "description": "This description"},
@@ -145,7 +146,11 @@ fn concerns(code: Code, path: &str, operation: &Value) -> bool {
         Code::MethodNotAllowed => true,
         Code::NoSuchPath => false,
         Code::NoSuchDevice => path.contains("{id}") || takes("device"),
-        Code::BadCursor | Code::CursorOfOtherQuery => takes("cursor"),
+        Code::BadCursor | Code::CursorOfOtherQuery => takes("cursor") || takes("Last-Event-ID"),
+        Code::CursorExpired => takes("Last-Event-ID"),
+        Code::NotAcceptable | Code::FramesDamaged | Code::Deadline if takes("Last-Event-ID") => {
+            code == Code::NotAcceptable
+        }
         _ => operation["security"].is_array(),
     }
 }

@@ -59,6 +59,8 @@ forms! {
     Fields = ArrayBuilder::new().items(pointer()).min_items(Some(1)).max_items(Some(FIELDS_MAX));
     /// A length of time.
     Every = text("^[0-9]+(ms|s|m|h|d)$");
+    /// What an event of a live stream has.
+    EventId = text("^[A-Za-z0-9_-]+$");
     /// How far.
     Distance = text("^[0-9]+k?m$").default(Some("50m".into()));
     /// How long apart.

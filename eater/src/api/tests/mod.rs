@@ -7,6 +7,7 @@ mod downsampling;
 mod encounters;
 mod frames;
 mod lifecycle;
+mod live;
 mod many;
 mod openapi;
 mod refusals;

@@ -27,9 +27,11 @@ use super::client::Ask;
 use crate::api::fault::ReadFault;
 use crate::api::walk::Step;
 use crate::api::{ApiLimits, ApiMetrics, ApiState, serve};
+use crate::doorbell::{Doorbell, Others};
 use crate::journal::{
     Chunk, CommitSink, Journal, JournalConfig, JournalMetrics, JournalParts, ReadError, Submission, local,
 };
+use crate::live::Live;
 
 /// When the tests' clock starts: 2023-11-14T22:13:20Z.
 pub(super) const NOW: Micros = 1_700_000_000_000_000;
@@ -83,24 +85,33 @@ impl Server {
     }
 
     pub(super) async fn with(limits: ApiLimits) -> Self {
+        Self::with_files_of(None, limits).await
+    }
+
+    /// The same whose journal goes on in a new file when one has so many bytes.
+    pub(super) async fn with_files_of(roll_bytes: Option<u64>, limits: ApiLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (clock, health) = (Clock::manual(NOW), Health::new());
         let registry = SqliteRegistry::open(&dir.path().join("registry.sqlite"), clock.clone()).unwrap();
         let registry = Arc::new(registry);
         let mut all = Metrics::default();
+        let shutdown = Shutdown::new(Duration::from_secs(20));
+        let doorbell = Doorbell::start(Others::None(None), shutdown.killed.clone());
         let parts = JournalParts {
             clock: clock.clone(),
             catalog: Arc::new(SqliteCatalog::open(&dir.path().join("catalog.sqlite")).unwrap()),
             health: health.clone(),
             metrics: JournalMetrics::register(&mut all),
-            doorbell: None,
+            doorbell: Some(doorbell.clone()),
         };
-        let config = JournalConfig::new(dir.path().join("journal"));
+        let mut config = JournalConfig::new(dir.path().join("journal"));
+        config.roll_bytes = roll_bytes.unwrap_or(config.roll_bytes);
         let opening = tokio::task::spawn_blocking(|| Journal::open(config, parts));
         let (journal, _) = opening.await.unwrap().unwrap();
         let metrics = ApiMetrics::register(&mut all);
         let state = ApiState {
             journal: Arc::new(journal.clone()),
+            live: Live::start(Arc::new(journal.clone()), doorbell, shutdown.killed.clone()),
             registry: registry.clone(),
             clock: clock.clone(),
             health: health.clone(),
@@ -108,7 +119,6 @@ impl Server {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shutdown = Shutdown::new(Duration::from_secs(20));
         let stop = shutdown.clone();
         let served = tokio::spawn(async move { serve(listener, None, state, limits, stop).await.unwrap() });
         let commits = Commits { sink: Arc::new(Sink(watch::Sender::new(0))), last: 0 };

@@ -137,18 +137,24 @@ impl Ground {
         }
     }
 
-    /// Each object belongs to a live segment, or is the manifest.
-    fn assert_clean(&self, keys: &[String]) {
+    fn live(&self) -> Vec<String> {
         let manifest = self.runtime.block_on(self.segments.manifest(None)).unwrap().unwrap();
-        let live: Vec<String> = manifest.segments.iter().map(|segment| segment.id.to_string()).collect();
-        for key in keys {
+        manifest.segments.iter().map(|segment| segment.id.to_string()).collect()
+    }
+
+    /// An object that belongs to no live segment, and is no manifest.
+    fn stray<'a>(&self, keys: &'a [String]) -> Option<&'a String> {
+        let live = self.live();
+        let known = |key: &&String| {
             let named = live.iter().any(|id| key.contains(id));
-            assert!(
-                named || key.starts_with("journal/") || key.starts_with("manifests/"),
-                "{key} belongs to nothing"
-            );
-        }
-        for id in live {
+            named || key.starts_with("journal/") || key.starts_with("manifests/")
+        };
+        keys.iter().find(|key| !known(key))
+    }
+
+    fn assert_clean(&self, keys: &[String]) {
+        assert_eq!(self.stray(keys), None, "it belongs to nothing");
+        for id in self.live() {
             assert_eq!(keys.iter().filter(|key| key.contains(&id)).count(), 2, "{id}");
         }
     }

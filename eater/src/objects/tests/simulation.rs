@@ -1,6 +1,7 @@
 //! Many eaters that fail, stop, die and come back, over a store and a catalog that do too; devices that send again what
 //! was not acknowledged, to another eater. Whatever happens: what was acknowledged can be read on any eater at once, each
-//! number once, in order, and nobody acknowledges after having been declared dead.
+//! number once, in order, and nobody acknowledges after having been declared dead. Whoever follows all of them is given
+//! each device's numbers in order, and none is left out.
 //!
 //! `TROUGH_SIM_SEED` in a failure's message reproduces it: time is paused, and everything runs on one thread.
 
@@ -14,6 +15,7 @@ use super::world::*;
 use crate::frames::Frames;
 use crate::journal::testing::{Rng, TestRun, TestSink, batch};
 use crate::journal::{Order, ScanRange, Submission};
+use crate::live::tests::watcher::Watcher;
 use crate::objects::ObjectsConfig;
 
 const DEVICES: [&str; 3] = ["a", "b", "c"];
@@ -50,6 +52,8 @@ struct Sim {
     world: Arc<World>,
     eaters: Vec<Eater>,
     devices: Vec<Device>,
+    /// One that walks on and on, and one that begins anew where it is.
+    watchers: [Watcher; 2],
     names: u64,
 }
 
@@ -75,8 +79,11 @@ impl Sim {
             ends: Vec::new(),
         };
         let devices = DEVICES.into_iter().map(device).collect();
-        let mut sim =
-            Self { rng: Rng::new(seed), world: Arc::default(), eaters: Vec::new(), devices, names: 0 };
+        let world = Arc::<World>::default();
+        let watchers = [false, true]
+            .map(|resumes| Watcher::new(&Line::new(&world, seed ^ u64::from(resumes), (20, 300)), resumes));
+        let (rng, eaters) = (Rng::new(seed), Vec::new());
+        let mut sim = Self { rng, world, eaters, devices, watchers, names: 0 };
         for _ in 0..3 {
             let eater = sim.eater();
             sim.eaters.push(eater);
@@ -153,6 +160,7 @@ impl Sim {
                 (device.epoch, device.sent, device.acked) = (device.epoch + 1, 0, 0);
             }
             83..130 => self.check(device).await,
+            130..230 => self.watch(eater).await,
             _ => self.send(device),
         }
         sleep(Duration::from_millis(self.rng.below(60))).await;
@@ -164,6 +172,14 @@ impl Sim {
             if self.eaters[at].journal.life.dead.is_cancelled() {
                 self.crash(at);
             }
+        }
+    }
+
+    /// The watchers look, told by an eater or not.
+    async fn watch(&mut self, eater: usize) {
+        let of = self.rng.percent(70).then(|| self.eaters[eater].journal.life.parts.incarnation);
+        for watcher in &mut self.watchers {
+            watcher.look(&mut self.rng, of).await;
         }
     }
 
@@ -205,6 +221,14 @@ impl Sim {
             let device = &self.devices[at];
             until("the last frames are durable", || device.sink.highest() == 1).await;
             self.check(at).await;
+        }
+        for watcher in &mut self.watchers {
+            while !watcher.look(&mut self.rng, None).await {}
+            for device in &self.devices {
+                let calm = Eater::calm(&self.world, u64::MAX);
+                let head = calm.head(device.name, device.epoch).await;
+                watcher.assert_has(device.name, device.epoch, head.0);
+            }
         }
         for eater in &self.eaters {
             eater.journal.close().await.unwrap();

@@ -1,0 +1,356 @@
+//! The task of a stream: history, if it is asked for, and then what is committed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use trough_protocol::frame::FrameRef;
+use trough_protocol::limits::FRAME_BYTES_MAX;
+use trough_protocol::{DeviceId, Epoch, Seq};
+
+use super::body::{End, EventWriter};
+use super::cursor::LiveCursor;
+use super::query::Filter;
+use super::scope::Scope;
+use crate::api::state::Api;
+use crate::journal::run::Kind;
+use crate::live::{Commit, Follower, Found, Live, LiveError, LiveRun, Next, Place, Vector, Walk};
+
+/// A connection without news shows that it lives so often.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often, and how many times, what cannot be read is tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(500);
+const TRIES_MAX: u32 = 20;
+/// How long a walk may wait for the first look of all.
+pub(super) const FIRST_LOOK: Duration = Duration::from_secs(5);
+/// About how many bytes of frames are read at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+/// A stream that is open.
+pub(super) struct Stream {
+    pub api: Arc<Api>,
+    pub live: Live,
+    pub follower: Follower,
+    pub scope: Scope,
+    pub filter: Filter,
+    pub fingerprint: u32,
+    pub writer: EventWriter,
+    /// What is done in the journals.
+    pub vector: Vector,
+    /// Of a device's stream: everything up to here is done, in the order of numbers.
+    pub place: Option<(Epoch, Seq)>,
+    /// Of a device's stream: up to which number epochs were given from history. It stands for what the vector does not
+    /// say, so it is no longer needed when commits are behind it.
+    pub given: BTreeMap<Epoch, Seq>,
+    pub in_history: bool,
+    pub draining: CancellationToken,
+    pub heartbeat_at: Instant,
+}
+
+/// Where it goes on.
+pub(super) enum At {
+    /// With this commit of the list.
+    List(u64),
+    /// By itself; with what was found already.
+    Walk(Option<(Box<dyn Walk>, u64, Found)>),
+}
+
+/// How far a commit was shown.
+enum Shown {
+    All,
+    /// Up to the place; the connection is behind.
+    Part,
+}
+
+impl Stream {
+    /// Goes on until it ends.
+    pub async fn run(mut self, mut at: At) {
+        let end = loop {
+            let went = match self.in_history {
+                true => self.history().await,
+                false => self.follow(std::mem::replace(&mut at, At::Walk(None))).await,
+            };
+            match went {
+                Ok(()) => {}
+                // What is compacted stands in history, and a device's stream knows where it is there.
+                Err(End::Expired) if self.scope.device().is_some() => match self.begin_anew().await {
+                    Ok(()) => {}
+                    Err(end) => break end,
+                },
+                Err(end) => break end,
+            }
+        };
+        self.api.metrics.count_live_end(end.name());
+        self.writer.finish(end);
+    }
+
+    /// Goes back to history, behind the last frame given.
+    async fn begin_anew(&mut self) -> Result<(), End> {
+        let source = self.live.source().clone();
+        let mut tries = Tries::default();
+        self.vector = loop {
+            match source.end().await {
+                Ok(vector) => break vector,
+                Err(error) => tries.failed(error).await?,
+            }
+        };
+        self.given = self.place.into_iter().collect();
+        self.in_history = true;
+        Ok(())
+    }
+
+    /// Follows the list, or walks by itself where it is not in it.
+    async fn follow(&mut self, mut at: At) -> Result<(), End> {
+        loop {
+            let number = match at {
+                At::List(number) => number,
+                At::Walk(found) => self.walk(found).await?,
+            };
+            at = match self.follower.next(number) {
+                Next::Commit(commit) => {
+                    if !commit.is_in(&self.vector) {
+                        self.show(&commit).await?;
+                    }
+                    At::List(number + 1)
+                }
+                Next::Nothing(vector) => {
+                    if vector.covers(&self.vector) {
+                        self.vector = vector;
+                    }
+                    self.wait().await?;
+                    At::List(number)
+                }
+                Next::Behind => At::Walk(None),
+            };
+        }
+    }
+
+    /// Waits for news, and shows meanwhile that the connection lives.
+    async fn wait(&mut self) -> Result<(), End> {
+        self.writer.send().await?;
+        tokio::select! {
+            () = self.follower.changed() => Ok(()),
+            () = self.draining.cancelled() => Err(End::Draining),
+            () = self.writer.closed() => Err(End::Gone),
+            () = sleep_until(self.heartbeat_at) => self.beat().await,
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), End> {
+        let id = self.id();
+        self.writer.events.heartbeat(&id);
+        self.heartbeat_at = Instant::now() + HEARTBEAT;
+        self.writer.send().await
+    }
+
+    /// Walks until everything that is committed is done; the number of the list that comes next.
+    async fn walk(&mut self, found: Option<(Box<dyn Walk>, u64, Found)>) -> Result<u64, End> {
+        let (mut walk, mut end, mut found) = match found {
+            Some(found) => found,
+            None => {
+                let only = self.scope.device().cloned();
+                let mut walk = self.live.source().walk(self.vector.clone(), only);
+                let (end, found) = self.step(&mut *walk).await?;
+                (walk, end, found)
+            }
+        };
+        loop {
+            for commit in &found.commits {
+                self.show(commit).await?;
+            }
+            if !found.more {
+                self.vector = walk.vector().clone();
+                return Ok(end);
+            }
+            (end, found) = self.step(&mut *walk).await?;
+        }
+    }
+
+    /// One step, and where the list ended before it.
+    async fn step(&mut self, walk: &mut dyn Walk) -> Result<(u64, Found), End> {
+        if self.draining.is_cancelled() {
+            return Err(End::Draining);
+        }
+        let deadline = Instant::now() + FIRST_LOOK;
+        let end = self.follower.end(deadline).await.ok_or(End::Unavailable)?;
+        let mut tries = Tries::default();
+        loop {
+            match walk.step(None).await {
+                Ok(found) => return Ok((end, found)),
+                Err(error) => tries.failed(error).await?,
+            }
+        }
+    }
+
+    /// Shows a commit, however long the client takes, within its patience.
+    async fn show(&mut self, commit: &Commit) -> Result<(), End> {
+        let devices = self.scope.of(commit).await;
+        if !devices.is_empty() {
+            // What a commit has is not held while the client is waited for: it is read again.
+            while let Shown::Part = self.show_some(commit, &devices).await? {
+                self.writer.send().await?;
+                if self.draining.is_cancelled() {
+                    return Err(End::Draining);
+                }
+            }
+            self.writer.try_send();
+        }
+        self.vector.advance(commit.id.incarnation, commit.through);
+        Ok(())
+    }
+
+    async fn show_some(&mut self, commit: &Commit, devices: &[DeviceId]) -> Result<Shown, End> {
+        let source = self.live.source().clone();
+        let mut tries = Tries::default();
+        let runs = loop {
+            match source.runs(commit, devices).await {
+                Ok(runs) => break runs,
+                Err(error) => tries.failed(error).await?,
+            }
+        };
+        let mut last: HashMap<(DeviceId, Epoch), Seq> = HashMap::new();
+        let mut rest = &runs[..];
+        while !rest.is_empty() {
+            let (some, behind) = rest.split_at(portion(rest));
+            rest = behind;
+            // Of some everything is done, or was given from elsewhere.
+            let due: Vec<(LiveRun, Seq)> =
+                some.iter().filter_map(|live| self.due(commit, live, &mut last)).collect();
+            let (wanted, first): (Vec<LiveRun>, Vec<Seq>) = due.into_iter().unzip();
+            if wanted.is_empty() {
+                continue;
+            }
+            let data = loop {
+                match source.data(commit, &wanted).await {
+                    Ok(data) => break data,
+                    Err(error) => tries.failed(error).await?,
+                }
+            };
+            for ((live, first), data) in wanted.iter().zip(first).zip(data) {
+                if let Shown::Part = self.show_run(commit, live, first, data) {
+                    return Ok(Shown::Part);
+                }
+            }
+        }
+        Ok(Shown::All)
+    }
+
+    /// A run of which something is to be shown, and from which number on.
+    fn due(
+        &self,
+        commit: &Commit,
+        live: &LiveRun,
+        last: &mut HashMap<(DeviceId, Epoch), Seq>,
+    ) -> Option<(LiveRun, Seq)> {
+        let LiveRun { device, run, fresh } = live;
+        let before = last.entry((device.clone(), run.epoch)).or_insert(Seq(fresh.0.saturating_sub(1)));
+        let mut first = before.next().max(*fresh).max(run.first);
+        *before = run.last().max(*before);
+        if let Some(given) = self.given.get(&run.epoch) {
+            first = given.next().max(first);
+        }
+        let place = self.vector.place(commit.id.incarnation);
+        if place.n == commit.id.n {
+            if run.offset < place.offset {
+                return None;
+            }
+            if run.offset == place.offset {
+                first = Seq(place.seq).next().max(first);
+            }
+        }
+        (first <= run.last()).then(|| (live.clone(), first))
+    }
+
+    /// Shows a run from a number on.
+    fn show_run(&mut self, commit: &Commit, live: &LiveRun, first: Seq, data: Option<Bytes>) -> Shown {
+        let LiveRun { device, run, .. } = live;
+        let data = data.filter(|_| run.is_frames());
+        let mut frames = data.as_deref().unwrap_or_default();
+        let (mut seq, incarnation) = (run.first, commit.id.incarnation);
+        self.writer.events.begin_run(run.epoch, run.received_at);
+        while data.is_some() && seq <= run.last() {
+            let Ok(frame) = FrameRef::decode(&mut frames, FRAME_BYTES_MAX) else { break };
+            if seq >= first && self.filter.wants(&frame) {
+                if self.writer.is_full() && !self.writer.try_send() {
+                    return Shown::Part;
+                }
+                self.pass(run.epoch, seq);
+                self.vector.advance(incarnation, Place { n: commit.id.n, offset: run.offset, seq: seq.0 });
+                let id = self.id();
+                self.writer.events.frame(&id, device, seq, &frame);
+                self.api.metrics.frames.inc();
+            }
+            seq = seq.next();
+        }
+        self.pass(run.epoch, run.last());
+        let done = Place { n: commit.id.n, offset: run.offset, seq: run.last().0 };
+        self.vector.advance(incarnation, done);
+        let first = seq.max(first);
+        if first <= run.last() {
+            let kind = if run.is_frames() { Kind::Damaged } else { run.kind };
+            let id = self.id();
+            let (numbers, what) = ((run.epoch, first, run.last()), (kind, run.received_at));
+            self.writer.events.gap(&id, device, numbers, what);
+        }
+        Shown::All
+    }
+
+    /// Takes note that a number is done.
+    pub(super) fn pass(&mut self, epoch: Epoch, seq: Seq) {
+        if self.scope.device().is_some() {
+            self.place = self.place.max(Some((epoch, seq)));
+        }
+    }
+
+    /// The id of an event: where the stream stands.
+    pub(super) fn id(&self) -> String {
+        let (query, place, in_history) = (self.fingerprint, self.place, self.in_history);
+        LiveCursor { query, place, in_history, vector: self.vector.clone() }.encode()
+    }
+
+    /// Sends what was written, and a heartbeat if nothing was sent for long.
+    pub(super) async fn send_or_beat(&mut self) -> Result<(), End> {
+        if self.draining.is_cancelled() {
+            return Err(End::Draining);
+        }
+        if Instant::now() >= self.heartbeat_at {
+            return self.beat().await;
+        }
+        self.writer.send().await
+    }
+}
+
+/// How many runs are read at a time.
+fn portion(runs: &[LiveRun]) -> usize {
+    let mut bytes = 0;
+    let within = runs.iter().take_while(|live| {
+        bytes += live.run.len as usize;
+        bytes <= READ_BYTES
+    });
+    within.count().max(1)
+}
+
+/// How often reading was tried in vain.
+#[derive(Debug, Default)]
+pub(super) struct Tries(u32);
+
+impl Tries {
+    /// Waits until what failed may be tried again.
+    ///
+    /// # Errors
+    /// [`End::Expired`], [`End::Unavailable`] after too many of them.
+    pub async fn failed(&mut self, error: LiveError) -> Result<(), End> {
+        let LiveError::Read(error) = error else { return Err(End::Expired) };
+        self.0 += 1;
+        if self.0 >= TRIES_MAX {
+            tracing::warn!(%error, "what is new cannot be read: a live stream ends");
+            return Err(End::Unavailable);
+        }
+        tracing::debug!(%error, "what is new cannot be read just now");
+        sleep(RETRY_EVERY).await;
+        Ok(())
+    }
+}

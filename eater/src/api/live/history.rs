@@ -1,0 +1,122 @@
+//! A device's stream while it reads history: up to where the journals are followed.
+
+use trough_protocol::{Epoch, Seq};
+
+use super::body::End;
+use super::follow::Stream;
+use crate::api::fault::ReadFault;
+use crate::api::run::RunReader;
+use crate::frames::Chunks;
+use crate::journal::run::Kind;
+use crate::journal::{Chunk, Order, ReadError, ScanRange};
+
+/// About how many bytes are read at a time.
+const READ_BYTES: usize = 256 * 1024;
+/// Newest epochs whose numbers are remembered: what came before is not sent any more.
+const EPOCHS_MAX: usize = 64;
+
+impl Stream {
+    /// Reads all that is durable behind the place. The vector was taken before: what is committed meanwhile comes in
+    /// both, and is told by its numbers.
+    pub async fn history(&mut self) -> Result<(), End> {
+        let Some(device) = self.scope.device().cloned() else { return Ok(()) };
+        // As many at a time as other streams.
+        let Ok(_permit) = self.api.streams.permit() else { return Err(End::Unavailable) };
+        let ts = (self.filter.ts != (0..=u64::MAX)).then(|| self.filter.ts.clone());
+        let range = ScanRange { after: self.place, ts, order: Order::Asc };
+        let journal = self.api.journal.clone();
+        let begin = {
+            let device = device.clone();
+            move || journal.scan(&device, range)
+        };
+        let mut scan = on_thread(begin).await?;
+        let mut runs = RunReader::default();
+        loop {
+            let read = on_thread(move || read_some(scan)).await?;
+            for chunk in &read.chunks {
+                self.show_chunk(chunk, &mut runs).await?;
+            }
+            match read.failed {
+                None if read.ended => break,
+                None => {}
+                Some(error) => match error.lost() {
+                    Some((epoch, first, last)) => {
+                        let id = self.passed(epoch, last);
+                        // Which file and where is for the log.
+                        tracing::error!(%device, %error, "frames cannot be read");
+                        let (numbers, what) = ((epoch, first, last), (Kind::Damaged, 0));
+                        self.writer.events.gap(&id, &device, numbers, what);
+                    }
+                    None => {
+                        ReadFault::from(error).log(&device);
+                        return Err(End::Unavailable);
+                    }
+                },
+            }
+            self.send_or_beat().await?;
+            scan = read.scan;
+        }
+        self.in_history = false;
+        self.send_or_beat().await
+    }
+
+    async fn show_chunk(&mut self, chunk: &Chunk, runs: &mut RunReader) -> Result<(), End> {
+        let Some(device) = self.scope.device().cloned() else { return Ok(()) };
+        self.writer.events.begin_run(chunk.epoch, chunk.received_at);
+        let shown = runs.for_each(chunk, Order::Asc, |seq, frame| {
+            if self.filter.wants(frame) {
+                let id = self.passed(chunk.epoch, seq);
+                self.writer.events.frame(&id, &device, seq, frame);
+                self.api.metrics.frames.inc();
+            }
+            true
+        });
+        if let Err(error) = shown {
+            let (first, last) = (chunk.first, chunk.last());
+            let id = self.passed(chunk.epoch, last);
+            tracing::error!(%device, %error, "frames cannot be read");
+            let (numbers, what) = ((chunk.epoch, first, last), (Kind::Damaged, chunk.received_at));
+            self.writer.events.gap(&id, &device, numbers, what);
+        }
+        self.passed(chunk.epoch, chunk.last());
+        if self.writer.is_full() { self.send_or_beat().await } else { Ok(()) }
+    }
+
+    /// Takes note that a number was given; the id of its event.
+    fn passed(&mut self, epoch: Epoch, seq: Seq) -> String {
+        self.pass(epoch, seq);
+        self.given.insert(epoch, seq);
+        while self.given.len() > EPOCHS_MAX {
+            self.given.pop_first();
+        }
+        self.id()
+    }
+}
+
+/// What was read at a time.
+struct Read {
+    scan: Chunks,
+    chunks: Vec<Chunk>,
+    /// What came behind them.
+    failed: Option<ReadError>,
+    ended: bool,
+}
+
+fn read_some(mut scan: Chunks) -> Read {
+    let (mut chunks, mut bytes) = (Vec::new(), 0);
+    while bytes < READ_BYTES {
+        match scan.next() {
+            Some(Ok(chunk)) => {
+                bytes += chunk.bytes.len();
+                chunks.push(chunk);
+            }
+            Some(Err(error)) => return Read { scan, chunks, failed: Some(error), ended: false },
+            None => return Read { scan, chunks, failed: None, ended: true },
+        }
+    }
+    Read { scan, chunks, failed: None, ended: false }
+}
+
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, End> {
+    crate::api::reads::on_thread(work).await.map_err(|_| End::Unavailable)
+}

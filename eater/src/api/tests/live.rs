@@ -1,0 +1,351 @@
+//! Live streams over a local journal.
+//!
+//! 1. What becomes durable while a client reads comes once each, in order; of one device, of all, of a channel.
+//! 2. History first, then live: nothing is lost or doubled in between.
+//! 3. A client that is cut anywhere goes on with the id of its last event: together everything once, also what devices
+//!    sent twice, and whatever files the journal has.
+//! 4. A client that does not read is told so and ended; others go on.
+//! 5. Rights that are taken away cut a stream; devices enter and leave a group.
+//! 6. What has left the journal is refused; a process that stops says so; places are limited.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use serde_json::Value;
+use trough_protocol::{ContentType, frame::FrameRef};
+use trough_store::{ReaderName, Registry as _, Scope};
+
+use super::client::Ask;
+use super::support::{SOON, Server, TS, device, eventually, groups, text_frame};
+use crate::api::ApiLimits;
+use crate::api::metrics::EndLabels;
+use crate::journal::testing::Rng;
+
+/// An event as a client sees it.
+#[derive(Debug, Clone)]
+struct Event {
+    name: String,
+    id: String,
+    data: Value,
+}
+
+impl Event {
+    fn place(&self) -> (String, u64, u64) {
+        let number = |name: &str| self.data[name].as_u64().unwrap();
+        (self.data["device"].as_str().unwrap().to_owned(), number("epoch"), number("seq"))
+    }
+}
+
+/// A client that reads events.
+struct Client {
+    body: hyper::body::Incoming,
+    text: String,
+    /// The last id, of an event or by itself.
+    id: String,
+}
+
+impl Client {
+    async fn begin(ask: Ask) -> Self {
+        let answer = ask.begin().await;
+        assert_eq!(answer.status(), 200);
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(header("content-type"), "text/event-stream");
+        assert_eq!((header("cache-control"), header("x-accel-buffering")), ("no-store".into(), "no".into()));
+        Self { body: answer.into_body(), text: String::new(), id: String::new() }
+    }
+
+    /// The next event; `None` when the stream has broken off or ended.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            while let Some((block, rest)) = self.text.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.text = rest;
+                let (mut name, mut data) = (String::new(), None);
+                for line in block.lines() {
+                    match line.split_once(": ") {
+                        Some(("event", value)) => name = value.to_owned(),
+                        Some(("id", value)) => self.id = value.to_owned(),
+                        Some(("data", value)) => data = Some(serde_json::from_str(value).unwrap()),
+                        Some(("", _) | ("retry", _)) => {}
+                        _ => panic!("{block}"),
+                    }
+                }
+                if let Some(data) = data {
+                    return Some(Event { name, id: self.id.clone(), data });
+                }
+            }
+            let frame = tokio::time::timeout(SOON, self.body.frame()).await.expect("an event in time");
+            match frame {
+                Some(Ok(frame)) => self.text += std::str::from_utf8(frame.data_ref().unwrap()).unwrap(),
+                Some(Err(_)) | None => return None,
+            }
+        }
+    }
+
+    async fn frames(&mut self, count: usize) -> Vec<(String, u64, u64)> {
+        let mut places = Vec::new();
+        while places.len() < count {
+            let event = self.next().await.expect("the stream goes on");
+            assert_eq!(event.name, "frame", "{event:?}");
+            places.push(event.place());
+        }
+        places
+    }
+}
+
+fn places(device: &str, range: std::ops::RangeInclusive<u64>) -> Vec<(String, u64, u64)> {
+    range.map(|seq| (device.to_owned(), 1, seq)).collect()
+}
+
+#[tokio::test]
+async fn what_becomes_durable_comes_once_and_in_order() {
+    let mut server = Server::start().await;
+    let token = server.device_and_reader("a").await;
+    server.add_device("b", &[]).await;
+    server.write_texts("a", 1, 1, 5).await;
+    let of = |path: &str| Client::begin(server.get(path).token(&token));
+    let mut one = of("/v1/devices/a/live").await;
+    let mut all = of("/v1/live").await;
+    let mut channel = of("/v1/live?channel=d").await;
+    server.write_texts("a", 1, 6, 3).await;
+    server.write("b", 1, 1, &[text_frame(TS, "d", "x"), text_frame(TS, "c", "y")]).await;
+    server.write_texts("a", 1, 7, 4).await;
+    assert_eq!(one.frames(5).await, places("a", 6..=10));
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for place in all.frames(7).await {
+        if place.0 == "a" { a.push(place) } else { b.push(place) }
+    }
+    assert_eq!((a, b), (places("a", 6..=10), places("b", 1..=2)));
+    let event = channel.next().await.unwrap();
+    assert_eq!((event.data["text"].as_str(), event.data["device"].as_str()), (Some("x"), Some("b")));
+    server.skip("a", 1, 11, 3, 1).await;
+    let gap = one.next().await.unwrap();
+    assert_eq!(
+        (gap.name.as_str(), gap.data["first"].as_u64(), gap.data["last"].as_u64()),
+        ("gap", Some(11), Some(13))
+    );
+    assert_eq!((gap.data["kind"].as_str(), gap.data["reason"].as_str()), (Some("skipped"), Some("overflow")));
+    server.write_texts("a", 1, 14, 1).await;
+    assert_eq!(one.frames(1).await, places("a", 14..=14));
+    eventually("three are open", || server.metrics.live_streams.get() == 3).await;
+    drop((one, all, channel));
+    server.write_texts("a", 1, 15, 1).await;
+    eventually("none is open", || server.metrics.live_streams.get() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_goes_over_into_what_is_new() {
+    let mut server = Server::start().await;
+    let token = server.device_and_reader("a").await;
+    for begin in 0..20 {
+        server.write_texts("a", 1, begin * 50 + 1, 50).await;
+    }
+    let page = server.get("/v1/devices/a/frames?limit=7").token(&token).send().await.json();
+    let cursor = page["resume_cursor"].as_str().unwrap().to_owned();
+    let ask = |query: &str| server.get(&format!("/v1/devices/a/live?{query}")).token(&token);
+    let from = TS + 10 * 1_000_000;
+    let asked =
+        [("after=1:3", 4), ("after=0:0", 1), (&format!("cursor={cursor}"), 8), (&format!("from={from}"), 11)];
+    let asked: Vec<(Ask, u64)> = asked.map(|(query, first)| (ask(query), first)).into();
+    let readers: Vec<_> = asked
+        .into_iter()
+        .map(|(ask, first)| {
+            tokio::spawn(async move {
+                let mut client = Client::begin(ask).await;
+                let count = usize::try_from(2000 - first + 1).unwrap();
+                assert_eq!(client.frames(count).await, places("a", first..=2000));
+            })
+        })
+        .collect();
+    for begin in 20..40 {
+        server.write_texts("a", 1, begin * 50 + 1, 50).await;
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
+
+/// Writes what devices send, some of it twice, and reads it with a client that is cut again and again.
+async fn resumed(seed: u64, path: &str, roll_bytes: Option<u64>) {
+    let mut rng = Rng::new(seed);
+    let mut server = Server::with_files_of(roll_bytes, ApiLimits::default()).await;
+    let token = server.device_and_reader("d0").await;
+    for name in ["d1", "d2"] {
+        server.add_device(name, &[]).await;
+    }
+    let names: &[&str] = if path == "/v1/live" { &["d0", "d1", "d2"] } else { &["d0"] };
+    let mut client = Client::begin(server.get(path).token(&token)).await;
+    // The first id comes by itself.
+    let mut sent = [0_u64; 3];
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+    let mut id = String::new();
+    for _ in 0..60 {
+        for _ in 0..rng.below(6) {
+            let of = usize::try_from(rng.below(3)).unwrap();
+            let back = rng.below(4).min(sent[of]);
+            let count = back + rng.below(8);
+            if count > 0 {
+                server.write_texts(&format!("d{of}"), 1, sent[of] + 1 - back, count).await;
+                sent[of] = sent[of].max(sent[of] + count - back);
+            }
+        }
+        let there: u64 = names.iter().map(|name| sent[name[1..].parse::<usize>().unwrap()]).sum();
+        let unseen = there - seen.values().sum::<u64>();
+        for _ in 0..rng.below(unseen + 1) {
+            let event = client.next().await.expect("the stream goes on");
+            let (name, _, seq) = event.place();
+            let last = seen.entry(name).or_default();
+            assert_eq!(seq, *last + 1, "seed {seed}: {event:?}");
+            *last = seq;
+            id = event.id;
+        }
+        if rng.percent(50) && !id.is_empty() {
+            client = Client::begin(server.get(path).token(&token).header("last-event-id", &id)).await;
+        }
+    }
+    let there = |name: &&str| sent[name[1..].parse::<usize>().unwrap()];
+    while seen.values().sum::<u64>() < names.iter().map(there).sum::<u64>() {
+        let event = client.next().await.expect("the stream goes on");
+        let (name, _, seq) = event.place();
+        let last = seen.entry(name).or_default();
+        assert_eq!(seq, *last + 1, "seed {seed}: {event:?}");
+        *last = seq;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_cut_goes_on_where_it_was() {
+    for seed in 0..6 {
+        resumed(seed, "/v1/live", None).await;
+        resumed(seed, "/v1/devices/d0/live", None).await;
+        resumed(seed, "/v1/live", Some(4096)).await;
+        resumed(seed, "/v1/devices/d0/live", Some(4096)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_ended_and_others_go_on() {
+    let limits = ApiLimits { live_patience: Duration::from_millis(300), ..ApiLimits::default() };
+    let mut server = Server::with(limits).await;
+    let token = server.device_and_reader("a").await;
+    let mut slow = Client::begin(server.get("/v1/live").token(&token)).await;
+    let mut other = Client::begin(server.get("/v1/live").token(&token)).await;
+    let payload = vec![b'x'; 1000];
+    let frame = FrameRef { ts: TS, channel: "c", content_type: ContentType::Text, payload: &payload };
+    let frames = vec![frame; 1000];
+    let mut sent = 0;
+    let ends = server.metrics.live_ends.clone();
+    let ended = || ends.get_or_create(&EndLabels { reason: "slow" }).get();
+    while ended() == 0 {
+        server.write("a", 1, sent + 1, &frames).await;
+        sent += 1000;
+        assert_eq!(other.frames(1000).await, places("a", sent - 999..=sent));
+    }
+    let (mut seen, mut last) = (0, None);
+    while let Some(event) = slow.next().await {
+        if event.name == "frame" {
+            seen += 1;
+            assert_eq!(event.place().2, seen, "nothing is left out");
+        }
+        last = Some(event);
+    }
+    let last = last.unwrap();
+    assert_eq!((last.name.as_str(), last.data["reason"].as_str()), ("end", Some("slow")));
+    assert!(seen < sent);
+    // It goes on where it was.
+    let mut again =
+        Client::begin(server.get("/v1/live").token(&token).header("last-event-id", &last.id)).await;
+    assert_eq!(again.frames(1).await, places("a", seen + 1..=seen + 1));
+    assert_eq!(ended(), 1);
+}
+
+#[tokio::test]
+async fn rights_and_groups_count_at_once() {
+    let mut server = Server::start().await;
+    server.add_device("a", &["north"]).await;
+    server.add_device("b", &["south"]).await;
+    let token = server.add_reader("me", &[Scope::FramesRead], &["north", "east"]).await;
+    let all = server.add_reader("all", &[Scope::FramesRead], &[]).await;
+    let mut mine = Client::begin(server.get("/v1/live").token(&token)).await;
+    let mut south = Client::begin(server.get("/v1/live?group=south").token(&all)).await;
+    let mut none = Client::begin(server.get("/v1/live?group=south").token(&token)).await;
+    let mut one = Client::begin(server.get("/v1/devices/a/live").token(&token)).await;
+    server.write_texts("a", 1, 1, 1).await;
+    server.write_texts("b", 1, 1, 1).await;
+    assert_eq!(mine.frames(1).await, places("a", 1..=1));
+    assert_eq!(south.frames(1).await, places("b", 1..=1));
+    // A new one, at once.
+    server.add_device("c", &["east"]).await;
+    server.write_texts("c", 1, 1, 1).await;
+    assert_eq!(mine.frames(1).await, places("c", 1..=1));
+    // One that changes.
+    let mut changes = server.registry.changes();
+    changes.mark_unchanged();
+    server.registry.set_groups(&device("a"), groups(&["south"])).await.unwrap();
+    tokio::time::timeout(SOON, changes.changed()).await.unwrap().unwrap();
+    server.write_texts("a", 1, 2, 1).await;
+    server.write_texts("c", 1, 2, 1).await;
+    assert_eq!(mine.frames(1).await, places("c", 2..=2), "a has left");
+    assert_eq!(south.frames(1).await, places("a", 2..=2), "and is there");
+    assert!(one.next().await.is_some_and(|event| event.place().2 == 1));
+    assert!(one.next().await.is_none(), "the right to the device is gone");
+    server.registry.revoke_reader(&ReaderName::new("me").unwrap()).await.unwrap();
+    assert!(mine.next().await.is_none() && none.next().await.is_none(), "cut, without a word");
+    server.write_texts("b", 1, 2, 1).await;
+    assert_eq!(south.frames(1).await, places("b", 2..=2));
+}
+
+#[tokio::test]
+async fn what_has_left_the_journal_is_refused() {
+    let mut server = Server::with_files_of(Some(4096), ApiLimits::default()).await;
+    let token = server.device_and_reader("a").await;
+    let mut client = Client::begin(server.get("/v1/live").token(&token)).await;
+    server.write_texts("a", 1, 1, 2).await;
+    let id = client.next().await.unwrap().id;
+    for n in 0..40 {
+        server.write_texts("a", 1, 3 + n * 20, 20).await;
+    }
+    let journal = server.journal.clone();
+    eventually("files are sealed", || journal.sealed_files().len() >= 3).await;
+    let last = journal.sealed_files().last().unwrap().file_id;
+    let ask = || server.get("/v1/live").token(&token).header("last-event-id", &id);
+    drop(Client::begin(ask()).await);
+    tokio::task::spawn_blocking(move || journal.remove_through(last).unwrap()).await.unwrap();
+    let (status, code, detail) = ask().send().await.problem();
+    assert_eq!((status, code.as_str()), (410, "cursor_expired"));
+    assert!(detail.contains("without Last-Event-ID"), "{detail}");
+    // A device's stream goes back to history, which is not here in this test.
+    let mut one = Client::begin(server.get("/v1/devices/a/live?after=1:1").token(&token)).await;
+    assert!(one.next().await.is_some());
+    let target = "/v1/live?group=north";
+    let (status, code, _) =
+        server.get(target).token(&token).header("last-event-id", &id).send().await.problem();
+    assert_eq!((status, code.as_str()), (400, "cursor_of_other_query"));
+    let accept = server.get("/v1/live").token(&token).header("accept", "application/json");
+    assert_eq!(accept.send().await.problem().1, "not_acceptable");
+}
+
+#[tokio::test]
+async fn a_process_that_stops_says_so_and_places_are_limited() {
+    let limits = ApiLimits { live_max: 2, ..ApiLimits::default() };
+    let mut server = Server::with(limits).await;
+    let token = server.device_and_reader("a").await;
+    let mut first = Client::begin(server.get("/v1/live").token(&token)).await;
+    let mut second = Client::begin(server.get("/v1/devices/a/live").token(&token)).await;
+    let refused = server.get("/v1/live").token(&token).send().await;
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(refused.problem().1, "busy");
+    assert_eq!(server.metrics.reads.get(), 0, "other reads have places of their own");
+    server.write_texts("a", 1, 1, 1).await;
+    let id = second.next().await.unwrap().id;
+    first.frames(1).await;
+    server.shutdown.begin();
+    for client in [&mut first, &mut second] {
+        let end = client.next().await.unwrap();
+        assert_eq!((end.name.as_str(), end.data["reason"].as_str()), ("end", Some("draining")));
+        assert_eq!(end.id, id.clone().max(end.id.clone()));
+        assert!(client.next().await.is_none());
+    }
+    assert!(server.shutdown.clone().finish().await.is_clean());
+}

@@ -1,0 +1,80 @@
+//! What became durable together.
+
+use trough_protocol::{DeviceId, Epoch, Micros, Seq};
+use trough_store::object_catalog::{Incarnation, ObjectId};
+
+use super::vector::{Place, Vector};
+use crate::journal::Arrival;
+use crate::journal::run::Run;
+
+/// A journal object, or some runs of a file of the local journal that stand one behind the other.
+#[derive(Debug)]
+pub struct Commit {
+    /// The object, or the file.
+    pub id: ObjectId,
+    /// The place behind it.
+    pub through: Place,
+    /// What it has.
+    pub(super) content: Content,
+}
+
+/// What a commit has.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Runs in the order of arrival.
+    Local(Vec<Arrival>),
+    /// What an object has, rising by device, epoch and number; the runs are in the object.
+    Object { received_at: Micros, spans: Vec<Span> },
+}
+
+/// Numbers of one device and epoch that an object has, without a hole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Span {
+    pub device: DeviceId,
+    pub epoch: Epoch,
+    pub first: Seq,
+    pub last: Seq,
+    /// Numbers below are copies of what was committed before.
+    pub fresh: Seq,
+}
+
+/// One run of a commit, to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveRun {
+    /// Whose.
+    pub device: DeviceId,
+    /// Which numbers, and where they lie.
+    pub(crate) run: Run,
+    /// Numbers below are copies of what was committed before.
+    pub fresh: Seq,
+}
+
+impl Commit {
+    /// Whether it is done, as far as a vector says.
+    pub fn is_in(&self, vector: &Vector) -> bool {
+        vector.place(self.id.incarnation) >= self.through
+    }
+
+    /// Its devices; some may come several times.
+    pub fn devices(&self) -> impl Iterator<Item = &DeviceId> {
+        let (runs, spans) = match &self.content {
+            Content::Local(runs) => (&runs[..], &[][..]),
+            Content::Object { spans, .. } => (&[][..], &spans[..]),
+        };
+        runs.iter().map(|arrival| &arrival.device).chain(spans.iter().map(|span| &span.device))
+    }
+
+    /// About how much memory it takes, in runs and spans.
+    pub(super) fn weight(&self) -> usize {
+        1 + match &self.content {
+            Content::Local(runs) => runs.len(),
+            Content::Object { spans, .. } => spans.len(),
+        }
+    }
+
+    /// Runs of the local journal.
+    pub(super) fn local(file: u64, runs: Vec<Arrival>, (n, offset): (u64, u32)) -> Self {
+        let id = ObjectId { incarnation: Incarnation::LOCAL, n: file };
+        Self { id, through: Place { n, offset, seq: 0 }, content: Content::Local(runs) }
+    }
+}
