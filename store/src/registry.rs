@@ -264,7 +264,8 @@ pub trait Registry: Send + Sync + 'static {
     fn authenticate_reader<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<ReaderGrant, AuthError>>;
 
     /// Sets how long frames of a group's devices are kept, in place of what was set before. It removes nothing before
-    /// it is enforced.
+    /// it is enforced. As a longer policy keeps what a shorter one would remove, policies of groups that share devices with
+    /// this one are to be counted and enforced anew if it takes the place of one with days.
     ///
     /// # Errors
     /// [`RegistryError::Invalid`] if it has no limit, or one that is out of range.
@@ -283,7 +284,8 @@ pub trait Registry: Send + Sync + 'static {
         set_at: Micros,
     ) -> BoxFuture<'a, Result<(), RegistryError>>;
 
-    /// Removes a group's policy: what is stored now stays.
+    /// Removes a group's policy: what is stored now stays, and policies of groups that share devices with it are to be
+    /// counted and enforced anew if it had days.
     fn remove_retention<'a>(&'a self, group: &'a Group) -> BoxFuture<'a, Result<(), RegistryError>>;
 
     /// Notes what was found, and what of it was removed, under the policy that was set at `set_at`. If that is not

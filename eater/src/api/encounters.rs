@@ -315,8 +315,16 @@ impl<'q> Search<'q> {
     }
 
     fn refused(&self, fault: &ReadFault) -> Refusal {
-        fault.log_of(self.devices.last());
-        fault.refusal(Order::Asc)
+        let device = self.devices.last();
+        fault.log_of(device);
+        match fault.refusal(Order::Asc) {
+            Refusal::Damaged { epoch, first, last, .. } => {
+                let device = device.map_or_else(String::new, |device| format!(" of device {device}"));
+                let remedy = format!("leave those{device} out with from and to, or with a group");
+                Refusal::Damaged { epoch, first, last, remedy }
+            }
+            refusal => refusal,
+        }
     }
 }
 

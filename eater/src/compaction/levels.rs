@@ -20,8 +20,15 @@ pub(super) struct Merging {
     /// The level of what is made of them.
     pub level: u8,
     pub segments: Vec<Segment>,
-    /// They are of several days, and have no frames.
-    pub losses: bool,
+}
+
+/// How large the larger one of its two objects is, in bytes: one with many losses has a large index.
+fn size(segment: &Segment) -> u64 {
+    segment.bytes.max(segment.index_bytes)
+}
+
+fn small(segment: &&Segment) -> bool {
+    size(segment) < LARGE_BYTES
 }
 
 /// The next segments to merge, if there are any: the oldest day first, and in the end what is left of days of which all
@@ -32,7 +39,6 @@ pub(super) struct Merging {
 pub(super) fn plan(live: &[Segment], today: u32) -> Option<Merging> {
     let of_a_day = live.chunk_by(|a, b| a.date == b.date).find_map(|day| {
         let date = day[0].date;
-        let small = |segment: &&Segment| segment.bytes < LARGE_BYTES;
         let full = day.chunk_by(|a, b| a.level == b.level).find_map(|level| {
             let small: Vec<&Segment> = level.iter().filter(small).collect();
             (small.len() >= FAN_IN).then_some(small)
@@ -44,13 +50,13 @@ pub(super) fn plan(live: &[Segment], today: u32) -> Option<Merging> {
         let chosen = full.or_else(left)?;
         let mut bytes = 0;
         let fits = |segment: &&&Segment| {
-            bytes += segment.bytes;
+            bytes += size(segment);
             bytes <= MERGED_BYTES_MAX
         };
         let segments: Vec<Segment> =
             chosen.iter().take(MERGED_MAX).take_while(fits).map(|s| (*s).clone()).collect();
         let level = segments.iter().map(|segment| segment.level).max()?.saturating_add(1);
-        (segments.len() > 1).then_some(Merging { date, level, segments, losses: false })
+        (segments.len() > 1).then_some(Merging { date, level, segments })
     });
     of_a_day.or_else(|| losses(live, today))
 }
@@ -66,7 +72,7 @@ fn losses(live: &[Segment], today: u32) -> Option<Merging> {
     let segments: Vec<Segment> = live.iter().filter(empty).take(MERGED_MAX).cloned().collect();
     let date = segments.iter().map(|segment| segment.date).max()?;
     let level = segments.iter().map(|segment| segment.level).max()?.saturating_add(1);
-    (segments.len() >= FAN_IN).then_some(Merging { date, level, segments, losses: true })
+    (segments.len() >= FAN_IN).then_some(Merging { date, level, segments })
 }
 
 #[cfg(test)]
@@ -127,7 +133,7 @@ mod tests {
         live.push(empty(20, 60));
         assert_eq!(plan(&live, 21), None, "the last one is not settled");
         let merging = plan(&live, 22).unwrap();
-        assert!(merging.losses && merging.segments.iter().all(|segment| segment.frames == 0));
+        assert!(merging.segments.iter().all(|segment| segment.frames == 0));
         assert_eq!((merging.date, merging.level, merging.segments.len()), (20, 2, 8));
     }
 

@@ -201,13 +201,15 @@ impl Compactor {
             }
             let manifest = self.manifest()?;
             if !self.step(&manifest, token)? {
-                if self.retain(token)? {
-                    steps += 1;
-                    continue;
+                // What cannot expire keeps nothing from being cleaned up.
+                let retained = self.retain(token);
+                if !self.wait(self.parts.segments.renew(token, self.config.claim_ttl))? {
+                    return Ok(steps);
                 }
+                let manifest = self.manifest()?;
                 self.write_manifest(&manifest)?;
                 self.clean(&manifest)?;
-                return Ok(steps);
+                return retained.map(|removed| steps + u64::from(removed));
             }
             steps += 1;
         }

@@ -48,7 +48,8 @@ impl<'a> Output<'a> {
         Self { level, segment_bytes, clock, into: None, open: BTreeMap::new(), store, done: Vec::new() }
     }
 
-    /// Has all of it belong to one day: losses of several, which nobody looks for by day.
+    /// Has all of it belong to one day, as what is replaced did: losses of several days may stand together, which nobody
+    /// looks for by day.
     pub(super) fn all_into(&mut self, date: u32) {
         self.into = Some(date);
     }
@@ -67,7 +68,12 @@ impl<'a> Output<'a> {
     /// Takes numbers without frames.
     pub(super) fn lose(&mut self, device: &DeviceId, loss: Loss) -> Result<(), CompactError> {
         let date = self.date(loss.received_at);
-        Ok(self.writer(date)?.lose(device, loss)?)
+        let writer = self.writer(date)?;
+        writer.lose(device, loss)?;
+        if writer.bytes() >= self.segment_bytes {
+            self.finish_day(date)?;
+        }
+        Ok(())
     }
 
     fn date(&self, received_at: Micros) -> u32 {

@@ -80,9 +80,7 @@ impl Compactor {
         let open = |segment: &Segment| self.wait(OpenSegment::open(&self.parts.cache, segment));
         let segments = merging.segments.iter().map(open).collect::<Result<Vec<_>, ReadError>>()?;
         let (add, merged) = self.write(merging.level, |output, go_on| {
-            if merging.losses {
-                output.all_into(merging.date);
-            }
+            output.all_into(merging.date);
             merge::write(&segments, output, &self.handle, go_on)
         })?;
         let remove: Vec<SegmentId> = merging.segments.iter().map(|segment| segment.id).collect();

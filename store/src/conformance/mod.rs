@@ -90,6 +90,7 @@ macro_rules! registry_suite {
             readers_have_scopes_and_groups,
             a_revoked_reader_can_be_added_again,
             a_retention_policy_is_enforced_when_it_was_counted,
+            what_a_longer_policy_kept_is_not_removed_with_it,
             retention_limits_are_refused_by_name,
             channels_carry_positions_as_they_were_told,
             changes_of_this_and_of_other_processes_are_noticed,

@@ -367,5 +367,9 @@ pub async fn the_format_level_only_rises(on: &On) {
     }
     let next = later(FORMAT_LEVEL + 1);
     assert_eq!(catalog.raise_format_level(next.clone()).await, Ok(next.clone()));
-    assert_eq!(other.raise_format_level(later(FORMAT_LEVEL)).await, Ok(next));
+    // One that was not used before may refuse by now.
+    if let Ok(level) = other.raise_format_level(later(FORMAT_LEVEL)).await {
+        assert_eq!(level, next);
+    }
+    assert_eq!(catalog.format_level().await, Ok(next));
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use trough_protocol::Micros;
 use trough_protocol::limits::INT_MAX;
 
+use super::devices::devices;
 use super::failure::Failure;
 use crate::names::Group;
 use crate::retention::{RetentionCount, RetentionNote, RetentionPolicy, RetentionRecord};
@@ -71,8 +72,24 @@ pub(super) async fn others(database: &Database, group: &Group) -> Result<u64> {
     Ok(retention::<Document>(database).count_documents(doc! { "_id": { "$ne": group.as_str() } }).await?)
 }
 
+/// If the group has a policy with days, it may be all that keeps frames which a shorter one of another group would remove:
+/// other groups that share devices with it are counted and enforced anew. First of all, so that whoever is interrupted has
+/// only kept too much.
+async fn loosen_neighbours(database: &Database, group: &Group) -> Result<()> {
+    let with_days = doc! { "_id": group.as_str(), "days": { "$ne": null } };
+    if retention::<Document>(database).find_one(with_days).await?.is_none() {
+        return Ok(());
+    }
+    let shared = devices(database).distinct("groups", doc! { "groups": group.as_str() }).await?;
+    let others = doc! { "_id": { "$in": shared, "$ne": group.as_str() } };
+    let anew = doc! { "$set": { "enforced": false, "counted": null } };
+    retention::<Document>(database).update_many(others, anew).await?;
+    Ok(())
+}
+
 /// Sets a policy, in place of the one that the group had.
 pub(super) async fn set(database: &Database, policy: &RetentionPolicy, now: Micros) -> Result<()> {
+    loosen_neighbours(database, &policy.group).await?;
     let document = RetentionDocument {
         group: policy.group.as_str().to_owned(),
         days: policy.days,
@@ -111,6 +128,7 @@ pub(super) async fn enforce(database: &Database, group: &Group, set_at: Micros) 
 
 /// Removes a policy: whether it was there.
 pub(super) async fn remove(database: &Database, group: &Group) -> Result<bool> {
+    loosen_neighbours(database, group).await?;
     let done = retention::<Document>(database).delete_one(doc! { "_id": group.as_str() }).await?;
     Ok(done.deleted_count == 1)
 }

@@ -44,6 +44,7 @@ pub(super) fn set(
     if others >= RETENTION_POLICIES_MAX {
         return Err(too_many_policies());
     }
+    loosen_neighbours(connection, &policy.group)?;
     let sql = "INSERT OR REPLACE INTO retention (name, days, bytes, set_at) VALUES (?1, ?2, ?3, ?4)";
     connection.prepare_cached(sql)?.execute(params![
         policy.group.as_str(),
@@ -72,8 +73,20 @@ pub(super) fn enforce(connection: &Connection, group: &Group, set_at: Micros) ->
     Err(if known == 0 { no_retention(group) } else { not_counted(group) })
 }
 
+/// If the group has a policy with days, it may be all that keeps frames which a shorter one of another group would remove:
+/// other groups that share devices with it are counted and enforced anew.
+fn loosen_neighbours(connection: &Connection, group: &Group) -> rusqlite::Result<()> {
+    let sql = "UPDATE retention SET enforced = 0, counted_at = NULL WHERE name <> ?1 \
+               AND EXISTS (SELECT 1 FROM retention WHERE name = ?1 AND days IS NOT NULL) \
+               AND name IN (SELECT o.name FROM device_groups o JOIN device_groups g ON g.device = o.device \
+                            WHERE g.name = ?1)";
+    connection.prepare_cached(sql)?.execute([group.as_str()])?;
+    Ok(())
+}
+
 /// Removes a policy.
 pub(super) fn remove(connection: &Connection, group: &Group) -> Result<(), RegistryError> {
+    loosen_neighbours(connection, group)?;
     let removed =
         connection.prepare_cached("DELETE FROM retention WHERE name = ?1")?.execute([group.as_str()])?;
     if removed == 0 { Err(no_retention(group)) } else { Ok(()) }

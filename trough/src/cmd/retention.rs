@@ -26,7 +26,7 @@ pub enum RetentionCommand {
     List(ListArgs),
     /// Have what has expired removed from now on, for good
     Enforce(GroupArgs),
-    /// Keep everything from now on
+    /// Remove the policy of a group
     Remove(GroupArgs),
 }
 
@@ -209,16 +209,27 @@ impl<'a> RetentionJson<'a> {
 async fn enforce(place: Place, group: Group) -> Result<(), CliError> {
     let registry = registry::open(place, Missing::Refuse)?;
     let records = registry.list_retention().await?;
-    // What was listed, and nothing that somebody has set since.
-    let set_at = records.iter().find(|record| record.policy.group == group).map(|record| record.set_at);
     let unknown = RegistryError::NotFound { what: "retention policy of group", name: group.to_string() };
-    registry.enforce_retention(&group, set_at.ok_or(unknown)?).await?;
-    output::note(format!("what has expired of group {group} is removed from now on"));
+    let record = records.iter().find(|record| record.policy.group == group).ok_or(unknown)?;
+    // This one, and nothing that somebody sets meanwhile.
+    registry.enforce_retention(&group, record.set_at).await?;
+    let limits = [
+        record.policy.days.map(|days| format!("{days} days")),
+        record.policy.bytes.map(|bytes| format!("{} bytes", grouped(bytes))),
+    ];
+    let limits: Vec<_> = limits.into_iter().flatten().collect();
+    output::note(format!(
+        "from now on frames of group {group} are removed when they are beyond {}",
+        limits.join(" or ")
+    ));
     Ok(())
 }
 
 async fn remove(place: Place, group: Group) -> Result<(), CliError> {
     registry::open(place, Missing::Refuse)?.remove_retention(&group).await?;
-    output::note(format!("everything of group {group} is kept from now on"));
+    output::note(format!(
+        "the policy of group {group} is gone; those of groups that share devices with it are counted, and must be \
+         enforced, anew"
+    ));
     Ok(())
 }

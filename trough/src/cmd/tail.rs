@@ -35,7 +35,7 @@ pub struct TailArgs {
     /// Their ids; without any, all devices that the reader may see
     #[arg(value_name = "DEVICE")]
     devices: Vec<String>,
-    /// Only the devices of this group, those that enter it later included; instead of DEVICE
+    /// Only the devices of this group, those that enter it later included; instead of DEVICE [default: none]
     #[arg(long, env = opt::TAIL_GROUP.env, hide_env_values = true, value_name = "GROUP")]
     group: Option<String>,
     /// The reader API

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use trough_protocol::DeviceId;
-use trough_store::RetentionPolicy;
+use trough_store::RetentionRecord;
 
 /// What policies say of the devices in their groups.
 ///
@@ -26,7 +26,7 @@ pub(super) type Usage = BTreeMap<u32, u64>;
 
 impl Due {
     /// `members` are the devices of each policy's group.
-    pub(super) fn new(policies: &[RetentionPolicy], members: Vec<Vec<DeviceId>>, today: u32) -> Self {
+    pub(super) fn new(records: &[RetentionRecord], members: Vec<Vec<DeviceId>>, today: u32) -> Self {
         let mut devices: HashMap<DeviceId, Vec<Share>> = HashMap::new();
         for (policy, members) in members.into_iter().enumerate() {
             for device in members {
@@ -34,12 +34,16 @@ impl Due {
             }
         }
         for shares in devices.values_mut() {
-            // Of several ages the longest counts, and is the one that has its frames removed.
-            let days = |share: &&mut Share| policies[share.policy].days;
-            let longest = shares.iter_mut().filter(|share| days(share).is_some()).max_by_key(days);
+            // Of several ages the longest counts, and is the one that has its frames removed; of equal ones one that is
+            // enforced.
+            let days = |share: &&mut Share| {
+                let record = &records[share.policy];
+                (record.policy.days, record.enforced)
+            };
+            let longest = shares.iter_mut().filter(|share| days(share).0.is_some()).max_by_key(days);
             if let Some(share) = longest {
                 // Of the last day that has ended it is so many days ago today, if that is 0.
-                let kept = policies[share.policy].days.unwrap_or(0);
+                let kept = records[share.policy].policy.days.unwrap_or(0);
                 share.through = today.checked_sub(kept.saturating_add(1));
             }
         }
@@ -51,8 +55,8 @@ impl Due {
         self.shares(device).iter().map(|share| share.policy)
     }
 
-    /// Takes note that what a policy's group has stored may not be more than `limit` bytes. What was received today stays
-    /// whatever it is: it is still coming.
+    /// Takes note that what a policy's group has stored may not be more than `limit` bytes. What was received today and
+    /// yesterday stays whatever it is: some of it may be in a journal still.
     pub(super) fn limit(&mut self, policy: usize, limit: u64, usage: &Usage, today: u32) {
         let mut bytes = 0_u64;
         let surplus = usage.iter().rev().find(|(_, day)| {
@@ -60,7 +64,7 @@ impl Due {
             bytes > limit
         });
         let Some(through) =
-            surplus.map(|(day, _)| *day).and_then(|day| today.checked_sub(1).map(|y| day.min(y)))
+            surplus.map(|(day, _)| *day).and_then(|day| today.checked_sub(2).map(|last| day.min(last)))
         else {
             return;
         };
@@ -90,12 +94,14 @@ impl Due {
 
 #[cfg(test)]
 mod tests {
-    use trough_store::Group;
+    use trough_store::{Group, RetentionPolicy};
 
     use super::*;
 
-    fn policy(name: &str, days: Option<u32>, bytes: Option<u64>) -> RetentionPolicy {
-        RetentionPolicy { group: Group::new(name).unwrap(), days, bytes }
+    fn policy(name: &str, days: Option<u32>, bytes: Option<u64>) -> RetentionRecord {
+        let policy = RetentionPolicy { group: Group::new(name).unwrap(), days, bytes };
+        let (counted, removed_frames, removed_bytes) = (None, 0, 0);
+        RetentionRecord { policy, set_at: 1, enforced: false, counted, removed_frames, removed_bytes }
     }
 
     fn devices(names: &[&str]) -> Vec<DeviceId> {
@@ -126,6 +132,11 @@ mod tests {
         assert_eq!((expired(&due, "y", 89), expired(&due, "y", 90)), (vec![0], vec![]));
         assert_eq!((expired(&due, "x", 69), expired(&due, "x", 70)), (vec![1], vec![]));
         assert_eq!(due.policies_of("x").collect::<Vec<_>>(), [0, 1, 2]);
+        // Of equal ones the one that is enforced, wherever it stands.
+        let enforced = RetentionRecord { enforced: true, ..policy("a", Some(10), None) };
+        let policies = [enforced, policy("b", Some(10), None)];
+        let due = Due::new(&policies, vec![devices(&["x"]), devices(&["x"])], 100);
+        assert_eq!(expired(&due, "x", 89), [0]);
     }
 
     #[test]
@@ -144,6 +155,6 @@ mod tests {
         assert_eq!((expired(&due, "y", 97), expired(&due, "y", 69)), (vec![], vec![1]));
         assert_eq!(with(160).last_day(), Some(69), "that of the age: all bytes fit");
         assert_eq!(with(159).last_day(), Some(69).max(Some(50)));
-        assert_eq!(with(1).last_day(), Some(99), "today's stay");
+        assert_eq!(with(1).last_day(), Some(98), "those of today and yesterday stay");
     }
 }

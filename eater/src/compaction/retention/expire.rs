@@ -18,6 +18,7 @@ pub(super) fn write(
     go_on: &dyn Fn() -> Result<(), CompactError>,
     expired: &dyn Fn(&str) -> bool,
 ) -> Result<(), CompactError> {
+    output.all_into(segment.segment().date);
     let mut stays = false;
     for device in segment.index().devices() {
         let id = device.id();

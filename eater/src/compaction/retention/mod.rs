@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use trough_protocol::{DeviceId, Micros};
+use trough_store::objects::ObjectError;
 use trough_store::registry::LIST_DEVICES_MAX;
 use trough_store::segment_catalog::{CommitError, Manifest, Segment};
 use trough_store::{DeviceFilter, Group, RetentionCount, RetentionNote, RetentionRecord};
@@ -24,6 +25,9 @@ use due::{Due, Usage};
 
 /// How often it is looked what has expired, unless policies change.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
+
+/// Segments that are opened between two renewals of the claim.
+const RENEW_EVERY: usize = 64;
 
 /// When a compactor looked last, and at which policies.
 #[derive(Debug)]
@@ -59,10 +63,7 @@ impl Compactor {
     /// removed anything.
     pub(super) fn retain(&mut self, token: u64) -> Result<bool, CompactError> {
         let records = self.wait(self.parts.registry.list_retention())?;
-        let policies: Vec<_> = records
-            .iter()
-            .map(|record| (record.policy.group.clone(), record.set_at, record.enforced))
-            .collect();
+        let policies = names(&records);
         let known = |looked: &Looked| looked.policies == policies && looked.at.elapsed() < LOOK_EVERY;
         if records.is_empty() || self.looked.as_ref().is_some_and(known) {
             return Ok(false);
@@ -76,14 +77,14 @@ impl Compactor {
             removed |= found.removed.frames > 0;
             // A look that was broken off has not counted everything.
             let counted = match &done {
-                Ok(()) => Some(RetentionCount {
+                Ok(true) => Some(RetentionCount {
                     at: self.parts.clock.now(),
                     devices: found.devices.len() as u64,
                     frames: found.stored.frames,
                     bytes: found.stored.bytes,
                 }),
-                Err(_) if found.removed.frames > 0 => record.counted,
-                Err(_) => None,
+                Ok(false) | Err(_) if found.removed.frames > 0 => record.counted,
+                Ok(false) | Err(_) => None,
             };
             let Some(counted) = counted else { continue };
             let note = RetentionNote {
@@ -93,24 +94,27 @@ impl Compactor {
             };
             self.wait(self.parts.registry.note_retention(&record.policy.group, record.set_at, note))?;
         }
-        done?;
-        self.looked = Some(Looked { at, policies });
+        if done? {
+            self.looked = Some(Looked { at, policies });
+        }
         Ok(removed)
     }
 
+    /// Whether it came to the end: it breaks off when policies change.
     fn look(
         &mut self,
         records: &[RetentionRecord],
         found: &mut [Found],
         token: u64,
-    ) -> Result<(), CompactError> {
+    ) -> Result<bool, CompactError> {
         let today = day(self.parts.clock.now());
         let manifest = self.manifest()?;
-        let due = self.due(records, &manifest, today)?;
-        let Some(last) = due.last_day() else { return Ok(()) };
-        for segment in manifest.segments.iter().filter(|segment| segment.date <= last && segment.frames > 0) {
-            self.go_on()?;
-            let opened = self.open(segment)?;
+        let due = self.due(records, &manifest, today, token)?;
+        let Some(last) = due.last_day() else { return Ok(true) };
+        let old = manifest.segments.iter().filter(|segment| segment.date <= last && segment.frames > 0);
+        for (at, segment) in old.enumerate() {
+            self.keep_claim(at, token)?;
+            let Some(opened) = self.open(segment)? else { continue };
             let mut remove: BTreeMap<usize, Size> = BTreeMap::new();
             let mut gone = HashSet::new();
             for device in opened.index().devices() {
@@ -136,10 +140,19 @@ impl Compactor {
             if gone.is_empty() {
                 continue;
             }
-            if !self.wait(self.parts.segments.renew(token, self.config.claim_ttl))? {
-                return Err(CommitError::Fenced { token }.into());
+            // Somebody may have said meanwhile that all of it is to be kept.
+            if names(&self.wait(self.parts.registry.list_retention())?) != names(records) {
+                return Ok(false);
             }
-            self.remove_expired(token, &opened, &gone)?;
+            self.keep_claim(0, token)?;
+            match self.remove_expired(token, &opened, &gone) {
+                Ok(()) => {}
+                Err(CompactError::Read(error)) if is_damage(&error) => {
+                    self.passed_over(segment, &error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
             for (policy, size) in remove {
                 found[policy].removed.add(size);
                 self.parts.metrics.expired_frames.inc_by(size.frames);
@@ -153,24 +166,31 @@ impl Compactor {
                 );
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What each policy says, with what is stored.
-    fn due(&self, records: &[RetentionRecord], manifest: &Manifest, today: u32) -> Result<Due, CompactError> {
+    fn due(
+        &self,
+        records: &[RetentionRecord],
+        manifest: &Manifest,
+        today: u32,
+        token: u64,
+    ) -> Result<Due, CompactError> {
         let policies: Vec<_> = records.iter().map(|record| record.policy.clone()).collect();
         let mut members = Vec::with_capacity(policies.len());
         for policy in &policies {
             members.push(self.members(&policy.group)?);
         }
-        let mut due = Due::new(&policies, members, today);
+        let mut due = Due::new(records, members, today);
         if policies.iter().all(|policy| policy.bytes.is_none()) {
             return Ok(due);
         }
         let mut usage: Vec<Usage> = policies.iter().map(|_| Usage::new()).collect();
-        for segment in manifest.segments.iter().filter(|segment| segment.frames > 0) {
-            self.go_on()?;
-            let opened = self.open(segment)?;
+        let all = manifest.segments.iter().filter(|segment| segment.frames > 0);
+        for (at, segment) in all.enumerate() {
+            self.keep_claim(at, token)?;
+            let Some(opened) = self.open(segment)? else { continue };
             for device in opened.index().devices() {
                 let frames: u64 = device.stretches().map(|stretch| u64::from(stretch.count)).sum();
                 for policy in due.policies_of(device.id().as_str()) {
@@ -218,13 +238,44 @@ impl Compactor {
         self.expire(&manifest, token, add, segment.id)
     }
 
-    fn open(&self, segment: &Segment) -> Result<OpenSegment, ReadError> {
-        self.wait(OpenSegment::open(&self.parts.cache, segment))
+    /// `None` for one that is damaged: what is in it stays, and nothing else waits for it.
+    fn open(&self, segment: &Segment) -> Result<Option<OpenSegment>, CompactError> {
+        match self.wait(OpenSegment::open(&self.parts.cache, segment)) {
+            Ok(opened) => Ok(Some(opened)),
+            Err(error) if is_damage(&error) => {
+                self.passed_over(segment, &error);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
-    fn go_on(&self) -> Result<(), CompactError> {
-        if self.stop.is_cancelled() { Err(CompactError::Stopping) } else { Ok(()) }
+    fn passed_over(&self, segment: &Segment, error: &ReadError) {
+        tracing::error!(segment = %segment.id, date = segment.date, %error, "retention passes over a damaged segment");
     }
+
+    /// Now and then while a look goes on: at the first of many segments, and every some.
+    fn keep_claim(&self, at: usize, token: u64) -> Result<(), CompactError> {
+        if self.stop.is_cancelled() {
+            return Err(CompactError::Stopping);
+        }
+        let due = at.is_multiple_of(RENEW_EVERY);
+        if due && !self.wait(self.parts.segments.renew(token, self.config.claim_ttl))? {
+            return Err(CommitError::Fenced { token }.into());
+        }
+        Ok(())
+    }
+}
+
+/// What tells one set of policies from another.
+fn names(records: &[RetentionRecord]) -> Vec<(Group, Micros, bool)> {
+    let name = |record: &RetentionRecord| (record.policy.group.clone(), record.set_at, record.enforced);
+    records.iter().map(name).collect()
+}
+
+fn is_damage(error: &ReadError) -> bool {
+    let gone = matches!(error, ReadError::Store(ObjectError::NotFound(_)));
+    gone || matches!(error, ReadError::Segment { .. }) || error.lost().is_some()
 }
 
 /// About how many bytes of a segment are those of some of its frames.

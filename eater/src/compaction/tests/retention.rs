@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use trough_store::segment_catalog::Segment;
 use trough_store::{Group, NewDevice, RetentionPolicy, RetentionRecord};
 
 use super::local::Eater;
 use super::*;
 use crate::journal::testing::{MemoryCatalog, TestRun, wait_until};
+use crate::segments::index_key;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -257,4 +259,33 @@ fn entity_tags_change_when_something_has_expired() {
     world.settle();
     assert_eq!(history.gaps(&device, None, 10).unwrap().len(), 1, "{:?}", world.policy());
     assert_ne!(generation(&world), before);
+}
+
+#[test]
+fn a_damaged_segment_keeps_nothing_else_from_expiring() {
+    let mut world = World::new(3);
+    for day in 0..3 {
+        world.eater.send(&TestRun::Frames { device: "a", epoch: 1, first: 1 + day * 10, count: 10 });
+        let today = world.today();
+        world.sent.extend((1 + day * 10..11 + day * 10).map(|seq| (("a", 1, seq), today)));
+        world.settle();
+        world.next_day();
+    }
+    (0..3).for_each(|_| world.next_day());
+    let manifest = || world.ground.runtime.block_on(world.ground.segments.manifest(None)).unwrap().unwrap();
+    let has_a = |segment: &&Segment| segment.devices.0.as_str() == "a" && segment.frames > 0;
+    let [damaged, gone] = [0, 1].map(|at| manifest().segments.iter().filter(has_a).nth(at).unwrap().clone());
+    let key = |segment: &Segment| index_key(segment.date, segment.id).to_string();
+    world.ground.store.change(&key(&damaged), |bytes| bytes[100] ^= 1);
+    world.ground.store.take(&key(&gone));
+    world.set(Some(1), None);
+    world.ground.settle(world.ground.store.clone(), world.journals());
+    world.enforce();
+    world.ground.settle(world.ground.store.clone(), world.journals());
+    assert!(world.policy().unwrap().removed_frames >= 10, "{:?}", world.policy());
+    let left: Vec<_> = manifest().segments.into_iter().filter(|segment| has_a(&segment)).collect();
+    assert_eq!(left.iter().map(|segment| segment.id).collect::<Vec<_>>(), [damaged.id, gone.id]);
+    // It is written down and cleaned up as ever.
+    let newest = format!("manifests/{:020}.json", manifest().number);
+    assert!(world.ground.store.keys().contains(&newest), "{newest}");
 }

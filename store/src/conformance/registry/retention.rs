@@ -84,3 +84,33 @@ pub async fn retention_limits_are_refused_by_name(on: &On) {
     }
     assert_eq!(registry.list_retention().await, Ok(vec![]));
 }
+
+pub async fn what_a_longer_policy_kept_is_not_removed_with_it(on: &On) {
+    let (registry, other) = ((on.open)(), (on.open)());
+    for (name, in_groups) in [("x", &["long", "short"][..]), ("y", &["far"])] {
+        registry.add_device(device(name, in_groups)).await.unwrap();
+    }
+    let enforced = async || {
+        let records = other.list_retention().await.unwrap();
+        let enforced = records.into_iter().filter(|record| record.enforced && record.counted.is_some());
+        enforced.map(|record| record.policy.group.to_string()).collect::<Vec<_>>()
+    };
+    let enforce = async |name: &str, days| {
+        registry.set_retention(policy(name, days, Some(9))).await.unwrap();
+        let records = registry.list_retention().await.unwrap();
+        let set_at = records.iter().find(|record| record.policy.group.as_str() == name).unwrap().set_at;
+        registry.note_retention(&group(name), set_at, RetentionNote::default()).await.unwrap();
+        registry.enforce_retention(&group(name), set_at).await.unwrap();
+    };
+    for (name, days) in [("far", 5), ("long", 365), ("short", 5)] {
+        enforce(name, Some(days)).await;
+    }
+    assert_eq!(enforced().await, ["far", "long", "short"]);
+    registry.remove_retention(&group("long")).await.unwrap();
+    assert_eq!(enforced().await, ["far"], "what it kept is not removed by the other one unseen");
+    // One that had no days kept nothing.
+    enforce("short", Some(5)).await;
+    enforce("long", None).await;
+    registry.remove_retention(&group("long")).await.unwrap();
+    assert_eq!(enforced().await, ["far", "short"]);
+}
