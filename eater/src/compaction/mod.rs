@@ -28,6 +28,7 @@ mod steps;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -35,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_store::objects::ObjectError;
-use trough_store::segment_catalog::{CommitError, SegmentCatalog};
+use trough_store::segment_catalog::{CommitError, SegmentCatalog, SegmentId};
 use trough_store::{CatalogError, ObjectStore, Registry, RegistryError};
 
 pub(crate) use clean::{ORPHAN_GRACES, born};
@@ -129,6 +130,8 @@ pub(crate) struct Compactor {
     cleaner: Cleaner,
     /// The manifest that was written down last.
     written: Option<u64>,
+    /// Segments that could not be read.
+    damaged: HashSet<SegmentId>,
     /// When it looked what has expired.
     looked: Option<retention::Looked>,
 }
@@ -141,7 +144,16 @@ impl Compactor {
         handle: Handle,
         stop: CancellationToken,
     ) -> Self {
-        Self { config, parts, handle, stop, cleaner: Cleaner::default(), written: None, looked: None }
+        Self {
+            config,
+            parts,
+            handle,
+            stop,
+            cleaner: Cleaner::default(),
+            written: None,
+            damaged: HashSet::new(),
+            looked: None,
+        }
     }
 
     /// Compacts now and then, until it is stopped.
@@ -161,7 +173,15 @@ impl Compactor {
                 return;
             }
             match self.pass() {
-                Ok(_) => self.parts.health.restore(PART),
+                Ok(_) if self.damaged.is_empty() => self.parts.health.restore(PART),
+                Ok(_) => {
+                    let reason = format!(
+                        "{} segments are damaged and are left as they are: `trough fsck` names them; restore them from a \
+                         copy, then start this process again",
+                        self.damaged.len()
+                    );
+                    self.parts.health.degrade(PART, reason);
+                }
                 Err(CompactError::Stopping) => return,
                 Err(error) => {
                     self.parts.metrics.failures.inc();

@@ -52,9 +52,21 @@ impl Compactor {
             return Ok(true);
         }
         let today = day(self.parts.clock.now());
-        let Some(merging) = levels::plan(&manifest.segments, today) else { return Ok(false) };
-        self.merge(manifest, token, merging)?;
-        Ok(true)
+        let whole = manifest.segments.iter().filter(|segment| !self.damaged.contains(&segment.id));
+        let Some(merging) = levels::plan(&whole.cloned().collect::<Vec<_>>(), today) else {
+            return Ok(false);
+        };
+        match self.merge(manifest, token, merging) {
+            Err(CompactError::Read(error)) if self.note_damage(&error) => Ok(true),
+            done => done.map(|()| true),
+        }
+    }
+
+    /// Takes note that a segment is damaged, if that is what it says and is news: what is whole does not wait for it.
+    fn note_damage(&mut self, error: &ReadError) -> bool {
+        let Some(damaged) = error.damaged_segment() else { return false };
+        tracing::error!(segment = %damaged, %error, "a damaged segment is not merged until the next start");
+        self.damaged.insert(damaged)
     }
 
     fn compact(&mut self, manifest: &Manifest, token: u64, taken: Taken) -> Result<(), CompactError> {

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use trough_protocol::{DeviceId, Epoch, Seq};
 use trough_store::objects::ObjectError;
+use trough_store::segment_catalog::SegmentId;
 use trough_store::{CatalogError, ObjectKey};
+
+use crate::segments::segment_of_key;
 
 /// A journal cannot be opened, repaired or closed cleanly.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +191,17 @@ impl ReadError {
     /// The numbers that are damaged, if it is that: an epoch, the first and the last.
     pub fn lost_numbers(&self) -> Option<(Epoch, Seq, Seq)> {
         self.lost()
+    }
+
+    /// The segment that is damaged, or of which an object is gone, if it is that.
+    pub(crate) fn damaged_segment(&self) -> Option<SegmentId> {
+        let (Self::Segment { object, .. }
+        | Self::DamagedSegment { object, .. }
+        | Self::Store(ObjectError::NotFound(object))) = self
+        else {
+            return None;
+        };
+        segment_of_key(object)
     }
 
     /// The numbers that are damaged, if it is that: reading goes on behind them.

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use trough_protocol::{DeviceId, Micros};
-use trough_store::objects::ObjectError;
 use trough_store::registry::LIST_DEVICES_MAX;
 use trough_store::segment_catalog::{CommitError, Manifest, Segment};
 use trough_store::{DeviceFilter, Group, RetentionCount, RetentionNote, RetentionRecord};
@@ -274,8 +273,7 @@ fn names(records: &[RetentionRecord]) -> Vec<(Group, Micros, bool)> {
 }
 
 fn is_damage(error: &ReadError) -> bool {
-    let gone = matches!(error, ReadError::Store(ObjectError::NotFound(_)));
-    gone || matches!(error, ReadError::Segment { .. }) || error.lost().is_some()
+    error.damaged_segment().is_some()
 }
 
 /// About how many bytes of a segment are those of some of its frames.

