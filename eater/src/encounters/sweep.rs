@@ -72,7 +72,7 @@ impl Sweep {
         // The cells around one reach further than half an edge on all sides, however they are distorted: take the finest
         // ones of which that is enough.
         let wide = |resolution: &Resolution| resolution.edge_length_m() >= 2.0 * within;
-        let resolution = Resolution::range(Resolution::Zero, Resolution::Fifteen).filter(wide).last();
+        let resolution = Resolution::range(Resolution::Zero, Resolution::Fifteen).filter(wide).next_back();
         let resolution = resolution.unwrap_or(Resolution::Zero);
         Self {
             within,
