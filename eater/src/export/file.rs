@@ -194,6 +194,7 @@ fn flush(file: &mut File, buffer: &mut Vec<u8>, len: &mut u64) -> io::Result<()>
 
 fn lines_body(out: &Path, lines: Lines, state: &mut State) -> Result<Body, ExportError> {
     let path = beside(out, ".part");
+    check_complete(out, &path, state.complete)?;
     let failed = |error| ExportError::io("write", &*path)(error);
     let options = OpenOptions::new().create(true).write(true).truncate(false).open(&path);
     let mut file = options.map_err(failed)?;
@@ -207,7 +208,25 @@ fn lines_body(out: &Path, lines: Lines, state: &mut State) -> Result<Body, Expor
     Ok(Body::Lines { file, lines, buffer, len })
 }
 
+/// Nothing is built on a file that is shorter than what was made durable of it.
+fn check_complete(out: &Path, path: &Path, bytes: u64) -> Result<(), ExportError> {
+    let found = match fs::metadata(path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(ExportError::io("read", path)(error)),
+    };
+    if found >= bytes {
+        return Ok(());
+    }
+    let (path, state) = (path.to_owned(), state::path_of(out));
+    Err(ExportError::Short { path, found, wanted: bytes, state })
+}
+
 fn parquet_body(out: &Path, state: &State) -> Result<Body, ExportError> {
+    for path in (1..=state.complete).map(|n| part_path(out, n)) {
+        // No table is empty.
+        check_complete(out, &path, 1)?;
+    }
     for n in state.complete + 1.. {
         let path = part_path(out, n);
         match fs::remove_file(&path) {

@@ -103,6 +103,20 @@ pub enum ExportError {
         /// What is wrong.
         found: String,
     },
+    /// What was complete is not there any more.
+    #[error(
+        "{} has {found} bytes, and at least {wanted} were complete when the export stopped: remove {}, and it begins anew", path.display(), state.display()
+    )]
+    Short {
+        /// The file, or a part of it.
+        path: PathBuf,
+        /// How large it is, in bytes; 0 if it is gone.
+        found: u64,
+        /// How large it was at least, in bytes.
+        wanted: u64,
+        /// The state.
+        state: PathBuf,
+    },
     /// The Parquet library refuses.
     #[error("cannot write Parquet to {}: {source}", path.display())]
     Parquet {

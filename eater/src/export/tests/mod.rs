@@ -2,7 +2,8 @@
 //!
 //! 1. has every frame once, in order, in each format, from segments and journals;
 //! 2. goes on where it was when it is interrupted anywhere, and makes the same file;
-//! 3. does not go on with another request, and does not write over a file.
+//! 3. does not go on with another request, and does not write over a file;
+//! 4. does not go on with a file that has lost what was complete.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +13,7 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use trough_protocol::DeviceId;
+use trough_protocol::{ContentType, DeviceId};
 
 use super::*;
 use crate::compaction::tests::DEVICES;
@@ -192,4 +193,54 @@ fn another_request_does_not_go_on() {
     let out = dir.path().join("empty.parquet");
     ExportFile::open(&out, ExportFormat::Parquet, "this").unwrap().0.finish().unwrap();
     assert_eq!(rows(&out, ExportFormat::Parquet), []);
+}
+
+/// Pushes so many small frames into a file with many checkpoints, and stops.
+fn begin(out: &Path, format: ExportFormat, frames: u64) -> ExportFile {
+    let (mut file, resume) = ExportFile::open_with(out, format, "all", 100).unwrap();
+    let begun = resume.progress.after.1;
+    for seq in begun + 1..=frames {
+        let payload = b"x";
+        let frame = FrameRef { ts: seq, channel: "c", content_type: ContentType::Text, payload };
+        file.push(&Exported { device: "a", epoch: Epoch(1), seq: Seq(seq), received_at: 1, frame }).unwrap();
+    }
+    file
+}
+
+#[test]
+fn what_was_complete_and_is_gone_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    for format in FORMATS {
+        let out = dir.path().join(format!("{format:?}"));
+        drop(begin(&out, format, 6));
+        let part = state::beside(&out, if format == ExportFormat::Parquet { ".part.2" } else { ".part" });
+        let whole = fs::read(&part).unwrap();
+        let cut = if format == ExportFormat::Parquet { 0 } else { whole.len() - 1 };
+        let told = || {
+            let error = ExportFile::open(&out, format, "all").err().unwrap();
+            assert!(matches!(&error, ExportError::Short { .. }), "{error}");
+            let error = error.to_string();
+            assert!(error.contains(part.to_str().unwrap()) && error.contains(".part.state,"), "{error}");
+        };
+        fs::write(&part, &whole[..cut]).unwrap();
+        told();
+        assert_eq!(fs::metadata(&part).unwrap().len(), cut as u64, "it was not made longer");
+        fs::remove_file(&part).unwrap();
+        told();
+        assert!(!part.exists());
+        fs::remove_file(state::path_of(&out)).unwrap();
+        begin(&out, format, 6).finish().unwrap();
+        let seqs = rows_of_begun(&out, format);
+        assert_eq!(seqs, [1, 2, 3, 4, 5, 6], "{format:?}");
+    }
+}
+
+/// The numbers of a file that [`begin`] began.
+fn rows_of_begun(out: &Path, format: ExportFormat) -> Vec<u64> {
+    if format == ExportFormat::NdJson {
+        let number = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"].as_u64();
+        let text = fs::read_to_string(out).unwrap();
+        return text.lines().map(|line| number(line).unwrap()).collect();
+    }
+    rows(out, format).into_iter().map(|(_, _, seq, _)| seq).collect()
 }
