@@ -27,6 +27,7 @@ pub struct ExportFile {
     since: u64,
     frames: u64,
     payload_bytes: u64,
+    lost: u64,
     checkpoint_bytes: u64,
 }
 
@@ -82,9 +83,9 @@ impl ExportFile {
             state.store(out)?;
         }
         let progress = state.progress.clone();
-        let (frames, payload_bytes) = (progress.frames, progress.payload_bytes);
-        let file =
-            Self { out: out.to_owned(), state, body, since: 0, frames, payload_bytes, checkpoint_bytes };
+        let Progress { frames, payload_bytes, lost, .. } = progress;
+        let out = out.to_owned();
+        let file = Self { out, state, body, since: 0, frames, payload_bytes, lost, checkpoint_bytes };
         Ok((file, Resume { progress, resumed }))
     }
 
@@ -96,6 +97,16 @@ impl ExportFile {
     /// Their payloads, in bytes.
     pub fn payload_bytes(&self) -> u64 {
         self.payload_bytes
+    }
+
+    /// Frames that are damaged and not in it, those of earlier runs included.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Leaves out so many frames, which stand before the next one.
+    pub fn lose(&mut self, count: u64) {
+        self.lost += count;
     }
 
     /// Takes a frame; they come by (device, epoch, seq). Makes durable what has come, now and then.
@@ -131,9 +142,9 @@ impl ExportFile {
     /// Notes that all up to this frame is complete.
     fn checkpoint(&mut self, device: &str, epoch: Epoch, seq: Seq) -> Result<(), ExportError> {
         self.settle()?;
-        let (frames, payload_bytes) = (self.frames, self.payload_bytes);
-        self.state.progress =
-            Progress { device: device.to_owned(), after: (epoch.0, seq.0), frames, payload_bytes };
+        let (device, after) = (device.to_owned(), (epoch.0, seq.0));
+        let Self { frames, payload_bytes, lost, .. } = *self;
+        self.state.progress = Progress { device, after, frames, payload_bytes, lost };
         self.state.store(&self.out)
     }
 

@@ -21,6 +21,9 @@ pub struct Progress {
     pub frames: u64,
     /// Their payloads, in bytes.
     pub payload_bytes: u64,
+    /// Frames that are damaged and were left out.
+    #[serde(default)]
+    pub lost: u64,
 }
 
 /// The state of a file.

@@ -1,5 +1,6 @@
 //! From storage, without a server.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -58,7 +59,9 @@ fn copy(
     let progress = Arc::new(Progress::new("exporting", "frames", None));
     let mut copied = Copied::default();
     for (path, devices) in selection.files(all)? {
-        let (mut sink, resume) = Sink::open(&path, selection, &request, &progress, copied.frames)?;
+        let (sink, resume) = Sink::open(&path, selection, &request, &progress, copied.frames)?;
+        // Frames and damage come by turns.
+        let sink = RefCell::new(sink);
         let begun = resume.progress;
         for device in devices.iter().filter(|device| device.as_str() >= begun.device.as_str()) {
             let after = if device.as_str() == begun.device { begun.after } else { (0, 0) };
@@ -67,13 +70,13 @@ fn copy(
                     return Err(error);
                 }
                 let count = error.lost_numbers().map_or(0, |(_, first, last)| last.0 - first.0 + 1);
-                copied.lost += count;
+                sink.borrow_mut().lose(count);
                 progress.note(&format!("{device}: {error}"));
                 Ok(())
             };
-            source.frames(device, after, &selection.range, |frame| sink.push(frame), lost)?;
+            source.frames(device, after, &selection.range, |frame| sink.borrow_mut().push(frame), lost)?;
         }
-        sink.finish(&mut copied)?;
+        sink.into_inner().finish(&mut copied)?;
     }
     progress.clear();
     if copied.files == 0 {

@@ -132,8 +132,9 @@ impl Selection {
         let devices: Vec<&str> = self.devices.iter().map(DeviceId::as_str).collect();
         let channel = self.range.channel.as_ref().map(|channel| channel.as_str());
         let group = self.group.as_ref().map(Group::as_str);
+        let past_damage = if self.past_damage { ", past damage" } else { "" };
         format!(
-            "{:?} from {from}, devices [{}], group {group:?}, time {:?}, channel {channel:?}",
+            "{:?} from {from}, devices [{}], group {group:?}, time {:?}, channel {channel:?}{past_damage}",
             self.format,
             devices.join(","),
             self.range.ts
@@ -181,7 +182,13 @@ impl Sink {
         Ok(())
     }
 
+    /// Leaves out so many frames that are damaged.
+    fn lose(&mut self, count: u64) {
+        self.file.lose(count);
+    }
+
     fn finish(self, copied: &mut Copied) -> Result<()> {
+        copied.lost += self.file.lost();
         copied.frames += self.file.frames();
         copied.payload_bytes += self.file.payload_bytes();
         copied.file_bytes += self.file.finish()?;

@@ -3,7 +3,8 @@
 //! 1. has every frame once, in order, in each format, from segments and journals;
 //! 2. goes on where it was when it is interrupted anywhere, and makes the same file;
 //! 3. does not go on with another request, and does not write over a file;
-//! 4. does not go on with a file that has lost what was complete.
+//! 4. does not go on with a file that has lost what was complete;
+//! 5. remembers what was damaged before it was interrupted.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -198,13 +199,16 @@ fn another_request_does_not_go_on() {
 /// Pushes so many small frames into a file with many checkpoints, and stops.
 fn begin(out: &Path, format: ExportFormat, frames: u64) -> ExportFile {
     let (mut file, resume) = ExportFile::open_with(out, format, "all", 100).unwrap();
-    let begun = resume.progress.after.1;
-    for seq in begun + 1..=frames {
+    push(&mut file, resume.progress.after.1 + 1..=frames);
+    file
+}
+
+fn push(file: &mut ExportFile, seqs: std::ops::RangeInclusive<u64>) {
+    for seq in seqs {
         let payload = b"x";
         let frame = FrameRef { ts: seq, channel: "c", content_type: ContentType::Text, payload };
         file.push(&Exported { device: "a", epoch: Epoch(1), seq: Seq(seq), received_at: 1, frame }).unwrap();
     }
-    file
 }
 
 #[test]
@@ -232,6 +236,28 @@ fn what_was_complete_and_is_gone_is_told() {
         begin(&out, format, 6).finish().unwrap();
         let seqs = rows_of_begun(&out, format);
         assert_eq!(seqs, [1, 2, 3, 4, 5, 6], "{format:?}");
+    }
+}
+
+#[test]
+fn damage_of_earlier_runs_is_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    for format in FORMATS {
+        let out = dir.path().join(format!("{format:?}"));
+        let mut file = begin(&out, format, 1);
+        file.lose(7);
+        drop(file);
+        // It was not noted: it is met again.
+        let mut file = begin(&out, format, 1);
+        assert_eq!(file.lost(), 0, "{format:?}");
+        file.lose(7);
+        push(&mut file, 2..=6);
+        // Behind the last checkpoint.
+        file.lose(1);
+        drop(file);
+        let file = begin(&out, format, 6);
+        assert_eq!(file.lost(), 7, "{format:?}");
+        file.finish().unwrap();
     }
 }
 
