@@ -173,26 +173,39 @@ impl ExportFile {
     /// [`ExportError::Io`], [`ExportError::Parquet`].
     pub fn finish(mut self) -> Result<u64, ExportError> {
         self.settle()?;
-        let part = beside(&self.out, ".part");
+        let whole = beside(&self.out, ".part");
+        let mut parts = Vec::new();
+        let mut from = whole.clone();
         if let Body::Parquet { finished, .. } = &mut self.body {
             if *finished == 0 {
                 // Without a frame it is still a table.
                 Part::create(part_path(&self.out, 1))?.finish()?;
                 *finished = 1;
             }
-            let parts: Vec<PathBuf> = (1..=*finished).map(|n| part_path(&self.out, n)).collect();
+            parts = (1..=*finished).map(|n| part_path(&self.out, n)).collect();
             match &parts[..] {
-                [only] => fs::rename(only, &part).map_err(ExportError::io("rename", &**only))?,
-                parts => table::join(parts, &part)?,
+                [only] => from = only.clone(),
+                several => table::join(several, &whole)?,
             }
         }
-        let size = fs::metadata(&part).map_err(ExportError::io("read", &*part))?.len();
-        fs::rename(&part, &self.out).map_err(ExportError::io("rename", part))?;
+        let size = fs::metadata(&from).map_err(ExportError::io("read", &*from))?.len();
+        // The state goes only when the name is durable, and the parts only when nothing asks for them any more: killed
+        // in between, it goes on, or there is a file that is complete.
+        fs::rename(&from, &self.out).map_err(ExportError::io("rename", &*from))?;
+        self.sync_dir()?;
         let state = state::path_of(&self.out);
         fs::remove_file(&state).map_err(ExportError::io("remove", state))?;
-        let dir = self.out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(ExportError::io("sync", dir))?;
+        // The last one first: those that stay are found by the next that begins.
+        for part in parts.iter().rev().filter(|part| **part != from) {
+            fs::remove_file(part).map_err(ExportError::io("remove", &**part))?;
+        }
+        self.sync_dir()?;
         Ok(size)
+    }
+
+    fn sync_dir(&self) -> Result<(), ExportError> {
+        let dir = self.out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(ExportError::io("sync", dir))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Frames as Parquet: finished parts, which are put together in the end without decoding them.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
@@ -117,7 +117,7 @@ impl Part {
     }
 }
 
-/// Puts parts together, row group by row group, as they are.
+/// Puts parts together, row group by row group, as they are; the parts stay.
 pub(super) fn join(parts: &[PathBuf], out: &Path) -> Result<(), ExportError> {
     let file = File::create(out).map_err(ExportError::io("create", out))?;
     let mut writer: Option<SerializedFileWriter<File>> = None;
@@ -157,9 +157,6 @@ pub(super) fn join(parts: &[PathBuf], out: &Path) -> Result<(), ExportError> {
     if let Some(writer) = writer {
         let file = writer.into_inner().map_err(failed(out))?;
         file.sync_data().map_err(ExportError::io("write", out))?;
-    }
-    for path in parts {
-        fs::remove_file(path).map_err(ExportError::io("remove", &**path))?;
     }
     Ok(())
 }

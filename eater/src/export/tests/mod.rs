@@ -4,7 +4,8 @@
 //! 2. goes on where it was when it is interrupted anywhere, and makes the same file;
 //! 3. does not go on with another request, and does not write over a file;
 //! 4. does not go on with a file that has lost what was complete;
-//! 5. remembers what was damaged before it was interrupted.
+//! 5. remembers what was damaged before it was interrupted;
+//! 6. goes on when it was stopped while it was being completed, or says that the file is there.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -258,6 +259,42 @@ fn damage_of_earlier_runs_is_remembered() {
         let file = begin(&out, format, 6);
         assert_eq!(file.lost(), 7, "{format:?}");
         file.finish().unwrap();
+    }
+}
+
+#[test]
+fn stopped_while_it_is_completed_it_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    // One part and several, with and without frames behind the last checkpoint.
+    for (format, frames) in FORMATS.into_iter().flat_map(|format| [2, 3, 6, 7].map(|frames| (format, frames)))
+    {
+        let what = format!("{format:?} of {frames}");
+        let out = dir.path().join(&what);
+        let whole: Vec<u64> = (1..=frames).collect();
+        // Before it has its name.
+        let file = begin(&out, format, frames);
+        fs::create_dir(&out).unwrap();
+        file.finish().unwrap_err();
+        fs::remove_dir(&out).unwrap();
+        begin(&out, format, frames).finish().unwrap();
+        assert_eq!(rows_of_begun(&out, format), whole, "{what}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{what}: nothing else is left");
+        fs::remove_file(&out).unwrap();
+        // Behind that, before the state is gone.
+        let file = begin(&out, format, frames);
+        let state = state::path_of(&out);
+        fs::remove_file(&state).unwrap();
+        fs::create_dir(&state).unwrap();
+        file.finish().unwrap_err();
+        assert_eq!(rows_of_begun(&out, format), whole, "{what}");
+        fs::remove_dir(&state).unwrap();
+        let error = ExportFile::open(&out, format, "all").err().unwrap();
+        assert!(matches!(error, ExportError::Exists(_)), "{what}: {error}");
+        fs::remove_file(&out).unwrap();
+        begin(&out, format, frames).finish().unwrap();
+        assert_eq!(rows_of_begun(&out, format), whole, "{what}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "{what}: nothing else is left");
+        fs::remove_file(&out).unwrap();
     }
 }
 
