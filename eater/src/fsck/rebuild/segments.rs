@@ -173,16 +173,21 @@ impl Rebuild<'_> {
                     found.is_none_or(|found| !found.losses().any(|known| known == *loss))
                 });
             }
-            if left.is_empty() && losses.is_empty() {
+            // What has expired may have been taken in by a later segment, together with more.
+            let mut expired = Numbers::default();
+            expired.add_expired(&index);
+            expired.subtract_all(&chosen.expired);
+            let mut needed = !losses.is_empty() || !expired.is_empty();
+            if left.is_empty() && !needed {
                 continue;
             }
-            let mut needed = !losses.is_empty();
             let sources = self.sources(&segment, &index, |row| {
                 needed |=
                     !chosen.is_in_journal(present, row.source) && left.has(row.device, row.epoch, row.seq);
             })?;
             if needed {
                 raise(&mut chosen.adopted, sources);
+                chosen.expired.add_expired(&index);
                 chosen.ids.insert(id);
                 chosen.segments.push(segment);
                 self.rebuilt.adopted += 1;

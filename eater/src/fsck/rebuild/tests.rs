@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use trough_store::segment_catalog::SegmentId;
 use trough_store::sqlite::SqliteSegmentCatalog;
 use trough_store::{ObjectCatalog, ObjectStore};
 
@@ -267,7 +268,7 @@ fn what_has_expired_is_not_adopted() {
     use crate::segments::format::Loss;
     use crate::segments::{NewSegment, SegmentWriter, index_key};
     use trough_protocol::{DeviceId, Epoch, Seq};
-    use trough_store::segment_catalog::{Change, SegmentId};
+    use trough_store::segment_catalog::Change;
     let mut stopped = stopped(3000);
     let ground = &stopped.ground;
     let before = stopped.manifest();
@@ -322,13 +323,81 @@ fn what_has_expired_is_not_adopted() {
     assert!(live.contains(&id));
 }
 
+/// Writes a segment: of each device the frames 1 to 10, or only that they have expired.
+fn put_segment(ground: &Ground, id: u8, date: u32, devices: &[(&str, bool)]) -> SegmentId {
+    use crate::journal::GapKind;
+    use crate::segments::format::Loss;
+    use crate::segments::{NewSegment, Row, SegmentWriter, index_key};
+    use trough_protocol::frame::FrameRef;
+    use trough_protocol::{ContentType, DeviceId, Epoch, Seq};
+    let id = SegmentId([id; 16]);
+    let mut writer = SegmentWriter::new(NewSegment { id, date, level: 1 }).unwrap();
+    let (epoch, received_at) = (Epoch(1), u64::from(date) * 86_400_000_000);
+    for (device, expired) in devices {
+        if *expired {
+            let (first, last, kind) = (Seq(1), Seq(10), GapKind::Expired);
+            let source = ObjectId { incarnation: Incarnation::LOCAL, n: 0 };
+            let loss = Loss { epoch, first, last, kind, received_at, source };
+            writer.lose(&DeviceId::new(device).unwrap(), loss).unwrap();
+            continue;
+        }
+        for seq in (1..=10).map(Seq) {
+            // Of a journal that is gone.
+            let source = ObjectId { incarnation: Incarnation([7; 16]), n: 1 };
+            let frame = FrameRef { ts: 1, channel: "c", content_type: ContentType::Text, payload: b"x" };
+            writer.push(&Row { device, epoch, seq, received_at, source, frame }).unwrap();
+        }
+    }
+    let written = writer.finish().unwrap();
+    let put = |key: ObjectKey, bytes| ground.runtime.block_on(ground.store.put(&key, bytes)).unwrap();
+    put(parquet_key(date, id), written.parquet);
+    put(index_key(date, id), written.index);
+    id
+}
+
+#[test]
+fn without_a_manifest_what_has_expired_is_known_and_does_not_return() {
+    use crate::journal::GapKind;
+    use trough_protocol::DeviceId;
+    let ground = Ground::new(1);
+    let catalog = Arc::new(MemoryCatalog::default());
+    ground.runtime.block_on(Eater::open(&ground, &catalog).journal.close()).unwrap();
+    // Of one day a part has expired, of another all; what was replaced is still there, within its grace.
+    put_segment(&ground, 1, 100, &[("a", false), ("b", false)]);
+    let part = put_segment(&ground, 2, 100, &[("a", true), ("b", false)]);
+    put_segment(&ground, 3, 101, &[("c", false)]);
+    let all = put_segment(&ground, 4, 101, &[("c", true)]);
+    // What had expired was taken over into this one, with more; both have it still.
+    put_segment(&ground, 5, 102, &[("d", true)]);
+    let both = put_segment(&ground, 6, 102, &[("d", true), ("e", true)]);
+    let dir = ground.dir.path().join("journal");
+    let journals = JournalParts::Local { dir, catalog: catalog.clone() };
+    let rebuilt = rebuild_of(&ground, ground.store.clone(), journals, NOTHING).unwrap();
+    let manifest = ground.runtime.block_on(ground.segments.manifest(None)).unwrap().unwrap();
+    let live: BTreeSet<SegmentId> = manifest.segments.iter().map(|segment| segment.id).collect();
+    assert_eq!(live, BTreeSet::from([part, all, both]), "{rebuilt:?}");
+    assert_eq!((rebuilt.adopted, rebuilt.frames, rebuilt.devices), (3, 10, 5), "{rebuilt:?}");
+
+    let eater = Eater::open(&ground, &catalog);
+    let history = ground.history(ground.store.clone(), Arc::new(eater.journal.clone()));
+    for device in ["a", "b", "c", "d", "e"].map(|name| DeviceId::new(name).unwrap()) {
+        let state = history.device_states(std::slice::from_ref(&device)).unwrap().remove(0).unwrap();
+        let heads: Vec<_> = state.heads.iter().map(|(epoch, head)| (epoch.0, head.0)).collect();
+        assert_eq!(heads, [(1, 10)], "{device}");
+        let gaps = history.gaps(&device, None, 10).unwrap();
+        let gaps: Vec<_> = gaps.iter().map(|gap| (gap.first.0, gap.last.0, gap.kind)).collect();
+        let wanted = if device.as_str() == "b" { vec![] } else { vec![(1, 10, GapKind::Expired)] };
+        assert_eq!(gaps, wanted, "{device}");
+    }
+}
+
 #[test]
 fn numbers_without_those_of_others() {
     use crate::segments::{NewSegment, SegmentWriter};
     use trough_protocol::frame::FrameRef;
     use trough_protocol::{ContentType, Epoch, Seq};
     let index = |numbers: &[(&str, u64, u64)]| {
-        let new = NewSegment { id: trough_store::segment_catalog::SegmentId([1; 16]), date: 0, level: 1 };
+        let new = NewSegment { id: SegmentId([1; 16]), date: 0, level: 1 };
         let mut writer = SegmentWriter::new(new).unwrap();
         for (device, epoch, seq) in numbers {
             let frame = FrameRef { ts: 1, channel: "c", content_type: ContentType::Text, payload: b"x" };
