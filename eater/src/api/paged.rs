@@ -106,7 +106,8 @@ fn read_rows(
     if has_envelope {
         writer.push_raw(&begin_envelope(query, "buckets"));
     }
-    let page = Source::new(&**journal, query, downsample).page(&mut roster, &mut writer, bounds)?;
+    let mut source = Source::new(&**journal, query, downsample, limits.passes_max);
+    let page = source.page(&mut roster, &mut writer, bounds)?;
     let next_cursor = page.end.as_ref().filter(|_| page.more).map(|end| query.cursor_after(end));
     if has_envelope {
         writer.push_raw(&end_envelope(next_cursor.as_deref(), None));

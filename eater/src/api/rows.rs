@@ -12,6 +12,7 @@ use super::encode::RowWriter;
 use super::fault::ReadFault;
 use super::frames_query::{FramesQuery, Place};
 use super::page::FaultOf;
+use super::params::BadParameter;
 use super::roster::Roster;
 use super::run::RunReader;
 use super::stream::{Ended, StreamWriter};
@@ -28,6 +29,8 @@ pub(super) struct Source<'q> {
     journal: &'q dyn Frames,
     query: &'q FramesQuery,
     downsample: &'q Downsample,
+    /// A stream may pass over a device's frames so often.
+    passes_max: usize,
     runs: RunReader,
 }
 
@@ -52,8 +55,13 @@ pub(super) struct RowPage {
 }
 
 impl<'q> Source<'q> {
-    pub(super) fn new(journal: &'q dyn Frames, query: &'q FramesQuery, downsample: &'q Downsample) -> Self {
-        Self { journal, query, downsample, runs: RunReader::default() }
+    pub(super) fn new(
+        journal: &'q dyn Frames,
+        query: &'q FramesQuery,
+        downsample: &'q Downsample,
+        passes_max: usize,
+    ) -> Self {
+        Self { journal, query, downsample, passes_max, runs: RunReader::default() }
     }
 
     /// The earliest time stamp that is asked for of a device; `None` if there can be none.
@@ -185,8 +193,12 @@ impl<'q> Source<'q> {
             if !out.is_wanted() {
                 return Ok(false);
             }
-            let mut next = self.from(&device);
+            let (mut next, mut passes) = (self.from(&device), 0);
             while let Some(from) = next {
+                if passes == self.passes_max {
+                    return Err((self.too_many(&device), Some(device)));
+                }
+                passes += 1;
                 let mut buckets = Buckets::new(self.downsample, STREAM_BUCKETS, TEXT_BYTES);
                 let whole = self.pass(&device, from, &mut buckets, || out.is_wanted());
                 if !whole.map_err(|fault| (fault, Some(device.clone())))? {
@@ -202,5 +214,13 @@ impl<'q> Source<'q> {
             }
         }
         Ok(true)
+    }
+
+    /// A device has more buckets than a stream may have.
+    fn too_many(&self, device: &DeviceId) -> ReadFault {
+        let what = format!("device {device} has more buckets than {} passes find", self.passes_max);
+        tracing::warn!(%device, every_us = self.downsample.every, "{what}: the stream is broken off");
+        let remedy = "a larger every, or a shorter time with from and to";
+        ReadFault::Refused(BadParameter::TooMuch { what, remedy }.into())
     }
 }

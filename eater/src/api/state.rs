@@ -46,6 +46,9 @@ pub struct ApiLimits {
     pub write_timeout: Duration,
     /// Answers that stream at a time, each with one thread and about four chunks. 32.
     pub streams_max: usize,
+    /// A stream of buckets passes over the frames of a device so often, and finds up to 20,000 each time; one that has
+    /// more is broken off. 64.
+    pub passes_max: usize,
     /// Pages being read or sent at a time. 64.
     pub pages_max: usize,
     /// Searches for encounters at a time, each with some tens of MiB. 2.
@@ -78,6 +81,7 @@ impl Default for ApiLimits {
             head_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(60),
             streams_max: 32,
+            passes_max: 64,
             pages_max: 64,
             searches_max: 2,
             live_max: 256,

@@ -48,11 +48,12 @@ pub(super) async fn streamed(
     };
     let watching = watch_rights(api.auth.clone(), caller, watched, revoked);
     tokio::spawn(async move { watch.run_until_cancelled(watching).await }.in_current_span());
-    let (journal, metrics, format) = (api.journal.clone(), api.metrics.clone(), head.offer.format);
+    let (journal, metrics) = (api.journal.clone(), api.metrics.clone());
+    let (format, passes_max) = (head.offer.format, api.limits.passes_max);
     let span = tracing::Span::current();
     tokio::task::spawn_blocking(move || {
         let _request = span.entered();
-        match run(journal, &query, roster, writer, format, &metrics) {
+        match run(journal, &query, roster, writer, format, passes_max, &metrics) {
             Ok(Ended::Complete | Ended::ClientGone) => {}
             Err((fault, device)) => fault.log_of(device.as_ref()),
         }
@@ -68,11 +69,12 @@ fn run(
     mut roster: Roster,
     out: StreamWriter,
     format: Format,
+    passes_max: usize,
     metrics: &ApiMetrics,
 ) -> Result<Ended, FaultOf> {
     if let Some(downsample) = &query.downsample {
         let rows = RowWriter::new(format, downsample.aggregate.kind(), query.is_of_many());
-        return Source::new(&*journal, query, downsample).stream(&mut roster, rows, &out);
+        return Source::new(&*journal, query, downsample, passes_max).stream(&mut roster, rows, &out);
     }
     // A little more than a chunk, so that the frame that completes it rarely makes the buffer grow.
     let capacity = out.chunk_bytes() + out.chunk_bytes() / 8;

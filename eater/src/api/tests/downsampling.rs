@@ -11,6 +11,7 @@ use std::time::Duration;
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, TimestampMicrosecondType};
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use trough_protocol::ContentType;
 use trough_protocol::frame::FrameRef;
@@ -187,13 +188,9 @@ async fn tables_and_csv_have_the_same_rows() {
     assert_eq!(last.json()["buckets"][0]["value"], newest["frames"][0]["json"]["speed"]);
 }
 
-/// A stream has more buckets than fit into one pass.
-#[tokio::test]
-async fn a_stream_goes_on_where_a_pass_had_no_more_room() {
-    let mut server = Server::start().await;
-    let token = server.device_and_reader("bus-1").await;
-    let (count, mut random) = (50_000_u64, Rng::new(3));
-    let mut order: Vec<u64> = (0..count).collect();
+/// One frame for each of so many milliseconds, in no order.
+async fn one_a_millisecond(server: &mut Server, count: u64) {
+    let (mut random, mut order) = (Rng::new(3), (0..count).collect::<Vec<u64>>());
     for at in (1..order.len()).rev() {
         order.swap(at, random.below(at as u64 + 1) as usize);
     }
@@ -211,6 +208,16 @@ async fn a_stream_goes_on_where_a_pass_had_no_more_room() {
             .collect();
         server.write("bus-1", 1, batch * 10_000 + 1, &frames).await;
     }
+}
+
+/// A stream has more buckets than fit into one pass.
+#[tokio::test]
+async fn a_stream_goes_on_where_a_pass_had_no_more_room() {
+    let limits = ApiLimits { passes_max: 3, ..ApiLimits::default() };
+    let mut server = Server::with(limits).await;
+    let token = server.device_and_reader("bus-1").await;
+    let count = 50_000;
+    one_a_millisecond(&mut server, count).await;
     let target = "/v1/devices/bus-1/frames?every=1ms&agg=count";
     let lines = server.get(target).token(&token).header("accept", NDJSON).send().await;
     let starts: Vec<u64> = lines
@@ -219,6 +226,27 @@ async fn a_stream_goes_on_where_a_pass_had_no_more_room() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["ts"].as_u64().unwrap())
         .collect();
     assert_eq!(starts, (0..count).map(|n| TS / 1000 * 1000 + n * 1000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_stream_that_needs_too_many_passes_is_broken_off() {
+    for (passes_max, begun) in [(0, false), (1, true)] {
+        let limits = ApiLimits { passes_max, ..ApiLimits::default() };
+        let mut server = Server::with(limits).await;
+        let token = server.device_and_reader("bus-1").await;
+        one_a_millisecond(&mut server, 20_001).await;
+        let target = "/v1/devices/bus-1/frames?every=1ms&agg=count";
+        let request = server.get(target).token(&token).header("accept", NDJSON);
+        if !begun {
+            let (status, code, detail) = request.send().await.problem();
+            assert_eq!((status, code.as_str()), (400, "bad_parameter"));
+            assert!(detail.contains("bus-1") && detail.contains("a larger every"), "{detail}");
+            continue;
+        }
+        let answer = request.begin().await;
+        assert_eq!(answer.status(), 200);
+        assert!(answer.into_body().collect().await.is_err(), "it must not look like the end of the data");
+    }
 }
 
 #[tokio::test]
