@@ -14,11 +14,16 @@ use trough_store::{DeviceFilter, Group, Registry, RegistryError};
 const REGISTRY_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a registry that did not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// What it said before counts for so long after it did not answer; then each device is asked for by itself.
+const OLD_FOR: Duration = Duration::from_secs(30);
+
+/// Why nobody can tell, if there was no answer in time.
+const SILENT: &str = "the registry does not answer";
 
 type Groups = Arc<BTreeSet<Group>>;
 
 /// What the registry says of devices, read anew whenever it has changed. While it does not answer, what it said last
-/// counts: rights are watched elsewhere.
+/// counts for a while: rights are watched elsewhere.
 pub(in crate::api) struct Directory {
     registry: Arc<dyn Registry>,
     changes: watch::Receiver<u64>,
@@ -36,6 +41,8 @@ struct Known {
     since: HashMap<DeviceId, Option<Groups>>,
     /// Not read again before.
     retry_at: Option<Instant>,
+    /// Since when reading fails.
+    failing_since: Option<Instant>,
 }
 
 impl Directory {
@@ -45,27 +52,33 @@ impl Directory {
         Self { registry, changes, known: Mutex::default(), reading: AsyncMutex::default() }
     }
 
-    /// The groups of a device; `None` if there is no such device, or while nobody can tell.
-    pub async fn groups_of(&self, device: &DeviceId) -> Option<Groups> {
+    /// The groups of a device; `None` if there is no such device.
+    ///
+    /// # Errors
+    /// Why nobody can tell just now: try again.
+    pub async fn groups_of(&self, device: &DeviceId) -> Result<Option<Groups>, String> {
         if !self.is_current() {
             self.read().await;
         }
         if let Some(found) = self.found(device) {
-            return found;
+            return Ok(found);
         }
-        // Added a moment ago, and the change has not been announced yet.
+        // Added a moment ago, and the change has not been announced yet; or what is known is too old.
         let record = timeout(REGISTRY_TIMEOUT, self.registry.get_device(device)).await;
-        let groups = match record {
-            Ok(Ok(record)) => Some(Arc::new(record.groups)),
-            Ok(Err(RegistryError::NotFound { .. })) => None,
-            Ok(Err(_)) | Err(_) => return None,
+        let groups = match record.map_err(|_| SILENT.to_owned())? {
+            Ok(record) => Some(Arc::new(record.groups)),
+            Err(RegistryError::NotFound { .. }) => None,
+            Err(error) => return Err(error.to_string()),
         };
         self.known().since.insert(device.clone(), groups.clone());
-        groups
+        Ok(groups)
     }
 
     fn found(&self, device: &DeviceId) -> Option<Option<Groups>> {
         let known = self.known();
+        if known.failing_since.is_some_and(|since| since.elapsed() > OLD_FOR) {
+            return None;
+        }
         let listed = known.groups.get(device).map(|groups| Some(groups.clone()));
         listed.or_else(|| known.since.get(device).cloned())
     }
@@ -84,12 +97,13 @@ impl Directory {
         let version = *self.changes.borrow();
         match self.list().await {
             Ok(groups) => {
-                let (version, since, retry_at) = (Some(version), HashMap::new(), None);
-                *self.known() = Known { version, groups, since, retry_at };
+                *self.known() = Known { version: Some(version), groups, ..Known::default() };
             }
             Err(reason) => {
                 tracing::warn!(reason, "the groups of devices cannot be read just now: those known count");
-                self.known().retry_at = Some(Instant::now() + RETRY_AFTER);
+                let (mut known, now) = (self.known(), Instant::now());
+                known.retry_at = Some(now + RETRY_AFTER);
+                known.failing_since.get_or_insert(now);
             }
         }
     }
@@ -101,8 +115,7 @@ impl Directory {
         let mut filter = DeviceFilter::default();
         loop {
             let page = timeout(REGISTRY_TIMEOUT, self.registry.list_devices(filter.clone())).await;
-            let page =
-                page.map_err(|_| "it does not answer".to_owned())?.map_err(|error| error.to_string())?;
+            let page = page.map_err(|_| SILENT.to_owned())?.map_err(|error| error.to_string())?;
             let Some(last) = page.last() else { return Ok(groups) };
             filter.after = Some(last.id.clone());
             for record in page {

@@ -24,6 +24,8 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How often, and how many times, what cannot be read is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 const TRIES_MAX: u32 = 20;
+/// How long the registry is asked again that cannot say whose frames are shown.
+const REGISTRY_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a walk may wait for the first look of all.
 pub(super) const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// About how many bytes of frames are read at a time.
@@ -187,7 +189,7 @@ impl Stream {
 
     /// Shows a commit, however long the client takes, within its patience.
     async fn show(&mut self, commit: &Commit) -> Result<(), End> {
-        let devices = self.scope.of(commit).await;
+        let devices = self.devices_in(commit).await?;
         if !devices.is_empty() {
             // What a commit has is not held while the client is waited for: it is read again.
             while let Shown::Part = self.show_some(commit, &devices).await? {
@@ -200,6 +202,26 @@ impl Stream {
         }
         self.vector.advance(commit.id.incarnation, commit.through);
         Ok(())
+    }
+
+    /// The devices in a commit that are shown. A registry that cannot tell is asked again for a while: what is left out
+    /// would never come again.
+    async fn devices_in(&mut self, commit: &Commit) -> Result<Vec<DeviceId>, End> {
+        let deadline = Instant::now() + REGISTRY_PATIENCE;
+        loop {
+            let reason = match self.scope.of(commit).await {
+                Ok(devices) => return Ok(devices),
+                Err(reason) => reason,
+            };
+            if self.draining.is_cancelled() {
+                return Err(End::Draining);
+            }
+            if Instant::now() >= deadline {
+                tracing::warn!(reason, "whose frames are shown cannot be told: a live stream ends");
+                return Err(End::Unavailable);
+            }
+            sleep(RETRY_EVERY).await;
+        }
     }
 
     async fn show_some(&mut self, commit: &Commit, devices: &[DeviceId]) -> Result<Shown, End> {

@@ -27,21 +27,24 @@ impl Scope {
     }
 
     /// The devices in a commit that are shown, sorted.
-    pub async fn of(&self, commit: &Commit) -> Vec<DeviceId> {
+    ///
+    /// # Errors
+    /// Why nobody can tell just now: try again.
+    pub async fn of(&self, commit: &Commit) -> Result<Vec<DeviceId>, String> {
         match self {
             Self::Device(device) => {
                 let there = commit.devices().any(|has| has == device);
-                there.then(|| device.clone()).into_iter().collect()
+                Ok(there.then(|| device.clone()).into_iter().collect())
             }
             Self::Devices { access, group, directory } => {
                 let mut devices: Vec<DeviceId> =
                     commit.devices().collect::<BTreeSet<_>>().into_iter().cloned().collect();
                 if let (GroupAccess::All, None) = (access, group) {
-                    return devices;
+                    return Ok(devices);
                 }
                 let mut shown = Vec::with_capacity(devices.len());
                 for device in devices.drain(..) {
-                    let groups = directory.groups_of(&device).await;
+                    let groups = directory.groups_of(&device).await?;
                     let is_shown = groups.is_some_and(|groups| {
                         access.allows(&groups) && group.as_ref().is_none_or(|group| groups.contains(group))
                     });
@@ -49,7 +52,7 @@ impl Scope {
                         shown.push(device);
                     }
                 }
-                shown
+                Ok(shown)
             }
         }
     }

@@ -6,7 +6,8 @@
 //!    sent twice, and whatever files the journal has.
 //! 4. A client that does not read is told so and ended; others go on.
 //! 5. Rights that are taken away cut a stream; devices enter and leave a group.
-//! 6. What has left the journal is refused; a process that stops says so; places are limited.
+//! 6. A registry that does not answer leaves nothing out: the stream ends, and goes on where it was.
+//! 7. What has left the journal is refused; a process that stops says so; places are limited.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -294,6 +295,22 @@ async fn rights_and_groups_count_at_once() {
     assert!(mine.next().await.is_none() && none.next().await.is_none(), "cut, without a word");
     server.write_texts("b", 1, 2, 1).await;
     assert_eq!(south.frames(1).await, places("b", 2..=2));
+}
+
+#[tokio::test]
+async fn a_registry_that_does_not_answer_leaves_nothing_out() {
+    let mut server = Server::start().await;
+    server.add_device("a", &["north"]).await;
+    let token = server.add_reader("all", &[Scope::FramesRead], &[]).await;
+    let mut client = Client::begin(server.get("/v1/live?group=north").token(&token)).await;
+    let database = rusqlite::Connection::open(server.registry_file()).unwrap();
+    database.execute_batch("ALTER TABLE devices RENAME TO hidden").unwrap();
+    server.write_texts("a", 1, 1, 1).await;
+    let end = client.next().await.unwrap();
+    assert_eq!((end.name.as_str(), end.data["reason"].as_str()), ("end", Some("unavailable")));
+    database.execute_batch("ALTER TABLE hidden RENAME TO devices").unwrap();
+    let ask = server.get("/v1/live?group=north").token(&token).header("last-event-id", &end.id);
+    assert_eq!(Client::begin(ask).await.frames(1).await, places("a", 1..=1));
 }
 
 #[tokio::test]

@@ -125,6 +125,10 @@ impl Server {
         Self { address, journal, registry, clock, health, metrics, shutdown, served, commits, dir }
     }
 
+    pub(super) fn registry_file(&self) -> PathBuf {
+        self.dir.path().join("registry.sqlite")
+    }
+
     pub(super) fn journal_dir(&self) -> PathBuf {
         self.dir.path().join("journal")
     }
