@@ -42,6 +42,12 @@ impl Scope {
                 if let (GroupAccess::All, None) = (access, group) {
                     return Ok(devices);
                 }
+                // A group that the reader has no access to is as empty as one that does not exist.
+                if let (GroupAccess::Only(mine), Some(group)) = (access, group)
+                    && !mine.contains(group)
+                {
+                    return Ok(Vec::new());
+                }
                 let mut shown = Vec::with_capacity(devices.len());
                 for device in devices.drain(..) {
                     let groups = directory.groups_of(&device).await?;

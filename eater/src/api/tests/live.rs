@@ -272,6 +272,11 @@ async fn rights_and_groups_count_at_once() {
     let mut south = Client::begin(server.get("/v1/live?group=south").token(&all)).await;
     let mut none = Client::begin(server.get("/v1/live?group=south").token(&token)).await;
     let mut one = Client::begin(server.get("/v1/devices/a/live").token(&token)).await;
+    // It is in a group of mine and in another one: who may see one is not told who is in the other.
+    server.add_device("both", &["north", "south"]).await;
+    server.write_texts("both", 1, 1, 1).await;
+    assert_eq!(mine.frames(1).await, places("both", 1..=1));
+    assert_eq!(south.frames(1).await, places("both", 1..=1));
     server.write_texts("a", 1, 1, 1).await;
     server.write_texts("b", 1, 1, 1).await;
     assert_eq!(mine.frames(1).await, places("a", 1..=1));
