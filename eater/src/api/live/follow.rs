@@ -189,16 +189,20 @@ impl Stream {
 
     /// Shows a commit, however long the client takes, within its patience.
     async fn show(&mut self, commit: &Commit) -> Result<(), End> {
-        let devices = self.devices_in(commit).await?;
-        if !devices.is_empty() {
-            // What a commit has is not held while the client is waited for: it is read again.
-            while let Shown::Part = self.show_some(commit, &devices).await? {
-                self.writer.send().await?;
-                if self.draining.is_cancelled() {
-                    return Err(End::Draining);
-                }
+        loop {
+            let devices = self.devices_in(commit).await?;
+            if devices.is_empty() {
+                break;
             }
-            self.writer.try_send();
+            if let Shown::All = self.show_some(commit, &devices).await? {
+                self.writer.try_send();
+                break;
+            }
+            // What a commit has is not held while the client is waited for, nor whose frames are shown: it is read again.
+            self.writer.send().await?;
+            if self.draining.is_cancelled() {
+                return Err(End::Draining);
+            }
         }
         self.vector.advance(commit.id.incarnation, commit.through);
         Ok(())

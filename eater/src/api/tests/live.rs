@@ -5,7 +5,7 @@
 //! 3. A client that is cut anywhere goes on with the id of its last event: together everything once, also what devices
 //!    sent twice, and whatever files the journal has.
 //! 4. A client that does not read is told so and ended; others go on.
-//! 5. Rights that are taken away cut a stream; devices enter and leave a group.
+//! 5. Rights that are taken away cut a stream; devices enter and leave a group, also in the middle of a commit.
 //! 6. A registry that does not answer leaves nothing out: the stream ends, and goes on where it was.
 //! 7. What has left the journal is refused; a process that stops says so; places are limited.
 
@@ -300,6 +300,37 @@ async fn rights_and_groups_count_at_once() {
     assert!(mine.next().await.is_none() && none.next().await.is_none(), "cut, without a word");
     server.write_texts("b", 1, 2, 1).await;
     assert_eq!(south.frames(1).await, places("b", 2..=2));
+}
+
+#[tokio::test]
+async fn a_device_that_leaves_a_group_stops_in_the_middle_of_a_commit() {
+    let mut server = Server::start().await;
+    server.add_device("a", &["north"]).await;
+    server.add_device("b", &["north"]).await;
+    let token = server.add_reader("all", &[Scope::FramesRead], &[]).await;
+    let mut client = Client::begin(server.get("/v1/live?group=north").token(&token)).await;
+    server.write_texts("a", 1, 1, 1).await;
+    let id = client.next().await.unwrap().id;
+    // More than all buffers between have room for, in one commit: that of a walk.
+    let payload = vec![b'x'; 100_000];
+    let frame = FrameRef { ts: TS, channel: "c", content_type: ContentType::Text, payload: &payload };
+    let (batches, of) = (40, vec![frame; 20]);
+    for batch in 0..batches {
+        server.write("a", 1, 2 + batch * 20, &of).await;
+    }
+    let ask = server.get("/v1/live?group=north").token(&token).header("last-event-id", &id);
+    let mut client = Client::begin(ask).await;
+    client.frames(1).await;
+    let mut changes = server.registry.changes();
+    changes.mark_unchanged();
+    server.registry.set_groups(&device("a"), groups(&["south"])).await.unwrap();
+    tokio::time::timeout(SOON, changes.changed()).await.unwrap().unwrap();
+    server.write_texts("b", 1, 1, 1).await;
+    let mut seen = 1;
+    while client.next().await.expect("the stream goes on").place().0 == "a" {
+        seen += 1;
+    }
+    assert!(seen < batches * 20, "{seen} were shown");
 }
 
 #[tokio::test]
