@@ -231,10 +231,9 @@ async fn start(
             Ok(Start { vector, place, in_history: false, given: true, at: At::List(end) })
         }
         Begin::History(after) => from(after).await,
-        Begin::Event(cursor) if cursor.in_history => {
-            let (vector, place) = (cursor.vector, cursor.place);
-            Ok(Start { vector, place, in_history: true, given: true, at: At::Walk(None) })
-        }
+        // Its vector is older than what history gave since, of which only the last number is known: history goes on,
+        // up to what is durable now.
+        Begin::Event(cursor) if cursor.in_history => from(cursor.place).await,
         Begin::Event(cursor) => {
             let mut walk = live.source().walk(cursor.vector.clone(), device.cloned());
             let end = follower.end(Instant::now() + FIRST_LOOK).await.ok_or_else(|| unavailable("now"))?;

@@ -167,6 +167,32 @@ async fn history_goes_over_into_what_is_new() {
     }
 }
 
+/// An id of history stands for numbers of all epochs before, not only of its own.
+#[tokio::test]
+async fn history_that_is_cut_behind_a_new_epoch_doubles_nothing() {
+    let mut server = Server::start().await;
+    let token = server.device_and_reader("a").await;
+    server.write_texts("a", 1, 1, 3).await;
+    let mut client = Client::begin(server.get("/v1/devices/a/live?after=0:0").token(&token)).await;
+    let mut id = String::new();
+    for seq in 1..=3 {
+        let event = client.next().await.unwrap();
+        assert_eq!(event.place().2, seq);
+        id = event.id;
+    }
+    server.write_texts("a", 1, 4, 2).await;
+    server.write_texts("a", 2, 1, 2).await;
+    let target = "/v1/devices/a/live?after=0:0";
+    let mut client = Client::begin(server.get(target).token(&token).header("last-event-id", &id)).await;
+    assert_eq!(client.frames(2).await, places("a", 4..=5));
+    let event = client.next().await.unwrap();
+    assert_eq!(event.place(), ("a".to_owned(), 2, 1));
+    let mut client = Client::begin(server.get(target).token(&token).header("last-event-id", &event.id)).await;
+    server.write_texts("a", 2, 3, 1).await;
+    let rest = [2, 3].map(|seq| ("a".to_owned(), 2, seq));
+    assert_eq!(client.frames(2).await, rest);
+}
+
 /// Writes what devices send, some of it twice, and reads it with a client that is cut again and again.
 async fn resumed(seed: u64, path: &str, roll_bytes: Option<u64>) {
     let mut rng = Rng::new(seed);
