@@ -72,8 +72,8 @@ impl Sweep {
         // The cells around one reach further than half an edge on all sides, however they are distorted: take the finest
         // ones of which that is enough.
         let wide = |resolution: &Resolution| resolution.edge_length_m() >= 2.0 * within;
-        let resolution = Resolution::range(Resolution::Zero, Resolution::Fifteen).filter(wide).next_back();
-        let resolution = resolution.unwrap_or(Resolution::Zero);
+        let finest = Resolution::range(Resolution::Zero, Resolution::Fifteen).rfind(wide);
+        let resolution = finest.unwrap_or(Resolution::Zero);
         Self {
             within,
             during,

@@ -40,6 +40,7 @@ pub struct Resume {
     pub resumed: bool,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one for each file that is written, never many")]
 enum Body {
     Lines {
         file: File,
