@@ -26,6 +26,8 @@ use crate::tls::CaArgs;
 const DEVICE: Opt = Opt { flag: "DEVICE", env: "" };
 /// Most devices that can be named: each has a stream, and a server has 256.
 const DEVICES_MAX: usize = 32;
+/// Most of those that are read from history on: each takes one of the 32 places that a server has for all its streams.
+const HISTORIES_MAX: usize = 8;
 /// Between tries to reach a server that does not answer, from the first to the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
@@ -105,6 +107,10 @@ pub fn prepare(args: TailArgs, mut faults: Faults) -> Result<Work, Faults> {
             faults.add(opt::FROM, args.from, "it is no place to begin at", remedy);
         }
         Some(From::Now) => {}
+        Some(_) if (HISTORIES_MAX + 1..=DEVICES_MAX).contains(&args.devices.len()) => {
+            let remedy = format!("with history name {HISTORIES_MAX} at the most, or use --from now");
+            faults.add(DEVICE, args.devices.len().to_string(), "these are too many", remedy);
+        }
         Some(_) if args.devices.is_empty() => {
             faults.add(
                 opt::FROM,

@@ -15,6 +15,7 @@ use super::body::{End, EventWriter};
 use super::cursor::LiveCursor;
 use super::query::Filter;
 use super::scope::Scope;
+use crate::api::reads::ReadPermit;
 use crate::api::state::Api;
 use crate::journal::run::Kind;
 use crate::live::{Commit, Follower, Found, Live, LiveError, LiveRun, Next, Place, Vector, Walk};
@@ -48,6 +49,8 @@ pub(super) struct Stream {
     /// say, so it is no longer needed when commits are behind it.
     pub given: BTreeMap<Epoch, Seq>,
     pub in_history: bool,
+    /// The place among other streams of one that begins with history.
+    pub reading: Option<ReadPermit>,
     pub draining: CancellationToken,
     pub heartbeat_at: Instant,
 }

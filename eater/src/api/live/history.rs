@@ -20,8 +20,11 @@ impl Stream {
     /// both, and is told by its numbers.
     pub async fn history(&mut self) -> Result<(), End> {
         let Some(device) = self.scope.device().cloned() else { return Ok(()) };
-        // As many at a time as other streams.
-        let Ok(_permit) = self.api.streams.permit() else { return Err(End::Unavailable) };
+        // As many at a time as other streams. One that comes back to history has no place yet.
+        let _permit = match self.reading.take() {
+            Some(permit) => permit,
+            None => self.api.streams.permit().map_err(|_| End::Unavailable)?,
+        };
         let ts = (self.filter.ts != (0..=u64::MAX)).then(|| self.filter.ts.clone());
         let range = ScanRange { after: self.place, ts, order: Order::Asc };
         let journal = self.api.journal.clone();

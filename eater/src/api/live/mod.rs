@@ -182,6 +182,7 @@ async fn open(
     let LiveQuery { filter, begin, fingerprint } = query;
     let start = start(api, &live, &mut follower, begin, scope.device(), end).await?;
     let Start { vector, place, in_history, given, at } = start;
+    let reading = in_history.then(|| api.streams.permit()).transpose()?;
 
     let (revoked, watch) = (CancellationToken::new(), CancellationToken::new());
     let limits = (api.limits.live_chunk_bytes, api.limits.live_patience);
@@ -199,6 +200,7 @@ async fn open(
         place,
         given: place.filter(|_| given).into_iter().collect(),
         in_history,
+        reading,
         draining: api.draining.clone(),
         heartbeat_at: Instant::now(),
         api: api.clone(),

@@ -406,6 +406,21 @@ async fn what_has_left_the_journal_is_refused() {
 }
 
 #[tokio::test]
+async fn history_needs_a_place_among_streams() {
+    let limits = ApiLimits { streams_max: 0, ..ApiLimits::default() };
+    let mut server = Server::with(limits).await;
+    let token = server.device_and_reader("a").await;
+    let refused = server.get("/v1/devices/a/live?after=0:0").token(&token).send().await;
+    assert_eq!(refused.header("retry-after"), "1");
+    let (status, code, detail) = refused.problem();
+    assert_eq!((status, code.as_str()), (503, "busy"));
+    assert!(detail.contains("streams"), "{detail}");
+    let mut client = Client::begin(server.get("/v1/devices/a/live").token(&token)).await;
+    server.write_texts("a", 1, 1, 1).await;
+    assert_eq!(client.frames(1).await, places("a", 1..=1));
+}
+
+#[tokio::test]
 async fn a_process_that_stops_says_so_and_places_are_limited() {
     let limits = ApiLimits { live_max: 2, ..ApiLimits::default() };
     let mut server = Server::with(limits).await;
