@@ -20,7 +20,7 @@ use trough_tests::seed;
 use trough_tests::servers::program;
 
 /// Examples for each operation; the long form has ten times as many.
-const EXAMPLES: usize = 12;
+const EXAMPLES: usize = 6;
 /// Buses and receivers that have sent something, each so many.
 const DEVICES: usize = 10;
 
