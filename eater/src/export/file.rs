@@ -44,7 +44,7 @@ pub struct Resume {
 enum Body {
     Lines {
         file: File,
-        lines: Lines,
+        lines: Box<Lines>,
         buffer: Vec<u8>,
         len: u64,
     },
@@ -230,7 +230,7 @@ fn lines_body(out: &Path, lines: Lines, state: &mut State) -> Result<Body, Expor
     if len == 0 {
         buffer.extend_from_slice(&lines.header());
     }
-    Ok(Body::Lines { file, lines, buffer, len })
+    Ok(Body::Lines { file, lines: Box::new(lines), buffer, len })
 }
 
 /// Nothing is built on a file that is shorter than what was made durable of it.
