@@ -349,6 +349,8 @@ impl Walk for ObjectsWalk {
             };
             let mut turn = Turn::Follows;
             while !self.queues.is_empty() {
+                // There may be many, and others follow on this thread.
+                tokio::task::yield_now().await;
                 match (self.queues.pop(turn), turn) {
                     (Some(commit), _) => {
                         self.ahead.advance(commit.id.incarnation, commit.through);
