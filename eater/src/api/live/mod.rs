@@ -20,7 +20,7 @@ use axum::response::Response;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use trough_protocol::{DeviceId, Epoch, Seq};
@@ -28,7 +28,7 @@ use trough_store::Scope as Right;
 use utoipa::IntoParams;
 
 use super::auth::Caller;
-use super::fault::ReadFault;
+use super::fault::{RETRY_SLOW_AFTER, ReadFault};
 use super::media::{EVENT_OFFERS, negotiate};
 use super::openapi::schemas::{self, DevicePath};
 use super::reads::on_thread;
@@ -239,7 +239,9 @@ async fn start(
         Begin::Event(cursor) => {
             let mut walk = live.source().walk(cursor.vector.clone(), device.cloned());
             let end = follower.end(Instant::now() + FIRST_LOOK).await.ok_or_else(|| unavailable("now"))?;
-            match walk.step(None).await {
+            // It looks through all that came since.
+            let first = timeout(api.limits.query_deadline, walk.step(None)).await;
+            match first.map_err(|_| Refusal::Deadline { retry_after: RETRY_SLOW_AFTER })? {
                 Ok(found) => {
                     let at = At::Walk(Some((walk, end, found)));
                     let (vector, place) = (cursor.vector, cursor.place);

@@ -421,6 +421,23 @@ async fn history_needs_a_place_among_streams() {
 }
 
 #[tokio::test]
+async fn looking_through_what_came_since_has_a_deadline() {
+    let mut server = Server::with(ApiLimits { query_deadline: Duration::ZERO, ..ApiLimits::default() }).await;
+    let token = server.device_and_reader("a").await;
+    let mut client = Client::begin(server.get("/v1/live").token(&token)).await;
+    server.write_texts("a", 1, 1, 1).await;
+    let id = client.next().await.unwrap().id;
+    // Now and then a look may be faster than no time.
+    for _ in 0..1000 {
+        let answer = server.get("/v1/live").token(&token).header("last-event-id", &id).begin().await;
+        if answer.status() == 503 {
+            return;
+        }
+    }
+    panic!("it is never refused");
+}
+
+#[tokio::test]
 async fn a_process_that_stops_says_so_and_places_are_limited() {
     let limits = ApiLimits { live_max: 2, ..ApiLimits::default() };
     let mut server = Server::with(limits).await;
