@@ -40,7 +40,6 @@ pub struct Resume {
     pub resumed: bool,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one for each file that is written, never many")]
 enum Body {
     Lines {
         file: File,
