@@ -132,9 +132,8 @@ impl Selection {
         let devices: Vec<&str> = self.devices.iter().map(DeviceId::as_str).collect();
         let channel = self.range.channel.as_ref().map(|channel| channel.as_str());
         let group = self.group.as_ref().map(Group::as_str);
-        let past_damage = if self.past_damage { ", past damage" } else { "" };
         format!(
-            "{:?} from {from}, devices [{}], group {group:?}, time {:?}, channel {channel:?}{past_damage}",
+            "{:?} from {from}, devices [{}], group {group:?}, time {:?}, channel {channel:?}",
             self.format,
             devices.join(","),
             self.range.ts
