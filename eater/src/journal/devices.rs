@@ -111,10 +111,13 @@ impl Device {
         state.cover(first, last)
     }
 
-    /// Takes note that it was heard.
+    /// Takes note that it was heard; `ts` is 0 if it was heard without a frame.
     pub(super) fn hear(&mut self, received_at: Micros, ts: Micros) {
         if received_at >= self.last_received {
-            (self.last_received, self.last_ts) = (received_at, ts);
+            self.last_received = received_at;
+            if ts > 0 {
+                self.last_ts = ts;
+            }
         }
     }
 

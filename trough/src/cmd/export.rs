@@ -48,6 +48,7 @@ pub struct ExportArgs {
     #[arg(long, env = opt::EXPORT_URL.env, hide_env_values = true, value_name = "URL")]
     url: Option<String>,
     /// With --url, a reader's token; better in the environment, where other users of the machine do not see it
+    /// [default: none]
     #[arg(long, env = opt::READER_TOKEN.env, hide_env_values = true, value_name = "TOKEN")]
     token: Option<String>,
     #[command(flatten)]

@@ -202,7 +202,8 @@ pub(crate) fn compare(history: &History, model: &Model, rng: &mut Rng, seed: u64
         let known: Option<BTreeMap<u64, u64>> =
             state.as_ref().map(|state| state.heads.iter().map(|(epoch, head)| (epoch.0, head.0)).collect());
         assert_eq!(known.unwrap_or_default(), model.heads(device), "seed {seed}, {device}");
-        assert!(wanted.is_empty() || state.is_some_and(|state| state.last_ts > 1_000_000), "{device}");
+        let last_ts = state.as_ref().map(|state| state.last_ts);
+        assert!(wanted.is_empty() || last_ts > Some(1_000_000), "seed {seed}, {device}: {state:?}");
         let lasts = history.last_per_channel(&id).unwrap();
         for last in &lasts {
             let odd = last.channel.as_str() == "odd";
