@@ -204,7 +204,7 @@ async fn search(
                 && !search.devices.contains(device)
             {
                 // It may be in none of the groups that others are looked for in.
-                search.read_one(&journal, device, &query)?;
+                search.read_one(&journal, device)?;
             }
         }
         Ok::<_, Refusal>(Held::body(search.finish()?, permit))
@@ -242,14 +242,9 @@ impl<'q> Search<'q> {
         Ok(())
     }
 
-    fn read_one(
-        &mut self,
-        journal: &AnyJournal,
-        device: &DeviceId,
-        query: &EncountersQuery,
-    ) -> Result<(), Refusal> {
+    fn read_one(&mut self, journal: &AnyJournal, device: &DeviceId) -> Result<(), Refusal> {
         self.devices.push(device.clone());
-        let Some(range) = query.frames(self.schemas).scan_range(device) else { return Ok(()) };
+        let Some(range) = self.query.frames(self.schemas).scan_range(device) else { return Ok(()) };
         for chunk in journal.scan(device, range) {
             let chunk = chunk.map_err(|error| self.refused(&error.into()))?;
             self.take(&chunk)?;

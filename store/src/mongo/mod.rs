@@ -24,8 +24,15 @@ mod tokens;
 mod transaction;
 mod url;
 
+use trough_protocol::limits::INT_MAX;
+
 pub use client::Mongo;
 pub use object_catalog::MongoObjectCatalog;
 pub use registry::MongoRegistry;
 pub use segment_catalog::MongoSegmentCatalog;
 pub use url::{MongoUrl, MongoUrlError};
+
+/// A number as the database has it. None of ours is above [`INT_MAX`].
+fn integer(value: u64) -> i64 {
+    i64::try_from(value.min(INT_MAX)).unwrap_or(i64::MAX)
+}

@@ -4,10 +4,10 @@ use mongodb::bson::{Document, doc};
 use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
 use trough_protocol::Micros;
-use trough_protocol::limits::INT_MAX;
 
 use super::devices::devices;
 use super::failure::Failure;
+use super::integer;
 use crate::names::Group;
 use crate::retention::{RetentionCount, RetentionNote, RetentionPolicy, RetentionRecord};
 
@@ -37,11 +37,6 @@ struct CountDocument {
 
 fn retention<T: Send + Sync>(database: &Database) -> Collection<T> {
     database.collection("retention")
-}
-
-/// A number as the database has it.
-fn integer(value: u64) -> i64 {
-    i64::try_from(value.min(INT_MAX)).unwrap_or(i64::MAX)
 }
 
 impl TryFrom<RetentionDocument> for RetentionRecord {

@@ -9,10 +9,10 @@ use mongodb::error::Result;
 use mongodb::options::{CollectionOptions, ReadConcern};
 use mongodb::{ClientSession, Collection, Database};
 use serde::Deserialize;
-use trough_protocol::limits::INT_MAX;
 
 use super::client::{Mongo, OPERATION_MAX, Section};
 use super::failure::Failure;
+use super::integer;
 use super::object_rows::parsed_hex;
 use super::segment_rows::{self as rows, JournalDocument, SegmentDocument};
 use super::transaction::{refuse, transact};
@@ -399,9 +399,4 @@ fn later(now: DateTime, ttl: Duration) -> DateTime {
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A number as the database has it. None of ours is above [`INT_MAX`].
-fn integer(value: u64) -> i64 {
-    i64::try_from(value.min(INT_MAX)).unwrap_or(i64::MAX)
 }

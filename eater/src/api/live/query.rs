@@ -9,7 +9,8 @@ use trough_store::Group;
 
 use super::cursor::{BadEventId, LiveCursor};
 use crate::api::frames_query::{CHANNELS_MAX, FramesQuery};
-use crate::api::params::{BadParameter, Params};
+use crate::api::params::Params;
+use crate::api::query::group;
 use crate::api::refusal::Refusal;
 
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -85,12 +86,7 @@ impl LiveQuery {
     pub fn devices(query: Option<&str>, headers: &HeaderMap) -> Result<(Self, Option<Group>), Refusal> {
         let params = Params::parse(query, &["group", "channel"])?;
         let channels = params.channels("channel", CHANNELS_MAX)?;
-        let group = match params.one("group")? {
-            None => None,
-            Some(name) => Some(Group::new(name).map_err(|_| {
-                BadParameter::value("group", name, "one group: 1 to 64 of A–Z a–z 0–9 . _ - : @")
-            })?),
-        };
+        let group = group(&params)?;
         let names: Vec<&str> = channels.iter().map(Channel::as_str).collect();
         let fingerprint = crc32c::crc32c(format!("live|devices|{group:?}|{}", names.join(",")).as_bytes());
         let begin = event_id(headers, fingerprint)?.map_or(Begin::Now, Begin::Event);
