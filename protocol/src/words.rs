@@ -156,6 +156,26 @@ impl std::str::FromStr for Channel {
     }
 }
 
+/// In documents the words are strings, checked when they are read.
+macro_rules! as_text {
+    ($($name:ty),*) => {$(
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                Self::new(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+as_text!(DeviceId, Channel);
+
 /// What a payload is (RFC 9110, section 8.3). The common ones take one byte on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ContentType<'a> {
@@ -202,7 +222,9 @@ impl<'a> ContentType<'a> {
 pub type Micros = u64;
 
 /// One numbering of a device's frames, granted by the registry, rising from 1. 0 means "none yet".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
@@ -222,7 +244,9 @@ impl fmt::Display for Epoch {
 }
 
 /// A frame's number within its epoch: from 1, consecutive. 0 means "before the first".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize,
+)]
 pub struct Seq(pub u64);
 
 impl Seq {

@@ -1,4 +1,4 @@
-//! Names that people give: device groups and readers.
+//! Names that people give: device groups, readers and rules.
 
 use std::fmt;
 use std::str::FromStr;
@@ -60,6 +60,19 @@ macro_rules! name {
             }
         }
 
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+                Self::new(&text).map_err(serde::de::Error::custom)
+            }
+        }
+
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{:?}", &*self.0)
@@ -78,6 +91,11 @@ name!(
     /// Who reads: a name for one user of the API, such as `ios-production`.
     ReaderName,
     "reader"
+);
+name!(
+    /// What a rule is called: it stands in each of its events.
+    RuleName,
+    "rule"
 );
 
 #[cfg(test)]
