@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::links::Links;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
+use crate::reports::Reports;
 use crate::tickets::Tickets;
 
 /// Shared by reference; nothing in it is touched per frame.
@@ -30,6 +31,8 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// Who has a session.
     pub presence: Arc<Presence>,
+    /// What is said of them where presence is kept.
+    pub reports: Arc<Reports>,
     /// Unused tickets.
     pub tickets: Tickets,
     /// What the links of all shards come to.

@@ -17,6 +17,7 @@ pub mod metrics;
 mod neighbours;
 mod presence;
 mod queue;
+mod reports;
 mod scheduler;
 mod session;
 mod shard;
@@ -44,6 +45,7 @@ pub use discovery::Eaters;
 use discovery::Place;
 pub use metrics::Metrics;
 use presence::Presence;
+pub use reports::Watched;
 use shard::{Arrival, BACKLOG, Load, Shard};
 pub use uplink::LinkSecurity;
 
@@ -53,6 +55,8 @@ pub struct Parts {
     pub registry: Arc<dyn Registry>,
     /// Where feeders tell each other of their sessions; without it each knows its own only.
     pub bus: Option<Deployment>,
+    /// Where is told which devices are connected, as long as a rule wants to know.
+    pub watched: Watched,
     /// The time.
     pub clock: Clock,
     /// What `/readyz` says; set ready by `run`.
@@ -93,7 +97,7 @@ pub async fn run(
     config: Config,
 ) -> Result<(), StartError> {
     config.check().map_err(StartError::Config)?;
-    let Parts { registry, bus, clock, health, metrics, shutdown } = parts;
+    let Parts { registry, bus, watched, clock, health, metrics, shutdown } = parts;
     metrics.sessions_max.set(config.sessions_max as i64);
     let sessions = Arc::new(Semaphore::new(config.sessions_max));
     let presence = Arc::new(if bus.is_some() { Presence::told() } else { Presence::default() });
@@ -106,6 +110,7 @@ pub async fn run(
         metrics,
         shutdown: shutdown.clone(),
         presence,
+        reports: Arc::default(),
         tickets: tickets::Tickets::default(),
         links,
         sessions,
@@ -118,6 +123,7 @@ pub async fn run(
     if let Some(bus) = bus {
         neighbours::start(bus, feeder, &context);
     }
+    shutdown.tasks.spawn(reports::report(watched, feeder, context.clone()));
     tokio::spawn(supervision::watch_tokens(context.clone()));
     tokio::spawn(supervision::drain(context.clone()));
     context.health.set_ready();

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use trough_protocol::DeviceId;
 use trough_protocol::close::CloseCode;
+use trough_protocol::{DeviceId, LinkId};
 use trough_runtime::random::random_below;
 use trough_store::TokenId;
+
+use crate::reports::Told;
 
 /// A request to end a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,11 +60,21 @@ pub struct Control {
     is_elsewhere: AtomicBool,
     /// Cancelled when the session is over and nothing of it is in flight.
     gone: CancellationToken,
+    /// Names the session.
+    pub session: LinkId,
+    /// When it began.
+    began: Instant,
+    /// When the device was heard last, in ms since then.
+    heard_ms: AtomicU64,
+    /// The socket is not read just now, so nothing can be heard.
+    is_deaf: AtomicBool,
+    /// What was said of it where presence is kept.
+    pub told: Told,
 }
 
 impl Control {
     /// A handle for a session opened with `token`.
-    pub fn new(token: TokenId) -> Arc<Self> {
+    pub fn new(token: TokenId, session: LinkId) -> Arc<Self> {
         Arc::new(Self {
             token,
             requested: AtomicBool::new(false),
@@ -70,12 +83,43 @@ impl Control {
             order: AtomicU64::new(UNTOLD),
             is_elsewhere: AtomicBool::new(false),
             gone: CancellationToken::new(),
+            session,
+            began: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+            is_deaf: AtomicBool::new(false),
+            told: Told::default(),
         })
     }
 
     /// Waits until the session is over and nothing of it is in flight. Cancel-safe.
     pub async fn gone(&self) {
         self.gone.cancelled().await;
+    }
+
+    /// Something came from the device.
+    pub fn heard(&self) {
+        self.heard_ms.store(self.age().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether the socket is left unread. What has been sent meanwhile is heard afterwards, so silence counts from its end.
+    pub fn set_deaf(&self, deaf: bool) {
+        if self.is_deaf.load(Ordering::Relaxed) != deaf {
+            self.heard();
+            self.is_deaf.store(deaf, Ordering::Relaxed);
+        }
+    }
+
+    /// How long ago the session began.
+    pub fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// How long ago the device was heard; nothing, as long as nobody listens.
+    pub fn heard_ago(&self) -> Duration {
+        if self.is_deaf.load(Ordering::Relaxed) {
+            return Duration::ZERO;
+        }
+        self.age().saturating_sub(Duration::from_millis(self.heard_ms.load(Ordering::Relaxed)))
     }
 
     /// Asks the session to end. The first request counts.
@@ -203,6 +247,11 @@ impl Presence {
         locked(&self.sessions).iter().map(|(device, control)| (device.clone(), control.clone())).collect()
     }
 
+    /// Whether there is no session.
+    pub fn is_empty(&self) -> bool {
+        locked(&self.sessions).is_empty()
+    }
+
     /// Waits until a session has begun or ended that nobody was told of. Cancel-safe.
     pub async fn has_changed(&self) {
         let Some(changed) = &self.changed else { return std::future::pending().await };
@@ -240,7 +289,7 @@ mod tests {
     use super::*;
 
     fn control() -> Arc<Control> {
-        Control::new(TokenId::random())
+        Control::new(TokenId::random(), LinkId([0; 16]))
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod object_catalog;
 pub mod objects;
 pub mod outbox;
 pub mod position_schema;
+pub mod presence;
 pub mod registry;
 pub mod retention;
 pub mod rule;
@@ -39,6 +40,7 @@ pub use object_catalog::ObjectCatalog;
 pub use objects::{ObjectKey, ObjectStore};
 pub use outbox::Outbox;
 pub use position_schema::PositionSchema;
+pub use presence::Presence;
 pub use registry::{
     DeviceFilter, DeviceGrant, DeviceRecord, GroupAccess, NewDevice, NewReader, ReaderGrant, ReaderRecord,
     Registry, Scope,

@@ -27,6 +27,7 @@ mod objects_s3;
 mod objects_swift;
 mod openapi;
 mod presence;
+mod presence_mongo;
 mod queries;
 mod raw;
 mod reading;

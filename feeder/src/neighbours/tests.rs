@@ -53,7 +53,7 @@ impl Node {
     }
 
     fn open(&self, device: &DeviceId) -> Arc<Control> {
-        let control = Control::new(TokenId::random());
+        let control = Control::new(TokenId::random(), LinkId([0; 16]));
         self.presence.enter(device, &control, DELAY);
         control
     }

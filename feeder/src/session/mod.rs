@@ -124,6 +124,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.context.reports.ended(&self.device, &self.control);
         self.context.presence.leave(&self.device, &self.control);
         self.context.metrics.sessions.dec();
     }
@@ -138,7 +139,7 @@ where
     let began = Instant::now();
     let id = LinkId(random_bytes());
     let device = peer.grant.device.clone();
-    let control = Control::new(peer.grant.token_id);
+    let control = Control::new(peer.grant.token_id, id);
     let older = context.presence.enter(&device, &control, context.config.takeover_delay);
     let entry = Entry::new(context.clone(), device.clone(), control.clone());
     let mut socket = Socket::new(stream, read, context.config.message_bytes_max);
@@ -155,6 +156,8 @@ where
         }
         Err(ended) => (ended, None, None),
     };
+    // Its device is not heard any more, though what it left may keep the session for a while.
+    context.reports.ended(&device, &control);
     Box::pin(closing::close(&shard, &ended, flow.as_deref(), &mut socket)).await;
 
     drop((enrolled, entry));

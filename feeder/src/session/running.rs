@@ -97,6 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Running<'_, S> {
         self.take_news()?;
         self.tell()?;
         let reads = self.settling.is_none() && self.read(cx)?;
+        self.control.set_deaf(!reads);
         self.settle()?;
         while let Poll::Ready(due) = self.timers.poll(cx, &self.shard.context.config, reads) {
             match due {
@@ -168,6 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Running<'_, S> {
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         let window = self.shard.context.config.window_bytes;
         let mut result = Ok(true);
+        let mut heard = false;
         for handled in 0.. {
             if self.flow.unacked_bytes() >= window {
                 // The flow wakes this task when an ack makes room.
@@ -180,6 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Running<'_, S> {
             }
             match self.socket.read() {
                 Ok(Some(message)) => {
+                    heard = true;
                     if let Err(ended) = self.receive(message) {
                         result = Err(ended);
                         break;
@@ -191,7 +194,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Running<'_, S> {
                     break;
                 }
             }
+        }
+        if heard {
             self.timers.heard();
+            self.control.heard();
         }
         if self.flow.has_waiting() {
             self.shard.uplink.schedule(&self.flow);

@@ -10,6 +10,7 @@
 pub mod catalog;
 pub mod object_catalog;
 pub mod objects;
+pub mod presence;
 pub mod registry;
 pub mod segment_catalog;
 
@@ -95,6 +96,25 @@ macro_rules! registry_suite {
             channels_carry_positions_as_they_were_told,
             changes_of_this_and_of_other_processes_are_noticed,
             an_expiry_is_noticed,
+        );
+    };
+}
+
+/// The tests of presence, called as [`registry_suite`](crate::registry_suite) is.
+#[macro_export]
+macro_rules! presence_suite {
+    ($($fixture:tt)*) => {
+        $crate::suite_cases!(
+            presence,
+            ($($fixture)*),
+            a_feeder_is_known_after_its_first_report,
+            sessions_are_entered_and_change,
+            an_older_session_changes_nothing,
+            a_session_that_moved_is_not_closed_by_the_feeder_it_left,
+            changes_are_paged_in_order,
+            a_feeder_is_buried_with_its_sessions_unless_it_lives,
+            too_many_notes_are_refused,
+            two_feeders_at_once_lose_nothing,
         );
     };
 }

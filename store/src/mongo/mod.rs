@@ -15,6 +15,7 @@ mod object_removal;
 mod object_rows;
 mod object_spans;
 mod position_schemas;
+mod presence;
 mod readers;
 mod registry;
 mod retention;
@@ -28,6 +29,7 @@ use trough_protocol::limits::INT_MAX;
 
 pub use client::Mongo;
 pub use object_catalog::MongoObjectCatalog;
+pub use presence::MongoPresence;
 pub use registry::MongoRegistry;
 pub use segment_catalog::MongoSegmentCatalog;
 pub use url::{MongoUrl, MongoUrlError};
@@ -35,4 +37,9 @@ pub use url::{MongoUrl, MongoUrlError};
 /// A number as the database has it. None of ours is above [`INT_MAX`].
 fn integer(value: u64) -> i64 {
     i64::try_from(value.min(INT_MAX)).unwrap_or(i64::MAX)
+}
+
+/// Bytes as hex digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,6 +13,7 @@ mod object_catalog;
 mod object_removal;
 mod pool;
 mod position_schemas;
+mod presence;
 mod readers;
 mod registry;
 mod retention;
@@ -25,6 +26,7 @@ mod writer;
 pub use catalog::SqliteCatalog;
 pub use database::OpenError;
 pub use object_catalog::SqliteObjectCatalog;
+pub use presence::SqlitePresence;
 pub use registry::SqliteRegistry;
 pub use segment_catalog::SqliteSegmentCatalog;
 
