@@ -1,0 +1,54 @@
+//! What all parts of a notifier share.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use trough_runtime::health::Health;
+use trough_runtime::shutdown::Shutdown;
+use trough_store::outbox::OutboxError;
+use trough_store::{Outbox, SealKey};
+
+use crate::apns::Apns;
+use crate::book::Books;
+use crate::config::Config;
+use crate::deliverer::endpoint::Endpoints;
+use crate::metrics::Metrics;
+use crate::outbox_clock::OutboxClock;
+use crate::webhook::Webhooks;
+
+/// The part of health that says that the outbox does not answer.
+const PART: &str = "outbox";
+
+pub struct Context {
+    pub config: Config,
+    /// As whom shards are claimed.
+    pub owner: [u8; 16],
+    pub outbox: Arc<dyn Outbox>,
+    pub books: Books,
+    pub seal: SealKey,
+    pub webhooks: Webhooks,
+    pub apns: Option<Apns>,
+    pub clock: OutboxClock,
+    pub endpoints: Endpoints,
+    /// One for each request on its way.
+    pub in_flight: Arc<Semaphore>,
+    pub health: Health,
+    pub metrics: Metrics,
+    pub shutdown: Shutdown,
+}
+
+impl Context {
+    /// The outbox did not do what it was asked.
+    pub fn failed(&self, error: &OutboxError) {
+        match error {
+            // Somebody else goes on with it.
+            OutboxError::Fenced(shard) => tracing::info!(%shard, "a claim was taken over"),
+            error => self.health.degrade(PART, error.to_string()),
+        }
+    }
+
+    /// It did.
+    pub fn worked(&self) {
+        self.health.restore(PART);
+    }
+}

@@ -1,0 +1,197 @@
+//! One try: whether it may be made at all, by which way, and what follows from it.
+
+use std::time::Duration;
+
+use rand::Rng as _;
+use tokio::time::Instant;
+use trough_protocol::Micros;
+use trough_runtime::clock::micros;
+use trough_store::outbox::{Attempt, Delivery, Outcome};
+use trough_store::subscription::{PushToken, Target};
+use trough_store::{RegistryError, Subscription};
+
+use super::endpoint::Visit;
+use crate::book::{Book, NotAllowed};
+use crate::context::Context;
+use crate::schedule;
+use crate::tried::{Standing, Tried, Verdict};
+use crate::webhook::Hook;
+use crate::webhook::address::host_and_port;
+
+/// What a webhook that is not there any more leaves behind.
+const GONE: &str = "the endpoint answered 410 Gone: enable the subscription if that was a mistake";
+
+/// A try that is over.
+#[derive(Debug)]
+pub struct Done {
+    /// To be noted.
+    pub attempt: Attempt,
+    /// What follows for those behind it.
+    pub next: Next,
+}
+
+/// What follows for the deliveries behind one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// They are due.
+    GoOn,
+    /// They wait until it is tried again.
+    Blocked(Micros),
+    /// The subscription is disabled.
+    Disabled,
+}
+
+/// Tries to deliver.
+///
+/// # Errors
+/// The registry does not say whether it may be delivered.
+pub async fn attempt(
+    context: &Context,
+    book: &Book,
+    subscription: &Subscription,
+    delivery: &Delivery,
+    visit: &Visit,
+) -> Result<Done, RegistryError> {
+    let groups = book.groups_of(&delivery.event).await?;
+    if let Err(why) = book.check(subscription, &delivery.event, &groups) {
+        if why == NotAllowed::OwnerRevoked {
+            disable(context, subscription, &why.to_string()).await?;
+        }
+        return Ok(done(delivery, Outcome::Dropped, format!("not sent: {why}"), Next::GoOn));
+    }
+    let (channel, began) = (channel(&subscription.wanted.target), Instant::now());
+    context.metrics.in_flight.inc();
+    let (tried, phone) = send(context, book, subscription, delivery).await;
+    context.metrics.in_flight.dec();
+    visit.note(tried.endpoint);
+    let done = settle(context, subscription, delivery, tried.clone(), phone).await?;
+    report(context, (channel, subscription), delivery, (&tried, &done), began.elapsed());
+    Ok(done)
+}
+
+fn channel(target: &Target) -> &'static str {
+    match target {
+        Target::Webhook { .. } => "webhook",
+        Target::Push => "apns",
+    }
+}
+
+async fn send<'a>(
+    context: &Context,
+    book: &'a Book,
+    subscription: &Subscription,
+    delivery: &Delivery,
+) -> (Tried, Option<&'a PushToken>) {
+    match &subscription.wanted.target {
+        Target::Webhook { url, keys, old_key_until } => {
+            let hook = Hook { url, keys, old_key_until: *old_key_until };
+            (context.webhooks.send(hook, delivery, &context.seal).await, None)
+        }
+        Target::Push => {
+            let phone =
+                book.phones(&subscription.wanted.owner).find(|phone| Some(phone.id) == delivery.phone);
+            let tried = match (&context.apns, phone) {
+                (_, None) => Tried::unsent(Verdict::Gone, "the phone is not registered any more"),
+                (None, _) => Tried::unsent(
+                    Verdict::Again(None),
+                    "pushes are not set up: give the notifier --apns-key-file, --apns-key-id and --apns-team-id",
+                ),
+                (Some(apns), Some(phone)) => apns.send(phone, delivery, &context.seal).await,
+            };
+            (tried, phone)
+        }
+    }
+}
+
+async fn settle(
+    context: &Context,
+    subscription: &Subscription,
+    delivery: &Delivery,
+    tried: Tried,
+    phone: Option<&PushToken>,
+) -> Result<Done, RegistryError> {
+    let said = tried.said;
+    Ok(match tried.verdict {
+        Verdict::Delivered => done(delivery, Outcome::Delivered, said, Next::GoOn),
+        Verdict::Never => done(delivery, Outcome::Dead, said, Next::GoOn),
+        Verdict::Gone if subscription.wanted.target == Target::Push => {
+            if let Some(phone) = phone {
+                context.books.subscriptions().remove_push_token(phone.id, Some(phone.registered_at)).await?;
+            }
+            done(delivery, Outcome::Dropped, said, Next::GoOn)
+        }
+        Verdict::Gone => {
+            disable(context, subscription, GONE).await?;
+            done(delivery, Outcome::Dead, said, Next::Disabled)
+        }
+        Verdict::Again(asked) => {
+            let chance = rand::rng().random_range(0.0..1.0);
+            match schedule::wait(&context.config.waits, delivery.attempts + 1, asked, chance) {
+                Some(wait) => {
+                    let at = context.clock.now() + micros(wait);
+                    done(delivery, Outcome::Retry(at), said, Next::Blocked(at))
+                }
+                None => done(delivery, Outcome::Dead, said, Next::GoOn),
+            }
+        }
+    })
+}
+
+/// Has nothing more sent to a subscription, and tells whoever looks at the log.
+///
+/// # Errors
+/// The registry's.
+pub async fn disable(context: &Context, subscription: &Subscription, why: &str) -> Result<(), RegistryError> {
+    let (id, owner) = (subscription.wanted.id, &subscription.wanted.owner);
+    match context.books.subscriptions().disable_subscription(id, Some(why)).await {
+        Ok(()) => {
+            tracing::warn!(subscription = %id, %owner, why, "subscription disabled");
+            context.metrics.disabled.inc();
+            Ok(())
+        }
+        Err(RegistryError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn done(delivery: &Delivery, outcome: Outcome, said: String, next: Next) -> Done {
+    Done { attempt: Attempt { delivery: delivery.id, outcome, said }, next }
+}
+
+/// The one line of a try. Of the URL it has the host alone: the rest may be secret.
+fn report(
+    context: &Context,
+    (channel, subscription): (&'static str, &Subscription),
+    delivery: &Delivery,
+    (tried, done): (&Tried, &Done),
+    took: Duration,
+) {
+    let outcome = match done.attempt.outcome {
+        Outcome::Delivered => "delivered",
+        Outcome::Retry(_) => "retry",
+        Outcome::Dead => "dead",
+        Outcome::Dropped => "dropped",
+    };
+    context.metrics.attempted(channel, outcome, took);
+    let host = match &subscription.wanted.target {
+        Target::Webhook { url, .. } => {
+            url::Url::parse(url).map(|url| host_and_port(&url)).unwrap_or_default()
+        }
+        Target::Push => String::new(),
+    };
+    tracing::info!(
+        delivery = %delivery.id,
+        subscription = %delivery.subscription,
+        event = %delivery.event.id,
+        kind = %delivery.event.kind,
+        channel,
+        host,
+        attempt = delivery.attempts + 1,
+        outcome,
+        status = tried.status,
+        // What an endpoint answers is its own, and may hold anything: it is kept with the delivery, not in the log.
+        said = (tried.endpoint == Standing::Unknown || tried.status.is_none()).then_some(tried.said.as_str()),
+        ms = took.as_secs_f64() * 1e3,
+        "delivery attempted"
+    );
+}

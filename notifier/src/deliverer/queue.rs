@@ -1,0 +1,277 @@
+//! One subscription's queue: its deliveries in the order of their positions, for each phone by itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::Instant;
+use trough_protocol::Micros;
+use trough_store::outbox::{Attempt, Delivery, Outcome, PAGE_MAX};
+use trough_store::subscription::{PushTokenId, Target};
+use trough_store::{RegistryError, Subscription, SubscriptionId};
+
+use super::attempt::{Next, attempt};
+use super::endpoint::{Endpoint, Visit};
+use super::notes::{Lost, Notes};
+use crate::claims::Held;
+use crate::context::Context;
+
+/// Deliveries of a webhook that are taken at a time: what is held in memory for each of those that are sent.
+const PAGE: usize = 32;
+/// Phones of one subscription that are pushed to at a time.
+const PHONES_AT_ONCE: usize = 16;
+/// Requests to one of Apple's servers at a time; they share a connection.
+const PUSHES_AT_ONCE: usize = 64;
+/// When a store did not answer.
+const LATER: Duration = Duration::from_secs(1);
+/// How often is looked whether a disabled subscription was enabled.
+const ENABLED: Duration = Duration::from_secs(5);
+
+/// How a queue was left.
+#[derive(Debug, Clone, Copy)]
+pub struct Rest {
+    /// How many deliveries were finished.
+    pub finished: u64,
+    /// When there is something to do; `None`: when more comes.
+    pub until: Option<Instant>,
+    /// More that comes changes nothing before that time.
+    pub blocked: bool,
+    /// Since when the oldest one waits, by the outbox's clock.
+    pub oldest: Option<Micros>,
+}
+
+impl Rest {
+    fn after(wait: Duration) -> Self {
+        Self { finished: 0, until: Some(Instant::now() + wait), blocked: true, oldest: None }
+    }
+}
+
+/// What is needed to work on a queue.
+pub struct Queue {
+    pub context: Arc<Context>,
+    pub held: Held,
+    pub notes: Notes,
+    pub subscription: SubscriptionId,
+}
+
+impl Queue {
+    /// Delivers what is due, until nothing is or the claim ends.
+    pub async fn run(self) -> Rest {
+        let (mut finished, mut wide) = (0, false);
+        loop {
+            let round = tokio::select! {
+                round = self.round(wide) => round,
+                // Dropped in the middle: somebody else makes the same tries.
+                () = self.held.lost.cancelled() => return Rest::after(LATER),
+            };
+            match round {
+                Ok(Round { finished: some, again: true, .. }) => {
+                    finished += some;
+                    wide = some == 0;
+                }
+                Ok(Round { finished: some, rest, .. }) => return Rest { finished: finished + some, ..rest },
+                Err(Lost) => return Rest::after(LATER),
+            }
+        }
+    }
+
+    /// A page, a large one if it is to be `wide`. Whoever waits for the same endpoint gets a turn between two of them.
+    async fn round(&self, wide: bool) -> Result<Round, Lost> {
+        let context = &self.context;
+        let book = match context.books.current().await {
+            Ok(book) => book,
+            Err(error) => return Ok(unknown(&error)),
+        };
+        let Some(subscription) = book.subscription(self.subscription) else {
+            return self.drop_all("the subscription was removed").await;
+        };
+        if subscription.disabled.is_some() {
+            return Ok(Round::over(Rest::after(ENABLED)));
+        }
+        // Nothing is fetched before it may be sent: what waits for a slow endpoint waits in the outbox.
+        let visit = tokio::select! {
+            visit = self.endpoint(subscription).enter() => visit,
+            () = self.held.ends() => return Ok(Round::over(Rest::after(LATER))),
+        };
+        let push = subscription.wanted.target == Target::Push;
+        // Phones whose deliveries stand behind those of one that is off must be reached.
+        let limit = if wide || push { PAGE_MAX } else { PAGE };
+        // The time is asked before the deliveries: what is due was not changed behind this any more.
+        let now = context.clock.now();
+        let page = match context.outbox.pending(self.subscription, limit).await {
+            Ok(page) => page,
+            Err(error) => {
+                context.failed(&error);
+                return Ok(Round::over(Rest::after(LATER)));
+            }
+        };
+        let full = page.len() >= limit;
+        let oldest = page.iter().map(|delivery| delivery.created_at).min();
+        let mut lanes: BTreeMap<Option<PushTokenId>, Vec<Delivery>> = BTreeMap::new();
+        for delivery in page {
+            lanes.entry(delivery.phone).or_default().push(delivery);
+        }
+        let ended = stream::iter(lanes.into_values().map(|lane| self.lane(lane, now, &visit)));
+        let ended: Vec<_> = ended.buffer_unordered(PHONES_AT_ONCE).collect().await;
+        drop(visit);
+        self.notes.flush().await?;
+        let mut round = Round::over(Rest { finished: 0, until: None, blocked: false, oldest });
+        for lane in ended {
+            let mut lane = lane?;
+            // What one phone waits for keeps nothing from the others.
+            lane.blocked &= !push;
+            round.add(&lane, context.clock.now());
+        }
+        // Something is behind the page; if all of the page is held, a larger one may show what is not.
+        let progress = round.finished > 0 || !(wide || push || round.rest.blocked);
+        round.again = full && progress && self.held.may_begin();
+        Ok(round)
+    }
+
+    fn endpoint(&self, subscription: &Subscription) -> Arc<Endpoint> {
+        let context = &self.context;
+        match &subscription.wanted.target {
+            Target::Webhook { url, .. } => {
+                let name = url::Url::parse(url).map(|url| crate::webhook::address::host_and_port(&url));
+                let name = name.unwrap_or_default();
+                context.endpoints.get(&name, context.config.in_flight_of_endpoint_max)
+            }
+            Target::Push => context.endpoints.get("apns", PUSHES_AT_ONCE),
+        }
+    }
+
+    /// The deliveries of one phone, or of a webhook, one after the other.
+    async fn lane(&self, lane: Vec<Delivery>, now: Micros, visit: &Visit) -> Result<Lane, Lost> {
+        let mut ended = Lane::default();
+        for delivery in lane {
+            if delivery.next_at > now {
+                ended.due(delivery.next_at);
+                if delivery.attempts == 0 {
+                    // Held by quiet hours, or to be told of together with others: those behind it do not wait.
+                    continue;
+                }
+                ended.blocked = true;
+                return Ok(ended);
+            }
+            if !self.held.may_begin() || (ended.tries > 0 && !visit.may_go_on()) {
+                ended.due(now);
+                ended.blocked = true;
+                return Ok(ended);
+            }
+            match self.try_once(&delivery, visit).await? {
+                Some(Next::GoOn) => ended.finished += 1,
+                Some(Next::Blocked(at)) => {
+                    ended.due(at);
+                    ended.blocked = true;
+                    return Ok(ended);
+                }
+                Some(Next::Disabled) => {
+                    ended.finished += 1;
+                    ended.disabled = true;
+                    return Ok(ended);
+                }
+                None => {
+                    ended.unknown = true;
+                    return Ok(ended);
+                }
+            }
+            ended.tries += 1;
+        }
+        Ok(ended)
+    }
+
+    /// `None` if it cannot be told whether it may be delivered.
+    async fn try_once(&self, delivery: &Delivery, visit: &Visit) -> Result<Option<Next>, Lost> {
+        let context = &self.context;
+        // It may have been removed or disabled since the page was fetched.
+        let book = match context.books.current().await {
+            Ok(book) => book,
+            Err(error) => {
+                tracing::debug!(%error, "it is not known who may be told");
+                return Ok(None);
+            }
+        };
+        let subscription = book.subscription(self.subscription);
+        let Some(subscription) = subscription.filter(|subscription| subscription.disabled.is_none()) else {
+            return Ok(None);
+        };
+        #[expect(clippy::expect_used, reason = "nobody closes it")]
+        let _permit = context.in_flight.acquire().await.expect("it is open");
+        match attempt(context, &book, subscription, delivery, visit).await {
+            Ok(done) => {
+                self.notes.take(done.attempt).await?;
+                Ok(Some(done.next))
+            }
+            Err(error) => {
+                tracing::warn!(%error, delivery = %delivery.id, "a delivery waits, as the registry does not answer");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn drop_all(&self, why: &str) -> Result<Round, Lost> {
+        let page = match self.context.outbox.pending(self.subscription, PAGE_MAX).await {
+            Ok(page) => page,
+            Err(error) => {
+                self.context.failed(&error);
+                return Ok(Round::over(Rest::after(LATER)));
+            }
+        };
+        let finished = page.len() as u64;
+        for delivery in page {
+            let attempt = Attempt { delivery: delivery.id, outcome: Outcome::Dropped, said: why.to_owned() };
+            self.notes.take(attempt).await?;
+        }
+        self.notes.flush().await?;
+        let rest = Rest { finished: 0, until: None, blocked: false, oldest: None };
+        Ok(Round { finished, again: finished > 0 && self.held.may_begin(), rest })
+    }
+}
+
+fn unknown(error: &RegistryError) -> Round {
+    tracing::debug!(%error, "it is not known who is subscribed");
+    Round::over(Rest::after(LATER))
+}
+
+/// A page that was worked on.
+struct Round {
+    finished: u64,
+    again: bool,
+    rest: Rest,
+}
+
+impl Round {
+    fn over(rest: Rest) -> Self {
+        Self { finished: 0, again: false, rest }
+    }
+
+    fn add(&mut self, lane: &Lane, now: Micros) {
+        self.finished += lane.finished;
+        self.rest.blocked |= lane.blocked || lane.disabled || lane.unknown;
+        let wait = lane.due.map(|due| Duration::from_micros(due.saturating_sub(now)));
+        let wait = if lane.unknown || lane.disabled { Some(LATER) } else { wait };
+        let until = wait.map(|wait| Instant::now() + wait);
+        self.rest.until = match (self.rest.until, until) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+}
+
+/// How the deliveries of one phone ended.
+#[derive(Debug, Default)]
+struct Lane {
+    finished: u64,
+    tries: u64,
+    due: Option<Micros>,
+    blocked: bool,
+    disabled: bool,
+    unknown: bool,
+}
+
+impl Lane {
+    fn due(&mut self, at: Micros) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
+}
