@@ -33,6 +33,11 @@ impl Books {
         Self { registry, subscriptions, current: tokio::sync::Mutex::new(Current { changes, book: None }) }
     }
 
+    /// Moves when a new book may be due.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.registry.changes()
+    }
+
     /// The stores themselves.
     pub fn subscriptions(&self) -> &Arc<dyn Subscriptions> {
         &self.subscriptions
@@ -139,9 +144,17 @@ impl Book {
     /// # Errors
     /// The registry's.
     pub async fn groups_of(&self, event: &Event) -> Result<Arc<BTreeSet<Group>>, RegistryError> {
-        let Some(device) = &event.device else {
-            return Ok(Arc::new(event.group.iter().cloned().collect()));
-        };
+        match &event.device {
+            Some(device) => self.groups(device).await,
+            None => Ok(Arc::new(event.group.iter().cloned().collect())),
+        }
+    }
+
+    /// The groups of a device.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn groups(&self, device: &DeviceId) -> Result<Arc<BTreeSet<Group>>, RegistryError> {
         if let Some(known) = self.remembered().get(device) {
             return Ok(known.clone());
         }

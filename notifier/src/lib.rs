@@ -2,7 +2,7 @@
 //!
 //! Events lie in the outbox. [`run`] claims shards of two duties there: the [`router`] makes deliveries of events, for each
 //! subscription that wants them and may have them ([`book`]); the [`deliverer`] sends them, as [`webhook`]s or by way of
-//! Apple ([`apns`]). Claims ([`claims`]) save double work, their tokens keep it harmless; the [`bell`] says when to look.
+//! Apple ([`apns`]). A third duty is to decide which devices are offline ([`presence`]). Claims ([`claims`]) save double work, their tokens keep it harmless; the [`bell`] says when to look.
 
 pub mod apns;
 mod bell;
@@ -14,6 +14,7 @@ mod context;
 mod deliverer;
 pub mod metrics;
 mod outbox_clock;
+mod presence;
 mod retry_after;
 mod router;
 pub mod schedule;
@@ -30,7 +31,7 @@ use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_runtime::shutdown::Shutdown;
 use trough_store::outbox::Duty;
-use trough_store::{Outbox, Registry, SealKey, Subscriptions};
+use trough_store::{Outbox, Presence, Registry, SealKey, Subscriptions};
 
 pub use bell::TOPIC;
 pub use config::Config;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub subscriptions: Arc<dyn Subscriptions>,
     /// What happened, and what became of telling.
     pub outbox: Arc<dyn Outbox>,
+    /// Which devices are connected.
+    pub presence: Arc<dyn Presence>,
     /// Opens signing keys and push tokens.
     pub seal: SealKey,
     /// Where processes tell each other of news; without it they look by themselves.
@@ -80,7 +83,8 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`], before anything is done. Stores that do not answer are waited for.
 pub async fn run(parts: Parts, config: Config) -> Result<(), StartError> {
-    let Parts { registry, subscriptions, outbox, seal, bus, clock, health, metrics, shutdown } = parts;
+    let Parts { registry, subscriptions, outbox, presence, seal, bus, clock, health, metrics, shutdown } =
+        parts;
     let webhooks = Webhooks::new(config.reach, config.webhook_timeout, clock.clone())?;
     let apns = config.apns.clone().map(|apns| Apns::new(apns, clock, health.clone())).transpose()?;
     let context = Arc::new(Context {
@@ -105,7 +109,13 @@ pub async fn run(parts: Parts, config: Config) -> Result<(), StartError> {
     let delivering = claims::keep(context.clone(), Duty::Deliver, |held| {
         deliverer::run(context.clone(), held, bell.clone())
     });
-    tokio::join!(routing, delivering);
+    let decider = Arc::<presence::Decider>::default();
+    let deciding = claims::keep(context.clone(), Duty::Presence, |held| {
+        let decider = decider.clone();
+        async move { decider.hold(held).await }
+    });
+    tokio::spawn(presence::run(context.clone(), decider.clone(), presence));
+    tokio::join!(routing, delivering, deciding);
     Ok(())
 }
 

@@ -90,7 +90,7 @@ struct Task {
     presence: Arc<dyn Presence>,
     changes: watch::Receiver<u64>,
     /// Those that want to know.
-    rules: Vec<(Rule, Duration)>,
+    rules: Vec<(Arc<Rule>, Duration)>,
     rules_at: Option<Instant>,
     shards: HashMap<u16, Known>,
     roster: Roster,
@@ -99,8 +99,8 @@ struct Task {
 }
 
 /// What was decided of a device.
-struct Verdict<'a> {
-    rule: &'a Rule,
+struct Verdict {
+    rule: Arc<Rule>,
     after: Duration,
     device: DeviceId,
     decision: Decision,
@@ -170,7 +170,7 @@ impl Task {
         let rules: Vec<_> = all
             .into_iter()
             .filter_map(|rule| match rule.rule.condition {
-                Condition::Presence { after } => Some((rule, after)),
+                Condition::Presence { after } => Some((Arc::new(rule), after)),
                 _ => None,
             })
             .collect();
@@ -227,9 +227,9 @@ impl Task {
         let mut steps: HashMap<u16, WatchStep> = HashMap::new();
         for verdict in self.verdicts(devices, &groups) {
             let step = steps.entry(shard(&verdict.device).number).or_default();
-            step.states.push(verdict.decision.stored(verdict.rule, &verdict.device));
+            step.states.push(verdict.decision.stored(&verdict.rule, &verdict.device));
             let after_s = verdict.after.as_secs();
-            step.events.extend(verdict.decision.event(verdict.rule, &verdict.device, after_s, now));
+            step.events.extend(verdict.decision.event(&verdict.rule, &verdict.device, after_s, now));
         }
         for (number, step) in steps {
             self.enter(number, step).await?;
@@ -265,7 +265,7 @@ impl Task {
     }
 
     /// What is to be decided of devices as things stand.
-    fn verdicts(&self, devices: &[DeviceId], groups: &Groups) -> Vec<Verdict<'_>> {
+    fn verdicts(&self, devices: &[DeviceId], groups: &Groups) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for device in devices {
             for (rule, after, due) in self.dues(device, groups) {
@@ -276,8 +276,8 @@ impl Task {
                     Due::At(at, heard_at) if at <= now => Standing::Offline { heard_at },
                     Due::At(..) | Due::Never => Standing::Online { since: session.opened_at },
                 };
-                let known = self.known(device, rule);
-                if let Some(decision) = decide(known, standing, rule) {
+                let known = self.known(device, &rule);
+                if let Some(decision) = decide(known, standing, &rule) {
                     verdicts.push(Verdict { rule, after, device: device.clone(), decision });
                 }
             }
@@ -286,22 +286,13 @@ impl Task {
     }
 
     /// By which rules a device counts as offline, and when.
-    fn dues<'a>(
-        &'a self,
-        device: &'a DeviceId,
-        groups: &'a Groups,
-    ) -> impl Iterator<Item = (&'a Rule, Duration, Due)> {
-        let (session, feeders) = (self.roster.session(device), self.roster.feeders());
-        let looked_at = session.zip(feeders);
-        let mine = groups.get(device);
-        let in_scope = move |rule: &Rule| {
-            let nobody = BTreeSet::new();
-            rule.rule.scope.contains(device, mine.map_or(&nobody, |groups| groups))
-        };
-        self.rules.iter().filter(move |(rule, _)| in_scope(rule)).filter_map(move |(rule, after)| {
-            let (session, feeders) = looked_at?;
-            Some((rule, *after, due(session, feeders, *after)))
-        })
+    fn dues(&self, device: &DeviceId, groups: &Groups) -> Vec<(Arc<Rule>, Duration, Due)> {
+        let looked_at = self.roster.session(device).zip(self.roster.feeders());
+        let Some((session, feeders)) = looked_at else { return Vec::new() };
+        let nobody = BTreeSet::new();
+        let mine = groups.get(device).map_or(&nobody, |groups| &**groups);
+        let in_scope = self.rules.iter().filter(|(rule, _)| rule.rule.scope.contains(device, mine));
+        in_scope.map(|(rule, after)| (rule.clone(), *after, due(session, feeders, *after))).collect()
     }
 
     fn known(&self, device: &DeviceId, rule: &Rule) -> Option<State> {
@@ -313,7 +304,7 @@ impl Task {
     fn remember_due(&mut self, devices: &[DeviceId], groups: &Groups, now: Micros) {
         let mut again = Vec::new();
         for device in devices {
-            let dues = self.dues(device, groups).filter_map(|(_, _, due)| match due {
+            let dues = self.dues(device, groups).into_iter().filter_map(|(_, _, due)| match due {
                 Due::At(at, _) if at > now => Some(at),
                 _ => None,
             });

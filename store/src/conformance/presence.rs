@@ -38,7 +38,10 @@ async fn row(presence: &dyn Presence, number: usize) -> SessionRow {
 fn is_ago(then: u64, now: u64, seconds: u64) {
     let ago = Duration::from_micros(now - then);
     let expected = Duration::from_secs(seconds);
-    assert!(ago + Duration::from_millis(2) >= expected && ago < expected + Duration::from_secs(4), "{ago:?} instead of {expected:?}");
+    assert!(
+        ago + Duration::from_millis(2) >= expected && ago < expected + Duration::from_secs(4),
+        "{ago:?} instead of {expected:?}"
+    );
 }
 
 pub async fn a_feeder_is_known_after_its_first_report(on: &On) {
