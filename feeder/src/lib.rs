@@ -55,8 +55,8 @@ pub struct Parts {
     pub registry: Arc<dyn Registry>,
     /// Where feeders tell each other of their sessions; without it each knows its own only.
     pub bus: Option<Deployment>,
-    /// Where is told which devices are connected, as long as a rule wants to know.
-    pub watched: Watched,
+    /// Where is told which devices are connected, as long as a rule wants to know; without it nobody is told.
+    pub watched: Option<Watched>,
     /// The time.
     pub clock: Clock,
     /// What `/readyz` says; set ready by `run`.
@@ -123,7 +123,9 @@ pub async fn run(
     if let Some(bus) = bus {
         neighbours::start(bus, feeder, &context);
     }
-    shutdown.tasks.spawn(reports::report(watched, feeder, context.clone()));
+    if let Some(watched) = watched {
+        shutdown.tasks.spawn(reports::report(watched, feeder, context.clone()));
+    }
     tokio::spawn(supervision::watch_tokens(context.clone()));
     tokio::spawn(supervision::drain(context.clone()));
     context.health.set_ready();

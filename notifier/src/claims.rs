@@ -32,7 +32,8 @@ pub struct Held {
 }
 
 impl Held {
-    fn new(claim: Claim, until: Instant) -> Self {
+    /// One that may be used until this time.
+    pub fn new(claim: Claim, until: Instant) -> Self {
         Self {
             claim,
             stop: CancellationToken::new(),

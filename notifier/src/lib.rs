@@ -92,7 +92,7 @@ pub async fn run(parts: Parts, config: Config) -> Result<(), StartError> {
         in_flight: Arc::new(Semaphore::new(config.in_flight_max)),
         config,
         outbox,
-        books: Books::new(registry, subscriptions),
+        books: Books::new(registry.clone(), subscriptions.clone()),
         seal,
         webhooks,
         apns,
@@ -114,7 +114,9 @@ pub async fn run(parts: Parts, config: Config) -> Result<(), StartError> {
         let decider = decider.clone();
         async move { decider.hold(held).await }
     });
-    tokio::spawn(presence::run(context.clone(), decider.clone(), presence));
+    let (stopped, outbox) = (context.shutdown.draining.clone(), context.outbox.clone());
+    let books = Books::new(registry, subscriptions);
+    tokio::spawn(presence::run(stopped, decider.clone(), presence, outbox, books));
     tokio::join!(routing, delivering, deciding);
     Ok(())
 }

@@ -97,6 +97,7 @@ pub async fn start(
         registry: chassis.registry.clone(),
         // The only feeder has nobody to tell.
         bus: None,
+        watched: None,
         clock: chassis.clock,
         health: chassis.health,
         metrics: feeder_metrics,

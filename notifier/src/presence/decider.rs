@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 use trough_protocol::{DeviceId, Micros};
 use trough_store::outbox::{Claim, Duty, OutboxError, PAGE_MAX, STEP_MAX, Shard, WatchStep};
 use trough_store::presence::{NOTES_MAX, Presence};
 use trough_store::rule::{Condition, Rule, Scope};
-use trough_store::{Group, RegistryError, RuleName};
+use trough_store::{Group, Outbox, RegistryError, RuleName};
 
 use super::roster::{Due, Roster, due};
 use super::state::{Decision, Standing, State, decide};
+use crate::book::Books;
 use crate::claims::Held;
-use crate::context::Context;
 
 /// How often is looked what feeders have said.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -41,6 +42,11 @@ impl Decider {
         self.lock().remove(&number);
     }
 
+    #[cfg(test)]
+    pub(super) fn add(&self, held: Held) {
+        self.lock().insert(held.claim.shard.number, held);
+    }
+
     fn claims(&self) -> Vec<Claim> {
         self.lock().values().filter(|held| held.may_begin()).map(|held| held.claim).collect()
     }
@@ -53,7 +59,7 @@ impl Decider {
 
 /// A look could not be finished: it is begun anew.
 #[derive(Debug, thiserror::Error)]
-enum LookError {
+pub(super) enum LookError {
     #[error(transparent)]
     Outbox(#[from] OutboxError),
     #[error(transparent)]
@@ -61,20 +67,14 @@ enum LookError {
 }
 
 /// Decides, until the process stops.
-pub async fn run(context: Arc<Context>, decider: Arc<Decider>, presence: Arc<dyn Presence>) {
-    let stopped = context.shutdown.draining.clone();
-    let changes = context.books.changes();
-    let task = Task {
-        context,
-        decider,
-        presence,
-        changes,
-        rules: Vec::new(),
-        rules_at: None,
-        shards: HashMap::new(),
-        roster: Roster::default(),
-        due: BTreeSet::new(),
-    };
+pub async fn run(
+    stopped: CancellationToken,
+    decider: Arc<Decider>,
+    presence: Arc<dyn Presence>,
+    outbox: Arc<dyn Outbox>,
+    books: Books,
+) {
+    let task = Task::new(decider, presence, outbox, books);
     stopped.run_until_cancelled(task.run()).await;
 }
 
@@ -84,10 +84,11 @@ struct Known {
     states: HashMap<DeviceId, HashMap<RuleName, (u64, State)>>,
 }
 
-struct Task {
-    context: Arc<Context>,
+pub(super) struct Task {
     decider: Arc<Decider>,
     presence: Arc<dyn Presence>,
+    outbox: Arc<dyn Outbox>,
+    books: Books,
     changes: watch::Receiver<u64>,
     /// Those that want to know.
     rules: Vec<(Arc<Rule>, Duration)>,
@@ -107,6 +108,18 @@ struct Verdict {
 }
 
 impl Task {
+    pub(super) fn new(
+        decider: Arc<Decider>,
+        presence: Arc<dyn Presence>,
+        outbox: Arc<dyn Outbox>,
+        books: Books,
+    ) -> Self {
+        let changes = books.changes();
+        let (rules, rules_at, shards) = (Vec::new(), None, HashMap::new());
+        let (roster, due) = (Roster::default(), BTreeSet::new());
+        Self { decider, presence, outbox, books, changes, rules, rules_at, shards, roster, due }
+    }
+
     async fn run(mut self) {
         loop {
             let began = Instant::now();
@@ -128,7 +141,7 @@ impl Task {
         }
     }
 
-    async fn look(&mut self) -> Result<(), LookError> {
+    pub(super) async fn look(&mut self) -> Result<(), LookError> {
         let mut of_all = self.read_rules().await?;
         if self.rules.is_empty() {
             (self.shards, self.roster) = (HashMap::new(), Roster::default());
@@ -166,7 +179,7 @@ impl Task {
         }
         self.changes.mark_unchanged();
         self.rules_at = None;
-        let all = self.context.books.subscriptions().list_rules().await?;
+        let all = self.books.subscriptions().list_rules().await?;
         let rules: Vec<_> = all
             .into_iter()
             .filter_map(|rule| match rule.rule.condition {
@@ -194,7 +207,7 @@ impl Task {
             let mut states = HashMap::<_, HashMap<_, _>>::new();
             let mut after = None;
             loop {
-                let page = self.context.outbox.states(claim.shard, after.clone(), PAGE_MAX).await?;
+                let page = self.outbox.states(claim.shard, after.clone(), PAGE_MAX).await?;
                 let Some(last) = page.last() else { break };
                 after = Some((last.device.clone(), last.rule.clone()));
                 for found in page {
@@ -253,7 +266,7 @@ impl Task {
                 of_part.extend(events.next_if(is_of));
             }
             let step = WatchStep { place: place.clone(), states: states.to_vec(), events: of_part };
-            self.context.outbox.watched(known.claim, step).await?;
+            self.outbox.watched(known.claim, step).await?;
             for entered in states {
                 if let Some(state) = State::decode(&entered.state) {
                     let of_device = known.states.entry(entered.device.clone()).or_default();
@@ -319,7 +332,7 @@ impl Task {
         if self.rules.iter().all(|(rule, _)| !matches!(rule.rule.scope, Scope::Groups(_))) {
             return Ok(groups);
         }
-        let book = self.context.books.current().await?;
+        let book = self.books.current().await?;
         for device in devices {
             groups.insert(device.clone(), book.groups(device).await?);
         }

@@ -10,5 +10,7 @@
 mod decider;
 mod roster;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use decider::{Decider, run};

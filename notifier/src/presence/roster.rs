@@ -49,6 +49,8 @@ pub fn due(row: &SessionRow, feeders: &Feeders, after: Duration) -> Due {
 pub struct Roster {
     sessions: HashMap<DeviceId, SessionRow>,
     feeders: Option<Feeders>,
+    /// Which feeders lived, and since when somebody listened, at the last look.
+    listening: (HashSet<FeederId>, Option<Micros>),
     /// The last change that was seen.
     seen: Option<(Micros, DeviceId)>,
 }
@@ -69,8 +71,8 @@ impl Roster {
     /// As the storage's; what was seen so far is seen.
     pub async fn refresh(&mut self, presence: &dyn Presence) -> Result<News, OutboxError> {
         let feeders = presence.feeders().await?;
-        let mut news = News { of_all: self.living() != living(&feeders), ..News::default() };
-        news.of_all |= self.feeders.as_ref().is_none_or(|known| known.since != feeders.since);
+        let listening = (living(&feeders), feeders.since);
+        let mut news = News { of_all: self.listening != listening, ..News::default() };
         let mut after = self.seen.clone().map(|(at, device)| (at.saturating_sub(micros(OVERLAP)), device));
         loop {
             let rows = presence.changed(after.clone(), NOTES_MAX).await?;
@@ -87,7 +89,7 @@ impl Roster {
                 break;
             }
         }
-        self.feeders = Some(feeders);
+        (self.listening, self.feeders) = (listening, Some(feeders));
         Ok(news)
     }
 
@@ -117,10 +119,6 @@ impl Roster {
         let Some(feeders) = &self.feeders else { return Vec::new() };
         let before = feeders.now.saturating_sub(micros(silent));
         feeders.reported.iter().filter(|(_, at)| *at < before).map(|(feeder, _)| *feeder).collect()
-    }
-
-    fn living(&self) -> HashSet<FeederId> {
-        self.feeders.as_ref().map(living).unwrap_or_default()
     }
 }
 

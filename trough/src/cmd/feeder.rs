@@ -105,6 +105,7 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
     let parts = trough_feeder::Parts {
         registry: bus::in_front_of(bus, chassis.registry, &chassis.clock),
         bus: deployment,
+        watched: None,
         clock: chassis.clock,
         health: chassis.health,
         metrics,
