@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod compaction;
+mod directory;
 pub mod doorbell;
 pub mod encounters;
 pub mod export;
@@ -16,11 +17,13 @@ pub mod fsck;
 pub mod history;
 pub mod ingest;
 pub mod journal;
+mod json;
 pub mod live;
 pub mod metrics;
 pub mod objects;
 pub mod segments;
 mod storage;
+pub mod watch;
 
 use std::io;
 use std::sync::Arc;
