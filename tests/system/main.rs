@@ -40,3 +40,4 @@ mod stalls;
 mod tickets;
 mod tls;
 mod tokens;
+mod watch;

@@ -35,9 +35,4 @@ impl Silences {
         self.waited_for.remove(&(due.device.clone(), due.rule.clone()));
         Some(due)
     }
-
-    /// Forgets all of them.
-    pub fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
