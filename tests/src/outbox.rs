@@ -1,9 +1,12 @@
-//! Rules and events of a deployment of one machine, looked at from outside.
+//! Rules and events of a deployment, looked at from outside.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use trough_protocol::Channel;
 use trough_runtime::clock::Clock;
+use trough_runtime::health::Health;
+use trough_store::mongo::{Mongo, MongoOutbox, MongoRegistry};
 use trough_store::outbox::{CLAIM_MAX, Claim, Duty, EventFilter, PAGE_MAX, Shard};
 use trough_store::rule::Rule;
 use trough_store::sqlite::{SqliteOutbox, SqliteRegistry};
@@ -11,11 +14,11 @@ use trough_store::{Event, Outbox, PositionSchema, Registry, Subscriptions};
 
 use crate::poll::{LATER, until};
 
-/// The outbox and the rules of a data directory.
-#[derive(Debug)]
+/// The outbox and the rules of a deployment.
 pub struct Events {
-    registry: SqliteRegistry,
-    outbox: SqliteOutbox,
+    registry: Arc<dyn Registry>,
+    rules: Arc<dyn Subscriptions>,
+    outbox: Arc<dyn Outbox>,
 }
 
 impl Events {
@@ -23,12 +26,20 @@ impl Events {
     pub fn open(data_dir: &Path) -> Self {
         let registry = SqliteRegistry::open(&data_dir.join("registry.sqlite"), Clock::system()).unwrap();
         let outbox = SqliteOutbox::open(&data_dir.join("outbox.sqlite"), Clock::system()).unwrap();
-        Self { registry, outbox }
+        let (registry, outbox) = (Arc::new(registry), Arc::new(outbox));
+        Self { registry: registry.clone(), rules: registry, outbox }
+    }
+
+    /// Opens those of a database.
+    pub fn in_database(url: &str) -> Self {
+        let mongo = Mongo::new(url.parse().unwrap(), Health::new());
+        let registry = Arc::new(MongoRegistry::new(mongo.clone(), Clock::system()));
+        Self { registry: registry.clone(), rules: registry, outbox: Arc::new(MongoOutbox::new(mongo)) }
     }
 
     /// Sets a rule.
     pub async fn set_rule(&self, json: &str) -> Rule {
-        self.registry.set_rule(serde_json::from_str(json).unwrap()).await.unwrap()
+        self.rules.set_rule(serde_json::from_str(json).unwrap()).await.unwrap()
     }
 
     /// Says that a channel carries positions, at `/lat` and `/lon`.

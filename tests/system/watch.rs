@@ -3,7 +3,8 @@
 //!
 //! 1. Real data: 329 buses, a circle and a polygon with a hole, and a speed.
 //! 2. `trough up`, killed again and again.
-//! 3. Two eaters over one object store, one of them killed now and then; the other one goes on.
+//! 3. Two eaters over one object store, one of them killed now and then; the other one goes on. With the outbox in files, and
+//!    in a database.
 //! 4. What was to be watched next was compacted, and has left the journal: it is read from history.
 //! 5. A rule sees what came after it was set, also before any server has noticed it, and nothing else.
 //! 6. A silent channel: told once, over a kill; ended by the next frame.
@@ -28,13 +29,15 @@ use trough_tests::ledger::{Sent, Track};
 use trough_tests::outbox::Events;
 use trough_tests::poll::{LATER, until};
 use trough_tests::seed;
+use trough_tests::servers::mongo::Mongo;
 use trough_tests::wire::{Form, Wire};
 
 const KILLS_DEFAULT: usize = 16;
 const CENTER: [f64; 2] = [-97.7431, 30.2672];
 const RADIUS_M: f64 = 1_500.0;
 /// Degrees of longitude and latitude.
-const OUTER: [[f64; 2]; 5] = [[-97.81, 30.21], [-97.70, 30.22], [-97.68, 30.33], [-97.79, 30.35], [-97.81, 30.21]];
+const OUTER: [[f64; 2]; 5] =
+    [[-97.81, 30.21], [-97.70, 30.22], [-97.68, 30.33], [-97.79, 30.35], [-97.81, 30.21]];
 const HOLE: [[f64; 2]; 4] = [[-97.76, 30.25], [-97.73, 30.26], [-97.745, 30.30], [-97.76, 30.25]];
 
 /// What an event is about: rule, device, seq, kind, and when.
@@ -166,10 +169,10 @@ async fn real_buses_enter_and_leave_areas() {
     println!("{frames} frames were looked at");
 }
 
-async fn storm(name: &str, shape: Shape, eaters: usize) {
+async fn storm(name: &str, shape: Shape, (mut cluster, events): (Cluster, Events)) {
     let mut rng = seed::rng(name);
     let kills = seed::count("TROUGH_TEST_KILLS", KILLS_DEFAULT) / 4;
-    let (mut cluster, events) = prepare(shape, eaters, &["--compact-after", "1"]).await;
+    let eaters = cluster.options.eaters;
     set_rules(&events).await;
     spawn_all(&mut cluster).await;
     let tracks = data::buses().into_iter().take(72).collect();
@@ -193,15 +196,28 @@ async fn storm(name: &str, shape: Shape, eaters: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_found_once_over_kills() {
-    storm("watch up", Shape::Up, 1).await;
+    let prepared = prepare(Shape::Up, 1, &["--compact-after", "1"]).await;
+    storm("watch up", Shape::Up, prepared).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_eater_goes_on_watching() {
-    storm("watch objects", Shape::Objects, 2).await;
+    let prepared = prepare(Shape::Objects, 2, &["--compact-after", "1"]).await;
+    storm("watch objects", Shape::Objects, prepared).await;
 }
 
-const DOOR: &str = r#"{"name":"door","scope":{"devices":["d"]},"condition":{"kind":"compare","when":"/open == 1"}}"#;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_eater_goes_on_watching_over_a_database() {
+    let server = Mongo::start().await;
+    let url = server.url("trough");
+    let eater_args = ["--compact-after", "1"].map(str::to_owned).into();
+    let options = Options { eaters: 2, eater_args, database: Some(url.clone()), ..Options::default() };
+    let cluster = Cluster::prepare(Shape::Objects, options).await;
+    storm("watch database", Shape::Objects, (cluster, Events::in_database(&url))).await;
+}
+
+const DOOR: &str =
+    r#"{"name":"door","scope":{"devices":["d"]},"condition":{"kind":"compare","when":"/open == 1"}}"#;
 const OPEN: &[u8] = br#"{"open":1}"#;
 const SHUT: &[u8] = br#"{"open":0}"#;
 
@@ -283,7 +299,9 @@ async fn a_rule_looks_at_what_came_after_it_was_set() {
 async fn a_silent_channel_is_told_once() {
     let (mut cluster, events) = prepare(Shape::Up, 1, &[]).await;
     events
-        .set_rule(r#"{"name":"quiet","scope":"all","condition":{"kind":"silence","channel":"c","after_s":2}}"#)
+        .set_rule(
+            r#"{"name":"quiet","scope":"all","condition":{"kind":"silence","channel":"c","after_s":2}}"#,
+        )
         .await;
     spawn_all(&mut cluster).await;
     let token = cluster.add_device("d").await;

@@ -69,7 +69,7 @@ pub async fn start(
     let eater = trough_eater::Parts {
         registry: chassis.registry.clone(),
         bus: None,
-        watch: registry::open_watch(&Place::of(data_dir, None), &chassis.clock)?,
+        watch: Some(registry::open_watch(&Place::of(data_dir, None), &chassis.clock)?),
         storage,
         clock: chassis.clock.clone(),
         health: chassis.health.clone(),

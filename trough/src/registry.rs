@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use trough_eater::WatchStores;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
-use trough_store::mongo::{Mongo, MongoRegistry, MongoUrl};
+use trough_store::mongo::{Mongo, MongoOutbox, MongoRegistry, MongoUrl};
 use trough_store::objects::files::FileStore;
 use trough_store::objects::steady::Steady;
 use trough_store::objects::{Limits, ObjectMetrics};
@@ -110,15 +110,26 @@ fn open_file(data_dir: &Path, missing: Missing) -> Result<SqliteRegistry> {
     Ok(SqliteRegistry::open(&path, Clock::system())?)
 }
 
-/// What rules there are and where events go, for an eater. A database has none of it yet.
+/// What rules there are and where events go, for an eater. A database is not connected to before it is used.
 ///
 /// # Errors
 /// They cannot be opened.
-pub fn open_watch(place: &Place, clock: &Clock) -> Result<Option<WatchStores>> {
-    let Place::DataDir(dir) = place else { return Ok(None) };
-    let subscriptions = Arc::new(open_file(dir, Missing::Create)?);
-    let outbox = Arc::new(SqliteOutbox::open(&dir.join(OUTBOX), clock.clone())?);
-    Ok(Some(WatchStores { subscriptions, outbox }))
+pub fn open_watch(place: &Place, clock: &Clock) -> Result<WatchStores> {
+    Ok(match place {
+        Place::DataDir(dir) => WatchStores {
+            subscriptions: Arc::new(open_file(dir, Missing::Create)?),
+            outbox: Arc::new(SqliteOutbox::open(&dir.join(OUTBOX), clock.clone())?),
+        },
+        Place::Database(url) => {
+            // Connections of its own: watching, however busy, delays nobody who connects. Rules are looked at from the
+            // start on, when nobody has needed the database yet, so this says nothing to `/readyz`.
+            let mongo = Mongo::new(url.clone(), Health::new());
+            WatchStores {
+                subscriptions: Arc::new(MongoRegistry::new(mongo.clone(), clock.clone())),
+                outbox: Arc::new(MongoOutbox::new(mongo)),
+            }
+        }
+    })
 }
 
 /// Opens the catalog of a data directory, which must exist.

@@ -28,6 +28,8 @@ mod geofence;
 mod happening;
 mod keeper;
 mod matching;
+#[doc(hidden)]
+pub mod measure;
 mod metrics;
 mod place;
 mod rate;

@@ -230,10 +230,26 @@ impl ShardWatch {
             self.ask_clock().await?;
         }
         let events = self.states.events().len();
-        if (idle && events > 0) || events >= TOGETHER || Instant::now() >= self.store_at() {
-            self.store().await?;
+        if (idle && events > 0) || events >= TOGETHER {
+            return self.store().await;
         }
-        Ok(())
+        if Instant::now() < self.store_at() {
+            return Ok(());
+        }
+        if self.is_stored() {
+            self.stored_at = Instant::now();
+            return Ok(());
+        }
+        self.store().await
+    }
+
+    /// Whether the outbox has everything.
+    fn is_stored(&self) -> bool {
+        let is_there = |place: &WatchPlace| {
+            let vector = self.vector.as_ref().is_none_or(|vector| vector.places == place.vector.places);
+            vector && place.rules_at == self.chooser.rules.at
+        };
+        !self.states.is_changed() && self.place.as_ref().is_some_and(is_there)
     }
 
     /// Stores what is known, what happened, and how far it is.
