@@ -1,10 +1,12 @@
 //! What is measured: servers in processes of their own, in a temporary directory, with devices that may connect.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -57,6 +59,16 @@ pub struct Backends {
     pub database: Option<String>,
 }
 
+/// What is done with a data directory before servers start.
+#[derive(Clone)]
+pub struct Prepare(pub Arc<dyn Fn(PathBuf) -> BoxFuture<'static, Result<()>> + Send + Sync>);
+
+impl fmt::Debug for Prepare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Prepare")
+    }
+}
+
 /// Where the parts of the bench come from; made by its caller.
 #[derive(Debug, Clone)]
 pub struct Means {
@@ -68,6 +80,8 @@ pub struct Means {
     pub dir: PathBuf,
     /// For the reader API.
     pub http: reqwest::Client,
+    /// Done with each data directory, once it has its devices.
+    pub prepare: Option<Prepare>,
 }
 
 /// The way to what is stored.
@@ -166,6 +180,9 @@ impl Deployment {
         // A database remembers earlier runs.
         let run_name = format!("bench-{:08x}", rand::random::<u32>());
         let devices = import_devices(means, &run_name, dir.path(), &data, devices)?;
+        if let Some(Prepare(prepare)) = &means.prepare {
+            prepare(data.clone()).await?;
+        }
         let token = run(means, ["readers", "add", &run_name, "--data-dir"], &data)?.trim().to_owned();
         let (servers, feeder, api) = match subject {
             Subject::Embedded => {

@@ -4,10 +4,12 @@
 //! The three know of each other only what [`frames`] says. [`journal`] is the local one,
 //! [`objects`] the one that many eaters share. [`doorbell`] tells those who wait for new frames, and [`segments`] is the
 //! form in which history is kept: [`compaction`] makes them, [`history`] reads them and the journal as one.
-//! [`fsck`] checks what is stored, and [`export`] copies it out. [`live`] follows what is committed.
+//! [`fsck`] checks what is stored, and [`export`] copies it out. [`live`] follows what is committed, and [`watch`] asks
+//! rules about it.
 
 pub mod api;
 pub mod compaction;
+mod directory;
 pub mod doorbell;
 pub mod encounters;
 pub mod export;
@@ -16,11 +18,13 @@ pub mod fsck;
 pub mod history;
 pub mod ingest;
 pub mod journal;
+mod json;
 pub mod live;
 pub mod metrics;
 pub mod objects;
 pub mod segments;
 mod storage;
+pub mod watch;
 
 use std::io;
 use std::sync::Arc;
@@ -33,7 +37,7 @@ use trough_runtime::health::Health;
 use trough_runtime::random::link_id;
 use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::ServerTls;
-use trough_store::Registry;
+use trough_store::{Outbox, Registry, Subscriptions};
 
 use api::{ApiLimits, ApiState};
 use doorbell::{Doorbell, Others};
@@ -42,7 +46,10 @@ pub use ingest::{LinkListener, LinkSecurity};
 use journal::JournalError;
 pub use metrics::Metrics;
 pub use storage::{HistoryStorage, Storage};
+use watch::WatchParts;
 
+/// How long an end waits for what watches rules.
+const WATCH_END: Duration = Duration::from_secs(3);
 /// How long an end waits for compaction.
 const COMPACTION_END: Duration = Duration::from_secs(2);
 
@@ -72,6 +79,8 @@ pub struct Parts {
     pub registry: Arc<dyn Registry>,
     /// Where eaters tell each other, and whoever else listens, that there are new frames.
     pub bus: Option<Deployment>,
+    /// What rules there are, and where events go; without it no rules are watched.
+    pub watch: Option<WatchStores>,
     /// Where frames are kept.
     pub storage: Storage,
     /// The time.
@@ -82,6 +91,15 @@ pub struct Parts {
     pub metrics: Metrics,
     /// When to stop.
     pub shutdown: Shutdown,
+}
+
+/// What watching rules needs.
+#[derive(Clone)]
+pub struct WatchStores {
+    /// What rules there are.
+    pub subscriptions: Arc<dyn Subscriptions>,
+    /// Where events go.
+    pub outbox: Arc<dyn Outbox>,
 }
 
 /// An eater cannot start, or could not store what it had received.
@@ -109,17 +127,25 @@ pub async fn run(
     parts: Parts,
     config: Config,
 ) -> Result<(), RunError> {
-    let Parts { registry, bus, storage, clock, health, metrics, shutdown } = parts;
+    let Parts { registry, bus, watch, storage, clock, health, metrics, shutdown } = parts;
     let others = match &storage {
-        Storage::Local { .. } => Others::None(bus),
-        Storage::Objects { .. } => Others::Eaters(bus),
+        Storage::Local { .. } => Others::None(bus.clone()),
+        Storage::Objects { .. } => Others::Eaters(bus.clone()),
     };
     let budget_bytes = config.budget_bytes.unwrap_or_else(|| storage.budget_bytes());
     let doorbell = Doorbell::start(others, shutdown.killed.clone());
+    let outbox = watch.as_ref().map(|watch| watch.outbox.clone());
     let opened =
-        storage::open(storage, doorbell, registry.clone(), &clock, &health, &metrics, &shutdown).await?;
+        storage::open(storage, doorbell, (registry.clone(), outbox), &clock, &health, &metrics, &shutdown)
+            .await?;
     let (journal, live) = (opened.journal, opened.live);
     let compaction = storage::start_compaction(opened.compactor)?;
+    let watching = watch.map(|WatchStores { subscriptions, outbox }| {
+        let (registry, live, journal) = (registry.clone(), live.clone(), journal.clone());
+        let (clock, metrics) = (clock.clone(), metrics.watch);
+        let parts = WatchParts { registry, subscriptions, outbox, live, journal, bus, clock, metrics };
+        watch::start(parts, shutdown.draining.clone())
+    });
 
     let ingest =
         start_ingest((links, config.links), journal.clone(), budget_bytes, metrics.ingest, &shutdown)?;
@@ -141,6 +167,10 @@ pub async fn run(
 
     let ingest = ingest.await.map_err(|_| RunError::Panicked("ingest"))?;
     let readers = readers.await.map_err(|_| RunError::Panicked("api"))?;
+    if let Some(watching) = watching {
+        // What it has not stored is found again after the next start.
+        let _ = tokio::time::timeout(WATCH_END, watching).await;
+    }
     // It stops at the next device; should its store not answer, it is left behind, which does no harm.
     let _ = tokio::time::timeout(COMPACTION_END, compaction).await;
     journal.close().await?;

@@ -9,6 +9,7 @@ use crate::compaction::CompactionMetrics;
 use crate::journal::JournalMetrics;
 use crate::objects::ObjectMetrics;
 use crate::segments::SegmentMetrics;
+use crate::watch::WatchMetrics;
 
 /// The metrics of ingest. Cloning is cheap: clones count together.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +53,8 @@ pub struct Metrics {
     pub segments: SegmentMetrics,
     /// Segments that are made.
     pub compaction: CompactionMetrics,
+    /// Rules and events.
+    pub watch: WatchMetrics,
     /// Requests of readers.
     pub api: ApiMetrics,
 }
@@ -65,6 +68,7 @@ impl Metrics {
             objects: ObjectMetrics::register(registry),
             segments: SegmentMetrics::register(registry),
             compaction: CompactionMetrics::register(registry),
+            watch: WatchMetrics::register(registry),
             api: ApiMetrics::register(registry),
         }
     }

@@ -9,7 +9,7 @@ use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_runtime::shutdown::Shutdown;
 use trough_store::object_catalog::Incarnation;
-use trough_store::{Catalog, ObjectCatalog, ObjectStore, Registry, SegmentCatalog};
+use trough_store::{Catalog, ObjectCatalog, ObjectStore, Outbox, Registry, SegmentCatalog};
 
 use crate::compaction::{CompactionConfig, CompactionParts, Compactor, Journals};
 use crate::doorbell::Doorbell;
@@ -82,7 +82,7 @@ pub(crate) struct Opened {
 pub(crate) async fn open(
     storage: Storage,
     doorbell: Doorbell,
-    registry: Arc<dyn Registry>,
+    (registry, outbox): (Arc<dyn Registry>, Option<Arc<dyn Outbox>>),
     clock: &Clock,
     health: &Health,
     metrics: &Metrics,
@@ -134,7 +134,8 @@ pub(crate) async fn open(
     let cache = SegmentCache::new(store.clone(), SegmentCacheLimits::default(), metrics.segments.clone());
     let segments_read = Segments::new(segments.clone(), cache.clone(), Handle::current());
     let (clock, health, metrics) = (clock.clone(), health.clone(), metrics.compaction.clone());
-    let parts = CompactionParts { journals, store, segments, registry, cache, clock, health, metrics };
+    let parts =
+        CompactionParts { journals, store, segments, registry, outbox, cache, clock, health, metrics };
     let compactor = Compactor::new(compaction, parts, Handle::current(), shutdown.draining.clone());
     let journal = Arc::new(History::new(journal, segments_read));
     Ok(Opened { journal, live, compactor })

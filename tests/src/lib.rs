@@ -5,7 +5,7 @@
 //! - [`fleet`]: many well-behaved devices, by the client library.
 //! - [`wire`]: one device that may behave as badly as it likes.
 //! - [`peer`]: one end of a link, by hand.
-//! - [`reader`]: what the API answers.
+//! - [`reader`]: what the API answers. [`outbox`]: rules, and what they found.
 //! - [`ledger`]: what was sent, and whether exactly that can be read.
 //! - [`data`]: the real data that is sent.
 //! - [`duckdb`]: what a stranger finds in history.
@@ -33,6 +33,7 @@ pub mod fleet;
 pub mod ledger;
 pub mod live;
 pub mod looker;
+pub mod outbox;
 pub mod peer;
 pub mod poll;
 pub mod process;

@@ -42,3 +42,4 @@ mod stalls;
 mod tickets;
 mod tls;
 mod tokens;
+mod watch;

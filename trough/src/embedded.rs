@@ -14,7 +14,7 @@ use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::Purpose;
 use trough_store::Registry;
 
-use crate::registry::Place;
+use crate::registry::{self, Place};
 use crate::service::{Chassis, Part};
 use crate::storage::HistoryChoice;
 use crate::tls::Watcher;
@@ -69,6 +69,7 @@ pub async fn start(
     let eater = trough_eater::Parts {
         registry: chassis.registry.clone(),
         bus: None,
+        watch: Some(registry::open_watch(&Place::of(data_dir, None), &chassis.clock)?),
         storage,
         clock: chassis.clock.clone(),
         health: chassis.health.clone(),

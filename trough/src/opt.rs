@@ -97,4 +97,5 @@ options! {
     BENCH_EMBEDDED = "--embedded", "TROUGH_BENCH_EMBEDDED";
     BENCH_THREADS = "--threads", "TROUGH_BENCH_THREADS";
     BENCH_DIR = "--dir", "TROUGH_BENCH_DIR";
+    BENCH_RULES = "--rules", "TROUGH_BENCH_RULES";
 }

@@ -27,7 +27,7 @@ use super::routes::DeviceName;
 use super::run::RunReader;
 use super::state::Api;
 use super::walk::{Step, Walk};
-use crate::encounters::{Encounter, Position, Sweep, TooMuch, position_of};
+use crate::encounters::{Encounter, Position, Positions, Sweep, TooMuch};
 use crate::frames::AnyJournal;
 use crate::journal::Order;
 
@@ -217,6 +217,7 @@ async fn search(
 struct Search<'q> {
     query: &'q EncountersQuery,
     schemas: &'q [PositionSchema],
+    positions_of: Positions,
     deadline: Instant,
     devices: Vec<DeviceId>,
     positions: Vec<Position>,
@@ -226,7 +227,8 @@ struct Search<'q> {
 impl<'q> Search<'q> {
     fn new(query: &'q EncountersQuery, schemas: &'q [PositionSchema], deadline: Instant) -> Self {
         let (devices, positions) = (Vec::new(), Vec::new());
-        Self { query, schemas, deadline, devices, positions, runs: RunReader::default() }
+        let positions_of = Positions::new(schemas);
+        Self { query, schemas, positions_of, deadline, devices, positions, runs: RunReader::default() }
     }
 
     /// Reads the positions of all devices.
@@ -255,11 +257,10 @@ impl<'q> Search<'q> {
     fn take(&mut self, chunk: &crate::journal::Chunk) -> Result<(), Refusal> {
         self.in_time()?;
         let device = u32::try_from(self.devices.len() - 1).unwrap_or(u32::MAX);
-        let (schemas, positions, query) = (self.schemas, &mut self.positions, self.query);
+        let (positions_of, positions, query) = (&self.positions_of, &mut self.positions, self.query);
         let read = self.runs.for_each(chunk, Order::Asc, |seq, frame| {
-            let schema = schemas.iter().find(|schema| schema.channel().as_str() == frame.channel);
             if query.has(frame.ts)
-                && let Some(at) = schema.and_then(|schema| position_of(schema, frame.payload))
+                && let Some(at) = positions_of.of(frame.channel, frame.payload)
             {
                 positions.push(Position { device, ts: frame.ts, frame: (chunk.epoch, seq), at });
             }

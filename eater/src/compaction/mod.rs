@@ -36,8 +36,9 @@ use tokio_util::sync::CancellationToken;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_store::objects::ObjectError;
+use trough_store::outbox::OutboxError;
 use trough_store::segment_catalog::{CommitError, SegmentCatalog, SegmentId};
-use trough_store::{CatalogError, ObjectStore, Registry, RegistryError};
+use trough_store::{CatalogError, ObjectStore, Outbox, Registry, RegistryError};
 
 pub(crate) use clean::{ORPHAN_GRACES, born};
 pub use config::{CompactionConfig, Journals};
@@ -69,6 +70,9 @@ pub enum CompactError {
     /// The registry does not say what is to be kept.
     #[error("what is to be kept is not known: {0}")]
     Registry(#[from] RegistryError),
+    /// What is about to expire cannot be told.
+    #[error("what expires cannot be told: {0}")]
+    Outbox(#[from] OutboxError),
     /// The change was not committed.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -110,6 +114,8 @@ pub struct CompactionParts {
     pub segments: Arc<dyn SegmentCatalog>,
     /// How long frames are kept.
     pub registry: Arc<dyn Registry>,
+    /// Where it is told what expired; nowhere, if there is none.
+    pub outbox: Option<Arc<dyn Outbox>>,
     /// Through which they are read.
     pub cache: Arc<SegmentCache>,
     /// For what is old.

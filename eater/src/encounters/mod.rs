@@ -3,5 +3,5 @@
 pub mod schema;
 pub mod sweep;
 
-pub use schema::position_of;
+pub use schema::Positions;
 pub use sweep::{Encounter, PAIRS_MAX, Position, Sweep, TooMuch};

@@ -2,22 +2,28 @@
 
 use std::num::NonZero;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use trough_bench::deployment::{Backends, Means, Subject};
+use trough_bench::deployment::{Backends, Means, Prepare, Subject};
 use trough_bench::load::{Arrivals, Load, Pace};
 use trough_bench::machine::Machine;
 use trough_bench::payload::PayloadKind;
 use trough_bench::read::Reading;
 use trough_bench::{News, Step};
+use trough_protocol::DeviceId;
+use trough_runtime::clock::Clock;
+use trough_store::RuleName;
+use trough_store::rule::{Condition, NewRule, RULES_MAX, Scope};
 
 use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
+use crate::registry::{self, Place};
 use crate::stages::Stages;
 use crate::storage::StorageArgs;
 use crate::{http, opt, output, service, sockets};
@@ -91,6 +97,10 @@ pub struct BenchArgs {
     /// [default: the system's temporary directory]
     #[arg(long, env = opt::BENCH_DIR.env, hide_env_values = true, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Rules that are set meanwhile, on devices that send nothing: what they cost those that do
+    #[arg(long, env = opt::BENCH_RULES.env, hide_env_values = true, value_name = "RULES", default_value = "0",
+          conflicts_with = "database")]
+    rules: String,
     /// Print one JSON object with every figure [default: off, text]
     #[arg(long, env = opt::JSON.env, hide_env_values = true, value_parser = BoolishValueParser::new())]
     json: bool,
@@ -110,9 +120,12 @@ pub fn prepare(args: BenchArgs, mut faults: Faults) -> Result<Work, Faults> {
     let threads = threads(&args, &mut faults);
     let steps = threads.and_then(|threads| steps(&args, threads, &mut faults));
     let backends = backends(&args, &mut faults);
-    let (threads, (steps, backends)) = faults.into_result(threads.zip(steps.zip(backends)))?;
+    let rules = faults.number(opt::BENCH_RULES, &args.rules, "rules", 0..=RULES_MAX as u64);
+    let ((threads, rules), (steps, backends)) =
+        faults.into_result(threads.zip(rules).zip(steps.zip(backends)))?;
     let dir = args.dir.unwrap_or_else(std::env::temp_dir);
-    Ok(Box::pin(run(steps, backends, dir, threads, args.json)))
+    let prepare = (rules > 0).then(|| Prepare(Arc::new(move |dir| Box::pin(set_rules(dir, rules)))));
+    Ok(Box::pin(run(steps, (backends, prepare), dir, threads, args.json)))
 }
 
 fn threads(args: &BenchArgs, faults: &mut Faults) -> Option<usize> {
@@ -199,9 +212,21 @@ fn pace(args: &BenchArgs, faults: &mut Faults) -> Option<Pace> {
     }
 }
 
+/// Sets rules on devices that there are not.
+async fn set_rules(dir: PathBuf, rules: u64) -> anyhow::Result<()> {
+    let stores = registry::open_watch(&Place::of(dir, None), &Clock::system())?;
+    for n in 0..rules {
+        let scope = Scope::Devices([DeviceId::new(&format!("elsewhere-{n}"))?].into());
+        let condition = Condition::Compare { channel: None, when: "/speed > 30 for 60s".parse()? };
+        let rule = NewRule { name: RuleName::new(&format!("rule-{n}"))?, scope, condition };
+        stores.subscriptions.set_rule(rule).await?;
+    }
+    Ok(())
+}
+
 async fn run(
     steps: Vec<Step>,
-    backends: Backends,
+    (backends, prepare): (Backends, Option<Prepare>),
     dir: PathBuf,
     threads: usize,
     json: bool,
@@ -216,7 +241,7 @@ async fn run(
     if !json {
         output::line(format_args!("{machine}\n"))?;
     }
-    let means = Means { program, backends, dir, http: http::client(None)? };
+    let means = Means { program, backends, dir, http: http::client(None)?, prepare };
     let shutdown = service::shutdown_on_signals(GRACE)?;
     let stages = Stages::begin();
     let tell = |news: News<'_>| match news {

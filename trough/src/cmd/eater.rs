@@ -136,8 +136,9 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     let parts = trough_eater::Parts {
         registry: bus::in_front_of(bus, chassis.registry, &chassis.clock),
         bus: deployment,
+        watch: Some(registry::open_watch(&registry, &chassis.clock)?),
         storage,
-        clock: chassis.clock,
+        clock: chassis.clock.clone(),
         health: chassis.health,
         metrics,
         shutdown: shutdown.clone(),

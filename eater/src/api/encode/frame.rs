@@ -4,8 +4,8 @@ use trough_protocol::frame::FrameRef;
 use trough_protocol::{ContentType, DeviceId, Epoch, Micros, Seq};
 
 use super::csv::{csv_header, push_field, push_quoted, push_value};
-use super::escape::push_json_string;
 use super::payload::{Payload, push_base64};
+use super::push_json_string;
 use super::time::TimeWriter;
 use super::{FrameFormat, Pointer, Shape};
 

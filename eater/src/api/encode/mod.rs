@@ -8,24 +8,20 @@
 //! [`table`].
 
 mod csv;
-mod escape;
 mod frame;
 mod frame_table;
 mod frame_writer;
-mod json_check;
 mod payload;
-mod pointer;
 mod row_table;
 mod row_text;
 mod row_writer;
 mod table;
 mod time;
 
-pub use escape::push_json_string;
+pub use crate::json::{POINTER_BYTES_MAX, Pointer, push_json_string};
 pub use frame::FrameEncoder;
 pub use frame_writer::FrameWriter;
 pub(super) use payload::Payload;
-pub use pointer::{POINTER_BYTES_MAX, Pointer};
 pub use row_writer::{Row, RowValue, RowWriter, ValueKind};
 pub use table::TableFormat;
 pub use time::time_text;

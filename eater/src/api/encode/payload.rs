@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use trough_protocol::ContentType;
 use trough_protocol::frame::FrameRef;
 
-use super::json_check::check_json;
+use crate::json::check_json;
 
 /// A payload in the form that an answer can carry. What is not what its content type says is binary, so that no
 /// byte is ever changed to fit.

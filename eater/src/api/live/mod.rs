@@ -5,7 +5,6 @@
 
 mod body;
 mod cursor;
-mod directory;
 mod events;
 mod follow;
 mod history;
@@ -36,10 +35,10 @@ use super::refusal::Refusal;
 use super::routes::DeviceName;
 use super::state::Api;
 use super::watch::{Watched, watch as watch_rights};
+pub(super) use crate::directory::Directory;
 use crate::live::{Follower, Live, LiveError, Vector};
 use body::live_body;
 pub use cursor::BadEventId;
-pub(super) use directory::Directory;
 use follow::{At, FIRST_LOOK, Stream};
 use query::{Begin, LiveQuery};
 use scope::Scope;

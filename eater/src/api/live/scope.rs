@@ -6,7 +6,7 @@ use std::sync::Arc;
 use trough_protocol::DeviceId;
 use trough_store::{Group, GroupAccess};
 
-use super::directory::Directory;
+use crate::directory::Directory;
 use crate::live::Commit;
 
 /// Whose frames a stream shows.

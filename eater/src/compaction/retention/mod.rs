@@ -10,11 +10,16 @@ mod expire;
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 use trough_protocol::{DeviceId, Micros};
+use trough_store::outbox::STEP_MAX;
 use trough_store::registry::LIST_DEVICES_MAX;
 use trough_store::segment_catalog::{CommitError, Manifest, Segment};
-use trough_store::{DeviceFilter, Group, RetentionCount, RetentionNote, RetentionRecord};
+use trough_store::{
+    DeviceFilter, Event, EventId, EventKind, Group, RetentionCount, RetentionNote, RetentionRecord,
+};
 
 use super::output::day;
 use super::{CompactError, Compactor};
@@ -144,6 +149,8 @@ impl Compactor {
                 return Ok(false);
             }
             self.keep_claim(0, token)?;
+            // Before, so that it is told of whatever happens; told twice, it is one event.
+            self.tell(records, segment, &remove)?;
             match self.remove_expired(token, &opened, &gone) {
                 Ok(()) => {}
                 Err(CompactError::Read(error)) if is_damage(&error) => {
@@ -222,6 +229,23 @@ impl Compactor {
         }
     }
 
+    /// Says what of a segment is about to be removed.
+    fn tell(
+        &self,
+        records: &[RetentionRecord],
+        segment: &Segment,
+        remove: &BTreeMap<usize, Size>,
+    ) -> Result<(), CompactError> {
+        let Some(outbox) = &self.parts.outbox else { return Ok(()) };
+        let at = self.parts.clock.now();
+        let event = |(policy, size): (&usize, &Size)| run_event(&records[*policy], segment, *size, at);
+        let events: Vec<Event> = remove.iter().map(event).collect();
+        for some in events.chunks(STEP_MAX) {
+            self.wait(outbox.enter(some.to_vec()))?;
+        }
+        Ok(())
+    }
+
     fn remove_expired(
         &mut self,
         token: u64,
@@ -264,6 +288,27 @@ impl Compactor {
         }
         Ok(())
     }
+}
+
+/// That frames of a segment are removed under a policy.
+fn run_event(record: &RetentionRecord, segment: &Segment, size: Size, at: Micros) -> Event {
+    #[derive(Serialize)]
+    struct Data {
+        date: u32,
+        frames: u64,
+        bytes: u64,
+    }
+    let (kind, group) = (EventKind::RetentionRun, &record.policy.group);
+    let id = EventId::of(&[
+        kind.as_str().as_bytes(),
+        group.as_str().as_bytes(),
+        &record.set_at.to_be_bytes(),
+        segment.id.to_string().as_bytes(),
+    ]);
+    let data = to_raw_value(&Data { date: segment.date, frames: size.frames, bytes: size.bytes });
+    // Numbers can always be written.
+    let data = data.unwrap_or_else(|_| RawValue::NULL.to_owned());
+    Event { id, kind, at, rule: None, device: None, group: Some(group.clone()), frame: None, data }
 }
 
 /// What tells one set of policies from another.

@@ -24,7 +24,7 @@ use trough_protocol::{DeviceId, Epoch, Seq};
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_store::sqlite::{SqliteRegistry, SqliteSegmentCatalog};
-use trough_store::{ObjectStore, Registry, SegmentCatalog};
+use trough_store::{ObjectStore, Outbox, Registry, SegmentCatalog};
 
 use super::{CompactError, CompactionConfig, CompactionMetrics, CompactionParts, Compactor, Journals};
 use crate::frames::{AnyJournal, Frames};
@@ -71,6 +71,7 @@ pub(crate) struct Ground {
     pub store: Arc<FlakyStore>,
     pub segments: Arc<dyn SegmentCatalog>,
     pub registry: Arc<dyn Registry>,
+    pub outbox: Option<Arc<dyn Outbox>>,
     pub clock: Clock,
 }
 
@@ -83,7 +84,8 @@ impl Ground {
         let catalog = SqliteSegmentCatalog::open(&dir.path().join("segments.sqlite"), clock.clone());
         let registry = SqliteRegistry::open(&dir.path().join("registry.sqlite"), clock.clone());
         let (segments, registry) = (Arc::new(catalog.unwrap()), Arc::new(registry.unwrap()));
-        Self { runtime, dir, store: FlakyStore::new(seed), segments, registry, clock }
+        let store = FlakyStore::new(seed);
+        Self { runtime, dir, store, segments, registry, outbox: None, clock }
     }
 
     pub(crate) fn compactor(&self, store: Arc<dyn ObjectStore>, journals: Journals) -> Compactor {
@@ -102,6 +104,7 @@ impl Ground {
             store,
             segments: self.segments.clone(),
             registry: self.registry.clone(),
+            outbox: self.outbox.clone(),
             clock: self.clock.clone(),
             health: Health::new(),
             metrics: CompactionMetrics::default(),

@@ -12,13 +12,13 @@ use super::escape::plain_prefix;
 
 /// What a valid JSON text is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Checked {
+pub struct Checked {
     /// Whether it has line breaks. They can only be white space between its tokens.
     pub has_line_breaks: bool,
 }
 
 /// Checks one JSON text; `None` if it is not fit to be passed on.
-pub(super) fn check_json(payload: &[u8]) -> Option<Checked> {
+pub fn check_json(payload: &[u8]) -> Option<Checked> {
     std::str::from_utf8(payload).ok()?;
     let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t' | b'\n' | b'\r'));
     if is_space(payload.first()) || is_space(payload.last()) {

@@ -1,5 +1,5 @@
-//! Which device is in which groups, for streams of many devices: kept for all of them, as each commit is looked at for
-//! each stream.
+//! Which device is in which groups, for whoever looks at the frames of many devices: kept for all of them, as each commit
+//! is looked at.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ type Groups = Arc<BTreeSet<Group>>;
 
 /// What the registry says of devices, read anew whenever it has changed. While it does not answer, what it said last
 /// counts for a while: rights are watched elsewhere.
-pub(in crate::api) struct Directory {
+pub(crate) struct Directory {
     registry: Arc<dyn Registry>,
     changes: watch::Receiver<u64>,
     known: Mutex<Known>,

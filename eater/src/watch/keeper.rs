@@ -1,0 +1,125 @@
+//! Which shards this process watches.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use trough_runtime::random::random_bytes;
+use trough_store::outbox::{Claim, Duty, OutboxError, Shard};
+
+use super::Shared;
+use super::chosen::Chooser;
+use super::shard::ShardWatch;
+
+/// How long a claim lasts.
+const CLAIM_TTL: Duration = Duration::from_secs(10);
+/// How often claims are renewed, and those of others asked for.
+const RENEW_EVERY: Duration = Duration::from_secs(3);
+/// How long the outbox may take for that.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the end waits for what is to be stored.
+const END: Duration = Duration::from_secs(2);
+
+/// A shard that is watched.
+struct Kept {
+    claim: Claim,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Watches whatever nobody else does, while there are rules.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    mut choosers: watch::Receiver<Arc<Chooser>>,
+    stopped: CancellationToken,
+) {
+    let owner = random_bytes();
+    let mut kept: HashMap<Shard, Kept> = HashMap::new();
+    loop {
+        let has_rules = !choosers.borrow_and_update().rules.is_empty();
+        if has_rules {
+            claim_all(&shared, &choosers, owner, &mut kept).await;
+        } else {
+            end_all(&shared, &mut kept).await;
+        }
+        let turned = async {
+            // An error means that nothing changes any more: the process ends.
+            if choosers.wait_for(|chooser| chooser.rules.is_empty() == has_rules).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let next = async {
+            tokio::select! {
+                () = sleep(RENEW_EVERY) => {}
+                () = turned => {}
+            }
+        };
+        if stopped.run_until_cancelled(next).await.is_none() {
+            return end_all(&shared, &mut kept).await;
+        }
+    }
+}
+
+async fn claim_all(
+    shared: &Arc<Shared>,
+    choosers: &watch::Receiver<Arc<Chooser>>,
+    owner: [u8; 16],
+    kept: &mut HashMap<Shard, Kept>,
+) {
+    let claims = Shard::all(Duty::Watch).map(async |shard| {
+        let claim = timeout(CLAIM_TIMEOUT, shared.parts.outbox.claim(shard, owner, CLAIM_TTL)).await;
+        (shard, claim)
+    });
+    for (shard, claim) in join_all(claims).await {
+        let claim = match claim {
+            Ok(Ok(claim)) => claim,
+            // What is watched is watched on: its token says whether it still may be.
+            Ok(Err(error)) => {
+                failed(shared, shard, &error);
+                continue;
+            }
+            Err(_) => continue,
+        };
+        let is_same =
+            kept.get(&shard).is_some_and(|kept| Some(kept.claim) == claim && !kept.task.is_finished());
+        if is_same {
+            continue;
+        }
+        if let Some(before) = kept.remove(&shard) {
+            before.stop.cancel();
+            // It stores under a token that counts for nothing any more, or has ended.
+            let _ = timeout(END, before.task).await;
+        }
+        let Some(claim) = claim else { continue };
+        let stop = CancellationToken::new();
+        let watch = ShardWatch::new(shared.clone(), claim, choosers.clone(), stop.clone());
+        kept.insert(shard, Kept { claim, stop, task: tokio::spawn(watch.run()) });
+    }
+    shared.parts.metrics.shards.set(i64::try_from(kept.len()).unwrap_or(i64::MAX));
+}
+
+/// Ends what is watched: what was found is stored, and others may go on at once.
+async fn end_all(shared: &Shared, kept: &mut HashMap<Shard, Kept>) {
+    kept.values().for_each(|kept| kept.stop.cancel());
+    let ends = kept.drain().map(async |(_, Kept { claim, mut task, .. })| {
+        if timeout(END, &mut task).await.is_err() {
+            task.abort();
+        }
+        let released = timeout(CLAIM_TIMEOUT, shared.parts.outbox.release(claim)).await;
+        if let Ok(Err(error)) = released {
+            tracing::debug!(%error, shard = %claim.shard, "a claim could not be given back: it runs out by itself");
+        }
+    });
+    join_all(ends).await;
+    shared.parts.metrics.shards.set(0);
+}
+
+fn failed(shared: &Shared, shard: Shard, error: &OutboxError) {
+    shared.parts.metrics.failures.inc();
+    tracing::debug!(%error, %shard, "a claim cannot be had just now");
+}
