@@ -58,26 +58,23 @@ pub struct Queue {
 impl Queue {
     /// Delivers what is due, until nothing is or the claim ends.
     pub async fn run(self) -> Rest {
-        let (mut finished, mut wide) = (0, false);
+        let mut finished = 0;
         loop {
             let round = tokio::select! {
-                round = self.round(wide) => round,
+                round = self.round() => round,
                 // Dropped in the middle: somebody else makes the same tries.
                 () = self.held.lost.cancelled() => return Rest::after(LATER),
             };
             match round {
-                Ok(Round { finished: some, again: true, .. }) => {
-                    finished += some;
-                    wide = some == 0;
-                }
+                Ok(Round { finished: some, again: true, .. }) => finished += some,
                 Ok(Round { finished: some, rest, .. }) => return Rest { finished: finished + some, ..rest },
                 Err(Lost) => return Rest::after(LATER),
             }
         }
     }
 
-    /// A page, a large one if it is to be `wide`. Whoever waits for the same endpoint gets a turn between two of them.
-    async fn round(&self, wide: bool) -> Result<Round, Lost> {
+    /// A page. Whoever waits for the same endpoint gets a turn between two of them.
+    async fn round(&self) -> Result<Round, Lost> {
         let context = &self.context;
         let book = match context.books.current().await {
             Ok(book) => book,
@@ -96,7 +93,7 @@ impl Queue {
         };
         let push = subscription.wanted.target == Target::Push;
         // Phones whose deliveries stand behind those of one that is off must be reached.
-        let limit = if wide || push { PAGE_MAX } else { PAGE };
+        let limit = if push { PAGE_MAX } else { PAGE };
         // The time is asked before the deliveries: what is due was not changed behind this any more.
         let now = context.clock.now();
         let page = match context.outbox.pending(self.subscription, limit).await {
@@ -123,9 +120,8 @@ impl Queue {
             lane.blocked &= !push;
             round.add(&lane, context.clock.now());
         }
-        // Something is behind the page; if all of the page is held, a larger one may show what is not.
-        let progress = round.finished > 0 || !(wide || push || round.rest.blocked);
-        round.again = full && progress && self.held.may_begin();
+        // Something is behind the page.
+        round.again = full && round.finished > 0 && self.held.may_begin();
         Ok(round)
     }
 
