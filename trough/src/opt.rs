@@ -41,6 +41,13 @@ options! {
     LINK_TLS_CA = "--link-tls-ca", "TROUGH_LINK_TLS_CA";
     LINK_KEY_FILE = "--link-key-file", "TROUGH_LINK_KEY_FILE";
     CA = "--ca", "TROUGH_CA";
+    WEBHOOK_HTTP = "--webhook-http", "TROUGH_WEBHOOK_HTTP";
+    WEBHOOK_PRIVATE_NETWORKS = "--webhook-private-networks", "TROUGH_WEBHOOK_PRIVATE_NETWORKS";
+    APNS_KEY_FILE = "--apns-key-file", "TROUGH_APNS_KEY_FILE";
+    APNS_KEY_ID = "--apns-key-id", "TROUGH_APNS_KEY_ID";
+    APNS_TEAM_ID = "--apns-team-id", "TROUGH_APNS_TEAM_ID";
+    APNS_URL = "--apns-url", "TROUGH_APNS_URL";
+    APNS_CA = "--apns-ca", "TROUGH_APNS_CA";
     LINGER = "--linger", "TROUGH_LINGER";
     STORE = "--store", "TROUGH_STORE";
     FLUSH_AFTER = "--flush-after", "TROUGH_FLUSH_AFTER";
