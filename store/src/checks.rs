@@ -6,12 +6,14 @@ use trough_protocol::limits::INT_MAX;
 use trough_protocol::{Channel, DeviceId};
 
 use crate::error::RegistryError;
-use crate::names::Group;
+use crate::names::{Group, RuleName};
 use crate::position_schema::POSITION_SCHEMAS_MAX;
 use crate::registry::{
     GROUPS_MAX, GroupAccess, IMPORT_DEVICES_MAX, NewDevice, NewReader, Scope, TOKENS_CHECKED_MAX,
 };
 use crate::retention::{RETENTION_DAYS_MAX, RETENTION_POLICIES_MAX, RetentionPolicy};
+use crate::rule::RULES_MAX;
+use crate::subscription::{PushToken, REASON_BYTES_MAX, SUBSCRIPTIONS_MAX, SubscriptionId, TOPIC_BYTES_MAX};
 use crate::token::TokenId;
 
 /// Too many groups.
@@ -122,5 +124,48 @@ pub fn no_position_schema(channel: &Channel) -> RegistryError {
 pub fn too_many_position_schemas() -> RegistryError {
     RegistryError::Invalid(format!(
         "{POSITION_SCHEMAS_MAX} channels carry positions, which is the most: remove one"
+    ))
+}
+
+/// A phone of an app that has no name, or too long a one.
+pub fn push_token(token: &PushToken) -> Result<(), RegistryError> {
+    let (bytes, id) = (token.topic.len(), token.id);
+    if (1..=TOPIC_BYTES_MAX).contains(&bytes) {
+        return Ok(());
+    }
+    Err(RegistryError::Invalid(format!(
+        "the topic of push token {id} has {bytes} bytes: give the app's bundle id, 1 to {TOPIC_BYTES_MAX} bytes"
+    )))
+}
+
+/// What is kept of a reason.
+pub fn reason(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
+}
+
+/// There is no such rule.
+pub fn no_rule(name: &RuleName) -> RegistryError {
+    RegistryError::NotFound { what: "rule", name: name.to_string() }
+}
+
+/// There are as many as there may be.
+pub fn too_many_rules() -> RegistryError {
+    RegistryError::Invalid(format!("there are {RULES_MAX} rules, which is the most: remove one"))
+}
+
+/// There is no such subscription.
+pub fn no_subscription(id: SubscriptionId) -> RegistryError {
+    RegistryError::NotFound { what: "subscription", name: id.to_string() }
+}
+
+/// There is another one with this id.
+pub fn subscription_exists(id: SubscriptionId) -> RegistryError {
+    RegistryError::AlreadyExists { what: "subscription", name: id.to_string() }
+}
+
+/// There are as many as there may be.
+pub fn too_many_subscriptions() -> RegistryError {
+    RegistryError::Invalid(format!(
+        "there are {SUBSCRIPTIONS_MAX} subscriptions, which is the most: remove one"
     ))
 }

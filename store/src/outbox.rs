@@ -18,8 +18,11 @@ use trough_protocol::{DeviceId, Micros};
 use crate::BoxFuture;
 use crate::event::{Event, EventId, EventKind};
 use crate::hashed_id::hashed_id;
-use crate::names::RuleName;
+use crate::names::{Group, RuleName};
 use crate::subscription::{PushTokenId, SubscriptionId};
+
+pub(crate) mod check;
+pub(crate) mod slot;
 
 /// Into how many parts each duty is cut. Part of what is stored: it never changes.
 pub const SHARDS: u16 = 8;
@@ -31,8 +34,16 @@ pub const STATE_BYTES_MAX: usize = 1024;
 pub const PLACE_BYTES_MAX: usize = 256 * 1024;
 /// Most states, and most events, that one step has.
 pub const STEP_MAX: usize = 1_000;
+/// Most deliveries that are made at a time.
+pub const DELIVERIES_MAX: usize = 10_000;
 /// Most of whatever is returned at a time.
 pub const PAGE_MAX: usize = 1_000;
+/// Most subscriptions that a [`DeliveryFilter`] names.
+pub const SUBSCRIPTIONS_LISTED_MAX: usize = 10_000;
+/// Longest [`NewDelivery::key`], in bytes.
+pub const KEY_BYTES_MAX: usize = 256;
+/// What is kept of what was said of a delivery, in bytes.
+pub const SAID_BYTES_MAX: usize = 512;
 /// Most deliveries of a subscription that wait. One more, and the subscription is to be disabled.
 pub const PENDING_MAX: u64 = 10_000;
 
@@ -84,6 +95,18 @@ impl Shard {
             .bytes()
             .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         Self { duty, number: (hash % u32::from(SHARDS)) as u16 }
+    }
+
+    /// The part of [`Duty::Route`] that an event belongs to.
+    pub fn of_event(event: &Event) -> Self {
+        let device = event.device.as_ref().map(DeviceId::as_str);
+        let about = device.or_else(|| event.group.as_ref().map(Group::as_str));
+        Self::of(Duty::Route, about.unwrap_or_else(|| event.kind.as_str()))
+    }
+
+    /// The part of [`Duty::Deliver`] that a subscription belongs to.
+    pub fn of_subscription(subscription: SubscriptionId) -> Self {
+        Self::of(Duty::Deliver, &subscription.to_string())
     }
 
     /// All parts of a duty.
@@ -151,9 +174,10 @@ pub struct NewDelivery {
     pub event: Event,
     /// Not before this time; 0: at once.
     pub not_before: Micros,
-    /// Told of together: if a delivery of this subscription, phone and key waits already, it takes this event in the place of
-    /// its own, and counts. If none waits and one was made less than [`NewDelivery::every`] ago, this one waits until that
-    /// time is over.
+    /// Told of together: if a delivery of this subscription, phone and key is held already, it takes this event in the place
+    /// of its own, and counts. If none is and one went, or is to go, less than [`NewDelivery::every`] ago, this one is
+    /// held until that time is over. What was tried or is about to be takes no further events: whoever gets it twice
+    /// takes the second for a copy.
     pub key: Option<String>,
     /// See `key`.
     pub every: Duration,
@@ -236,7 +260,7 @@ pub enum Outcome {
     Retry(Micros),
     /// Never again.
     Dead,
-    /// It is not to be sent any more (its phone or its subscription is gone).
+    /// It is not to be sent any more (its phone or its subscription is gone). This counts as no try.
     Dropped,
 }
 
@@ -354,6 +378,9 @@ pub trait Outbox: Send + Sync + 'static {
     fn watched(&self, claim: Claim, step: WatchStep) -> BoxFuture<'_, Result<(), OutboxError>>;
 
     /// Enters events that no rule found, such as that of a retention run. Those whose ids are there already are left out.
+    ///
+    /// # Errors
+    /// [`OutboxError::Invalid`] if there are more than [`STEP_MAX`].
     fn enter(&self, events: Vec<Event>) -> BoxFuture<'_, Result<(), OutboxError>>;
 
     /// Events of a part of [`Duty::Route`] that are not routed yet, in the order in which they were entered.
@@ -361,10 +388,12 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Makes deliveries of events, all or nothing, in the order that is given, and notes that the events are routed. A
     /// delivery that was made already is left out. Returns the subscriptions of which more than [`PENDING_MAX`] wait now;
-    /// nothing more is made for these, they are to be disabled.
+    /// nothing more is made for these, they are to be disabled. An event that more subscriptions want than one call
+    /// takes is routed by several, of which the last one names it.
     ///
     /// # Errors
-    /// [`OutboxError::Fenced`]; [`OutboxError::Invalid`] if there is too much of it.
+    /// [`OutboxError::Fenced`]; [`OutboxError::Invalid`] if there are more than [`STEP_MAX`] events or
+    /// [`DELIVERIES_MAX`] deliveries.
     fn route(
         &self,
         claim: Claim,
@@ -372,23 +401,28 @@ pub trait Outbox: Send + Sync + 'static {
         deliveries: Vec<NewDelivery>,
     ) -> BoxFuture<'_, Result<Vec<SubscriptionId>, OutboxError>>;
 
-    /// Makes one delivery of an event that nobody else is told of, now: a test.
+    /// Makes one delivery of an event that nobody else is told of, now: a test. Twice the same is once.
+    ///
+    /// # Errors
+    /// [`OutboxError::Invalid`] if more than [`PENDING_MAX`] of the subscription wait.
     fn deliver_test(&self, delivery: NewDelivery) -> BoxFuture<'_, Result<DeliveryId, OutboxError>>;
 
     /// Which subscriptions of a part of [`Duty::Deliver`] have deliveries waiting.
     fn queues(&self, shard: Shard) -> BoxFuture<'_, Result<Vec<Queue>, OutboxError>>;
 
-    /// The first deliveries that wait, of one subscription, by position.
+    /// The first deliveries that wait, of one subscription, by position; behind them those that are only held, which are not
+    /// due and were never tried. Whoever delivers tries what was due when it was read: what is held takes in further events
+    /// until shortly before its time.
     fn pending(
         &self,
         subscription: SubscriptionId,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Delivery>, OutboxError>>;
 
-    /// Notes what tries came to, all or nothing. Of a delivery that is finished already nothing changes.
+    /// Notes what tries came to, all or nothing. Of a delivery that is finished or forgotten already nothing changes.
     ///
     /// # Errors
-    /// [`OutboxError::Fenced`].
+    /// [`OutboxError::Fenced`]; [`OutboxError::Invalid`] if there are more than [`STEP_MAX`], or one of another part.
     fn attempted(&self, claim: Claim, attempts: Vec<Attempt>) -> BoxFuture<'_, Result<(), OutboxError>>;
 
     /// A page of deliveries.
@@ -398,14 +432,18 @@ pub trait Outbox: Send + Sync + 'static {
     fn get_delivery(&self, id: DeliveryId) -> BoxFuture<'_, Result<Delivery, OutboxError>>;
 
     /// Has a dead or dropped delivery tried once more, behind all that waits now. One that waits is left alone; one that was
-    /// delivered is sent again.
+    /// delivered is sent again. Its tries are counted on.
+    ///
+    /// # Errors
+    /// [`OutboxError::NotFound`]; [`OutboxError::Invalid`] if more than [`PENDING_MAX`] of its subscription wait.
     fn replay(&self, id: DeliveryId) -> BoxFuture<'_, Result<Delivery, OutboxError>>;
 
     /// A page of events.
     fn list_events(&self, filter: EventFilter) -> BoxFuture<'_, Result<Vec<EnteredEvent>, OutboxError>>;
 
-    /// Forgets deliveries that were finished, and events that were entered, this long ago, some at a time: how many it
-    /// were. Events that wait to be routed, and what waits to be delivered, stay.
+    /// Forgets deliveries that were finished, and events that were entered, this long ago, some at a time (at most
+    /// [`PAGE_MAX`] of each): how many it were; with 0 there are no more. Events that wait to be routed, and what waits to be
+    /// delivered, stay.
     fn forget(&self, older_than: Duration, limit: usize) -> BoxFuture<'_, Result<usize, OutboxError>>;
 
     /// Rises whenever events or deliveries may have come, in this process; other processes are told by the bus, or look.

@@ -23,6 +23,10 @@ pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 pub const PUSH_TOKENS_MAX: usize = 100;
 /// Longest URL of a webhook, in bytes.
 pub const URL_BYTES_MAX: usize = 2048;
+/// Longest name of an app (`apns-topic`), in bytes.
+pub const TOPIC_BYTES_MAX: usize = 255;
+/// Longest [`Disabled::reason`] that is kept, in bytes.
+pub const REASON_BYTES_MAX: usize = 512;
 
 hashed_id!(
     /// A subscription's id.
@@ -264,7 +268,11 @@ pub trait Subscriptions: Send + Sync + 'static {
     fn add_subscription(&self, wanted: NewSubscription)
     -> BoxFuture<'_, Result<Subscription, RegistryError>>;
 
-    /// Puts other wishes in the place of a subscription's, under the same id and owner.
+    /// Puts other wishes in the place of a subscription's, under the same id and owner. Since when it is, and whether it is
+    /// disabled, stays.
+    ///
+    /// # Errors
+    /// As of [`Subscriptions::add_subscription`]; [`RegistryError::NotFound`] if this owner has none with its id.
     fn replace_subscription(
         &self,
         wanted: NewSubscription,

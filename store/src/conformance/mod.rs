@@ -10,6 +10,7 @@
 pub mod catalog;
 pub mod object_catalog;
 pub mod objects;
+pub mod outbox;
 pub mod registry;
 pub mod segment_catalog;
 
@@ -213,6 +214,48 @@ macro_rules! segment_catalog_suite {
             a_lost_catalog_is_restored,
             a_catalog_that_has_something_is_replaced_only_if_that_is_said,
             a_change_has_as_much_as_it_may,
+        );
+    };
+}
+
+/// The tests of an outbox, called as [`registry_suite`](crate::registry_suite) is.
+#[macro_export]
+macro_rules! outbox_suite {
+    ($($fixture:tt)*) => {
+        $crate::suite_cases!(
+            outbox,
+            ($($fixture)*),
+            a_claim_is_somebodys_until_it_is_given_back,
+            a_claim_runs_out_and_is_taken_over_for_good,
+            of_many_who_claim_one_gets_it,
+            who_was_taken_over_gets_through_with_nothing,
+            a_claim_gives_the_right_to_its_own_part_only,
+            a_claim_is_neither_too_long_nor_of_a_part_that_there_is_not,
+            a_step_is_entered_whole,
+            states_are_listed_by_device_and_rule,
+            an_event_is_entered_once,
+            what_waits_to_be_routed_is_in_the_order_in_which_it_was_entered,
+            limits_of_a_step_are_refused_by_name,
+            a_delivery_is_made_once_for_each_subscription_and_phone,
+            an_event_may_be_routed_in_parts,
+            what_is_dropped_is_noted_and_does_not_wait,
+            what_is_not_due_waits,
+            what_waits_is_bounded,
+            a_test_is_delivered_at_once_and_is_no_event,
+            positions_rise_whoever_routes,
+            limits_of_routing_are_refused_by_name,
+            of_one_key_one_goes_at_a_time_and_the_others_together,
+            what_was_tried_takes_no_further_events,
+            other_keys_and_phones_are_told_by_themselves,
+            quiet_hours_hold_what_is_told_of_together,
+            tries_are_noted,
+            tries_are_noted_all_or_none,
+            a_replay_goes_to_the_back,
+            what_there_is_not_is_not_found,
+            what_is_finished_is_forgotten_after_a_while,
+            news_rise_with_events_and_deliveries,
+            deliveries_are_listed_newest_first,
+            events_are_listed_newest_first,
         );
     };
 }

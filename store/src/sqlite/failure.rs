@@ -6,6 +6,7 @@ use rusqlite::{Error, ErrorCode};
 
 use crate::error::{AuthError, CatalogError, RegistryError};
 use crate::object_catalog::AppendError;
+use crate::outbox::OutboxError;
 use crate::segment_catalog::CommitError;
 
 /// When to try again after a failure that may pass.
@@ -70,6 +71,16 @@ impl From<Failure> for CatalogError {
     }
 }
 
+impl From<Failure> for OutboxError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unavailable(reason) => Self::Unavailable { reason, retry_after: RETRY_AFTER },
+            Failure::Corrupt(reason) => Self::Corrupt(reason),
+            Failure::Invalid(reason) => Self::Invalid(reason),
+        }
+    }
+}
+
 impl From<Failure> for AuthError {
     fn from(failure: Failure) -> Self {
         Self::Registry(failure.into())
@@ -98,4 +109,4 @@ macro_rules! from_sqlite {
     )*};
 }
 
-from_sqlite!(RegistryError, CatalogError, AuthError, AppendError, CommitError);
+from_sqlite!(RegistryError, CatalogError, AuthError, AppendError, CommitError, OutboxError);

@@ -25,11 +25,15 @@ use crate::registry::{
 use crate::retention::{RetentionNote, RetentionPolicy, RetentionRecord};
 use crate::token::{PresentedToken, Token, TokenId, TokenKind};
 
-static SCHEMA: Schema = Schema {
+pub(super) static SCHEMA: Schema = Schema {
     name: "registry",
     application_id: 0x5472_5265, // "TrRe"
     synchronous: "FULL",
-    migrations: &[include_str!("registry-1.sql"), include_str!("registry-2.sql")],
+    migrations: &[
+        include_str!("registry-1.sql"),
+        include_str!("registry-2.sql"),
+        include_str!("registry-4.sql"),
+    ],
 };
 
 /// Connections that read: enough for a fleet that reconnects, on the few cores of one machine.
@@ -63,20 +67,40 @@ impl SqliteRegistry {
     }
 
     /// Changes who may do what: counted, and announced.
-    async fn change<F, T>(&self, work: F) -> Result<T, RegistryError>
+    pub(super) async fn change<F, T>(&self, work: F) -> Result<T, RegistryError>
     where
         F: FnOnce(&Connection, Micros) -> Result<T, RegistryError> + Send + 'static,
         T: Send + 'static,
     {
+        self.change_if(move |connection, now| work(connection, now).map(|done| (done, true))).await
+    }
+
+    /// The same, if the work says that it has changed anything.
+    pub(super) async fn change_if<F, T>(&self, work: F) -> Result<T, RegistryError>
+    where
+        F: FnOnce(&Connection, Micros) -> Result<(T, bool), RegistryError> + Send + 'static,
+        T: Send + 'static,
+    {
         let now = self.clock.now();
         let counted = move |connection: &Connection| {
-            let done = work(connection, now)?;
-            connection.prepare_cached("UPDATE meta SET generation = generation + 1")?.execute([])?;
+            let (done, changed) = work(connection, now)?;
+            if changed {
+                connection.prepare_cached("UPDATE meta SET generation = generation + 1")?.execute([])?;
+            }
             Ok(done)
         };
         let done = self.writer.run(counted).await;
         self.changes.look_now();
         done
+    }
+
+    /// Reads, beside whoever writes.
+    pub(super) async fn read<F, T>(&self, work: F) -> Result<T, RegistryError>
+    where
+        F: FnOnce(&Connection) -> Result<T, RegistryError> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.pool.run(work).await
     }
 
     async fn recognise<F, T>(&self, kind: TokenKind, token: &str, find: F) -> Result<T, AuthError>

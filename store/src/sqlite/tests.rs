@@ -9,14 +9,16 @@ use rusqlite::Connection;
 use trough_protocol::DeviceId;
 use trough_runtime::clock::Clock;
 
-use super::{OpenError, SqliteCatalog, SqliteObjectCatalog, SqliteRegistry, SqliteSegmentCatalog};
+use super::{
+    OpenError, SqliteCatalog, SqliteObjectCatalog, SqliteOutbox, SqliteRegistry, SqliteSegmentCatalog,
+};
 use crate::conformance::{Fixture, START};
 use crate::error::{AuthError, RegistryError};
 use crate::format_level::{FORMAT_LEVEL, FormatLevel};
 use crate::registry::{NewDevice, Registry};
 use crate::{
-    Catalog, ObjectCatalog, SegmentCatalog, catalog_suite, object_catalog_suite, registry_suite,
-    segment_catalog_suite,
+    Catalog, ObjectCatalog, Outbox, SegmentCatalog, catalog_suite, object_catalog_suite, outbox_suite,
+    registry_suite, segment_catalog_suite,
 };
 
 fn registry_fixture() -> Fixture<dyn Registry> {
@@ -50,6 +52,19 @@ fn segment_catalog_fixture() -> Fixture<dyn SegmentCatalog> {
     let open =
         move || Arc::new(SqliteSegmentCatalog::open(&path, time.clone()).unwrap()) as Arc<dyn SegmentCatalog>;
     Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
+}
+
+fn outbox_fixture() -> Fixture<dyn Outbox> {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("outbox.sqlite"), Clock::manual(START));
+    let time = clock.clone();
+    let open = move || Arc::new(SqliteOutbox::open(&path, time.clone()).unwrap()) as Arc<dyn Outbox>;
+    Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
+}
+
+mod outbox {
+    use super::*;
+    outbox_suite!(outbox_fixture());
 }
 
 mod registry {
@@ -113,7 +128,8 @@ fn a_newer_schema_is_refused_naming_both_versions() {
     drop(open_registry(&path).unwrap());
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let error = open_registry(&path).unwrap_err().to_string();
-    assert!(error.contains("schema version 7") && error.contains("versions up to 2"), "{error}");
+    let known = format!("versions up to {}", super::registry::SCHEMA.migrations.len());
+    assert!(error.contains("schema version 7") && error.contains(&known), "{error}");
     assert!(error.contains("registry.db"), "{error}");
 }
 

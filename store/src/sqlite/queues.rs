@@ -1,0 +1,61 @@
+//! Positions and numbers of what waits, by subscription, while deliveries are made or finished.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::outbox::{OutboxError, PENDING_MAX, Shard};
+use crate::subscription::SubscriptionId;
+
+/// The queues that a transaction touches: read with the first touch, written at its end.
+#[derive(Debug, Default)]
+pub(super) struct Queues(BTreeMap<SubscriptionId, Queue>);
+
+/// One of them.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    position: u64,
+    pub pending: u64,
+}
+
+impl Queue {
+    /// The next position.
+    pub fn next(&mut self) -> u64 {
+        self.position += 1;
+        self.position
+    }
+
+    /// Whether nothing more is made.
+    pub fn is_full(&self) -> bool {
+        self.pending > PENDING_MAX
+    }
+}
+
+impl Queues {
+    /// That of a subscription.
+    pub fn of(&mut self, connection: &Connection, id: SubscriptionId) -> Result<&mut Queue, OutboxError> {
+        match self.0.entry(id) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                let sql = "SELECT position, pending FROM queues WHERE subscription = ?1";
+                let read =
+                    |row: &rusqlite::Row<'_>| Ok(Queue { position: row.get(0)?, pending: row.get(1)? });
+                let queue = connection.prepare_cached(sql)?.query_row([id.0], read).optional()?;
+                Ok(new.insert(queue.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Writes them; those that are full.
+    pub fn save(self, connection: &Connection) -> Result<Vec<SubscriptionId>, OutboxError> {
+        let sql = "INSERT INTO queues (subscription, shard, position, pending) VALUES (?1, ?2, ?3, ?4) \
+                   ON CONFLICT DO UPDATE SET position = ?3, pending = ?4";
+        let mut put = connection.prepare_cached(sql)?;
+        for (id, queue) in &self.0 {
+            let shard = Shard::of_subscription(*id).number;
+            put.execute(params![id.0, shard, queue.position, queue.pending])?;
+        }
+        Ok(self.0.into_iter().filter(|(_, queue)| queue.is_full()).map(|(id, _)| id).collect())
+    }
+}
