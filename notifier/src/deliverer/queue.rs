@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 use trough_protocol::Micros;
-use trough_store::outbox::{Attempt, Delivery, Outcome, PAGE_MAX};
+use trough_store::outbox::{Attempt, Delivery, OutboxError, Outcome, PAGE_MAX};
 use trough_store::subscription::{PushTokenId, Target};
 use trough_store::{RegistryError, Subscription, SubscriptionId};
 
@@ -94,10 +94,13 @@ impl Queue {
         let push = subscription.wanted.target == Target::Push;
         // Phones whose deliveries stand behind those of one that is off must be reached.
         let limit = if push { PAGE_MAX } else { PAGE };
-        // The time is asked before the deliveries: what is due was not changed behind this any more.
-        let now = context.clock.now();
-        let page = match context.outbox.pending(self.subscription, limit).await {
-            Ok(page) => page,
+        // The time comes before the deliveries: what was due then takes no more events in.
+        let fetched = async {
+            let now = context.clock.now(&*context.outbox).await?;
+            Ok::<_, OutboxError>((now, context.outbox.pending(self.subscription, limit).await?))
+        };
+        let (now, page) = match fetched.await {
+            Ok(fetched) => fetched,
             Err(error) => {
                 context.failed(&error);
                 return Ok(Round::over(Rest::after(LATER)));
@@ -118,7 +121,12 @@ impl Queue {
             let mut lane = lane?;
             // What one phone waits for keeps nothing from the others.
             lane.blocked &= !push;
-            round.add(&lane, context.clock.now());
+            round.add(&lane, now);
+        }
+        if full && !round.rest.blocked {
+            // Of those that are held the first to be due may be behind the page.
+            let look = Instant::now() + LATER;
+            round.rest.until = Some(round.rest.until.map_or(look, |until| until.min(look)));
         }
         // Something is behind the page.
         round.again = full && round.finished > 0 && self.held.may_begin();
