@@ -16,10 +16,9 @@ use crate::opt::{self, Opt};
 const KEY_REMEDY: &str = "name the file AuthKey_….p8 that Apple gives out";
 const ID_REMEDY: &str = "--apns-key-file, --apns-key-id and --apns-team-id are given together, or not at all";
 
-/// Where webhooks may lead to, and as whom is pushed.
+/// Where webhooks may lead to.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Webhooks and pushes")]
-pub struct NotifyArgs {
+pub struct ReachArgs {
     /// Let webhooks lead to http:// too, where anybody on the way can read them [default: off, https:// only]
     #[arg(long, env = opt::WEBHOOK_HTTP.env, hide_env_values = true,
           value_parser = clap::builder::BoolishValueParser::new())]
@@ -29,6 +28,14 @@ pub struct NotifyArgs {
     #[arg(long, env = opt::WEBHOOK_PRIVATE_NETWORKS.env, hide_env_values = true,
           value_parser = clap::builder::BoolishValueParser::new())]
     webhook_private_networks: bool,
+}
+
+/// Where webhooks may lead to, and as whom is pushed.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Webhooks and pushes")]
+pub struct NotifyArgs {
+    #[command(flatten)]
+    reach: ReachArgs,
     /// Key of the provider token for Apple's push service, a .p8 file [default: none; pushes wait]
     #[arg(long, env = opt::APNS_KEY_FILE.env, hide_env_values = true, value_name = "FILE")]
     apns_key_file: Option<PathBuf>,
@@ -47,28 +54,30 @@ pub struct NotifyArgs {
 }
 
 /// The options, checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct NotifySettings {
     reach: Reach,
     apns: Option<ApnsConfig>,
 }
 
 impl NotifySettings {
-    /// Where webhooks may lead to.
-    pub fn reach(&self) -> Reach {
-        self.reach
-    }
-
     /// These, and the rest of `config`.
     pub fn into_config(self, config: Config) -> Config {
         Config { reach: self.reach, apns: self.apns, ..config }
     }
 }
 
+impl ReachArgs {
+    /// As the notifier takes it.
+    pub fn reach(&self) -> Reach {
+        Reach { http: self.webhook_http, private_networks: self.webhook_private_networks }
+    }
+}
+
 impl NotifyArgs {
     /// Checks them, and reads the files.
     pub fn check(&self, faults: &mut Faults) -> Option<NotifySettings> {
-        let reach = Reach { http: self.webhook_http, private_networks: self.webhook_private_networks };
+        let reach = self.reach.reach();
         let url = match &self.apns_url {
             None => None,
             Some(url) => Some(faults.url(opt::APNS_URL, url, &["https"], "https://127.0.0.1:8443")?),
@@ -134,8 +143,7 @@ mod tests {
     #[test]
     fn a_key_comes_with_its_ids() {
         let args = |file: Option<&str>, key: Option<&str>| NotifyArgs {
-            webhook_http: false,
-            webhook_private_networks: false,
+            reach: ReachArgs { webhook_http: false, webhook_private_networks: false },
             apns_key_file: file.map(PathBuf::from),
             apns_key_id: key.map(str::to_owned),
             apns_team_id: None,
