@@ -26,6 +26,7 @@ mod object_catalog_mongo;
 mod objects_s3;
 mod objects_swift;
 mod openapi;
+mod outbox_mongo;
 mod presence;
 mod pushes;
 mod queries;

@@ -1,6 +1,6 @@
 //! What every [`Registry`](crate::Registry), [`Catalog`](crate::Catalog), [`ObjectStore`](crate::ObjectStore),
-//! [`ObjectCatalog`](crate::ObjectCatalog) and [`SegmentCatalog`](crate::SegmentCatalog) must do, as tests that any
-//! implementation runs: `registry_suite!(fixture)` and so on, where `fixture` makes a [`Fixture`] on new, empty storage.
+//! [`ObjectCatalog`](crate::ObjectCatalog), [`SegmentCatalog`](crate::SegmentCatalog), [`Outbox`](crate::Outbox) and
+//! [`Subscriptions`](crate::Subscriptions) must do, as tests that any implementation runs: `registry_suite!(fixture)` and so on, where `fixture` makes a [`Fixture`] on new, empty storage.
 //! Times are manual; real time passes only where another process is waited for, and then a predicate is polled against
 //! a deadline.
 
@@ -13,6 +13,7 @@ pub mod objects;
 pub mod outbox;
 pub mod registry;
 pub mod segment_catalog;
+pub mod subscriptions;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -256,6 +257,27 @@ macro_rules! outbox_suite {
             news_rise_with_events_and_deliveries,
             deliveries_are_listed_newest_first,
             events_are_listed_newest_first,
+        );
+    };
+}
+
+/// The tests of rules, subscriptions and push tokens, called as [`registry_suite`](crate::registry_suite) is; the fixture
+/// is of an [`InRegistry`](subscriptions::InRegistry).
+#[macro_export]
+macro_rules! subscriptions_suite {
+    ($($fixture:tt)*) => {
+        $crate::suite_cases!(
+            subscriptions,
+            ($($fixture)*),
+            rules_are_replaced_under_rising_versions,
+            rules_that_are_not_sound_are_refused_by_name,
+            a_subscription_is_added_once,
+            a_subscription_is_replaced_under_its_id_and_owner,
+            of_several_reasons_the_first_stays,
+            subscriptions_that_are_not_sound_are_refused_by_name,
+            a_phone_that_registers_again_is_one,
+            of_too_many_phones_the_oldest_goes,
+            each_change_is_noticed_and_what_changes_nothing_is_not,
         );
     };
 }

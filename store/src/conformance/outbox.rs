@@ -14,8 +14,8 @@ use crate::names::{Group, RuleName};
 use crate::outbox::{
     Attempt, CLAIM_MAX, Claim, DELIVERIES_MAX, Delivery, DeliveryFilter, DeliveryId, DeliveryState, Duty,
     EnteredEvent, EventFilter, KEY_BYTES_MAX, NewDelivery, Outbox, OutboxError, Outcome, PAGE_MAX,
-    PENDING_MAX, PLACE_BYTES_MAX, Queue, SAID_BYTES_MAX, SHARDS, STATE_BYTES_MAX, STEP_MAX, Shard,
-    WatchState, WatchStep,
+    PENDING_MAX, PLACE_BYTES_MAX, SAID_BYTES_MAX, SHARDS, STATE_BYTES_MAX, STEP_MAX, Shard, WatchState,
+    WatchStep,
 };
 use crate::rule::AFTER_MAX;
 use crate::subscription::{PushTokenId, SubscriptionId};
@@ -71,7 +71,7 @@ fn entered(events: &[EnteredEvent]) -> Vec<EventId> {
 }
 
 fn subscription(number: u8) -> SubscriptionId {
-    SubscriptionId([number; 16])
+    SubscriptionId::of(&[&[number]])
 }
 
 fn delivery(number: u8, event: &Event) -> NewDelivery {

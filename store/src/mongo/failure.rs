@@ -5,6 +5,7 @@ use std::time::Duration;
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
 use crate::error::{AuthError, CatalogError, RegistryError};
+use crate::outbox::OutboxError;
 
 /// When to try again after a failure that may pass.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
@@ -86,6 +87,18 @@ impl From<Failure> for RegistryError {
 }
 
 impl From<Failure> for CatalogError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unreachable(reason) | Failure::Unavailable(reason) | Failure::Duplicate(reason) => {
+                Self::Unavailable { reason, retry_after: RETRY_AFTER }
+            }
+            Failure::Corrupt(reason) => Self::Corrupt(reason),
+            Failure::Invalid(reason) => Self::Invalid(reason),
+        }
+    }
+}
+
+impl From<Failure> for OutboxError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Unreachable(reason) | Failure::Unavailable(reason) | Failure::Duplicate(reason) => {

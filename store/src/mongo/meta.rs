@@ -6,7 +6,7 @@ use mongodb::{ClientSession, Collection, Database, IndexModel};
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
-use super::{devices, tokens};
+use super::{devices, push_tokens, subscription_rows, tokens};
 
 /// The document's id.
 const ID: &str = "registry";
@@ -21,6 +21,9 @@ pub(super) struct MetaDocument {
     format: i64,
     /// Rises with every change of who may do what; epoch grants leave it.
     generation: i64,
+    /// The last version that any rule was given.
+    #[serde(default)]
+    rule_version: u64,
 }
 
 fn meta(database: &Database) -> Collection<MetaDocument> {
@@ -49,6 +52,9 @@ pub(super) async fn prepare(database: Database) -> std::result::Result<(), Failu
     let models = |keys: Vec<Document>| keys.into_iter().map(|keys| IndexModel::builder().keys(keys).build());
     devices::devices(&database).create_indexes(models(devices::indexes())).await?;
     tokens::tokens(&database).create_indexes(models(tokens::indexes())).await?;
+    let subscriptions = subscription_rows::subscriptions::<Document>(&database);
+    subscriptions.create_indexes(models(subscription_rows::indexes())).await?;
+    push_tokens::push_tokens::<Document>(&database).create_indexes(models(push_tokens::indexes())).await?;
     Ok(())
 }
 
@@ -58,6 +64,14 @@ pub(super) async fn count_change(database: &Database, session: &mut ClientSessio
     let more = doc! { "$inc": { "generation": 1_i64 } };
     meta(database).update_one(doc! { "_id": ID }, more).session(session).await?;
     Ok(())
+}
+
+/// A version that no rule ever had, in the transaction of a change.
+pub(super) async fn next_rule_version(database: &Database, session: &mut ClientSession) -> Result<u64> {
+    let more = doc! { "$inc": { "rule_version": 1_i64 } };
+    meta(database).update_one(doc! { "_id": ID }, more).session(&mut *session).await?;
+    let found = meta(database).find_one(doc! { "_id": ID }).session(session).await?;
+    Ok(found.map_or(0, |meta| meta.rule_version))
 }
 
 /// Changes so far.

@@ -27,7 +27,7 @@ use crate::retention::{RETENTION_POLICIES_MAX, RetentionNote, RetentionPolicy, R
 use crate::token::{PresentedToken, Token, TokenId, TokenKind};
 
 /// How long a change of one device or reader may take: others may be in its way.
-const CHANGE_MAX: Duration = Duration::from_secs(10);
+pub(super) const CHANGE_MAX: Duration = Duration::from_secs(10);
 /// How long an import may take: the server gives a transaction a minute.
 const IMPORT_MAX: Duration = Duration::from_secs(60);
 /// How often a change is begun again because an id that was free has been taken meanwhile: then it is seen to be.
@@ -43,13 +43,18 @@ pub struct MongoRegistry {
 }
 
 impl MongoRegistry {
-    /// One in the collections `meta`, `devices`, `tokens`, `readers`, `retention` and `position_schemas` of the database.
+    /// One in the collections `meta`, `devices`, `tokens`, `readers`, `retention`, `position_schemas`, `rules`,
+    /// `subscriptions` and `push_tokens` of the database.
     pub fn new(mongo: Mongo, clock: Clock) -> Self {
         let section = Section::new(mongo, |database| Box::pin(meta::prepare(database)));
         Self { section, changes: Changes::new(), epochs: Arc::default(), clock }
     }
 
-    async fn run<T, W, F>(&self, work: W) -> Result<T, Failure>
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(super) async fn run<T, W, F>(&self, work: W) -> Result<T, Failure>
     where
         W: FnOnce(Database) -> F + Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send,
@@ -60,7 +65,7 @@ impl MongoRegistry {
     }
 
     /// Changes who may do what: whole, counted, and announced.
-    async fn change<T: Send + 'static>(
+    pub(super) async fn change<T: Send + 'static>(
         &self,
         at_most: Duration,
         work: impl Work<T>,

@@ -12,13 +12,14 @@ use trough_runtime::clock::Clock;
 use super::{
     OpenError, SqliteCatalog, SqliteObjectCatalog, SqliteOutbox, SqliteRegistry, SqliteSegmentCatalog,
 };
+use crate::conformance::subscriptions::InRegistry;
 use crate::conformance::{Fixture, START};
 use crate::error::{AuthError, RegistryError};
 use crate::format_level::{FORMAT_LEVEL, FormatLevel};
 use crate::registry::{NewDevice, Registry};
 use crate::{
     Catalog, ObjectCatalog, Outbox, SegmentCatalog, catalog_suite, object_catalog_suite, outbox_suite,
-    registry_suite, segment_catalog_suite,
+    registry_suite, segment_catalog_suite, subscriptions_suite,
 };
 
 fn registry_fixture() -> Fixture<dyn Registry> {
@@ -60,6 +61,19 @@ fn outbox_fixture() -> Fixture<dyn Outbox> {
     let time = clock.clone();
     let open = move || Arc::new(SqliteOutbox::open(&path, time.clone()).unwrap()) as Arc<dyn Outbox>;
     Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
+}
+
+fn subscriptions_fixture() -> Fixture<dyn InRegistry> {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("registry.sqlite"), Clock::manual(START));
+    let time = clock.clone();
+    let open = move || Arc::new(SqliteRegistry::open(&path, time.clone()).unwrap()) as Arc<dyn InRegistry>;
+    Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
+}
+
+mod subscriptions {
+    use super::*;
+    subscriptions_suite!(subscriptions_fixture());
 }
 
 mod outbox {

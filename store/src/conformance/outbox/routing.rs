@@ -153,7 +153,7 @@ pub async fn positions_rise_whoever_routes(on: &On) {
         routing.spawn(async move {
             let claim = claimed(&*outbox, shard).await;
             for n in 0..5 {
-                let both = [1, 2].map(|to| delivery(to, &event(&shard.to_string(), n)));
+                let both = [1, 2].map(|to| delivery(to, &event(&format!("bus-{}", shard.number), n)));
                 loop {
                     match outbox.route(claim, vec![], both.to_vec()).await {
                         Err(OutboxError::Unavailable { .. }) => {}

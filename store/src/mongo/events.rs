@@ -1,0 +1,194 @@
+//! Events of the outbox: one document for each.
+
+use std::collections::HashSet;
+
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::error::Result;
+use mongodb::options::IndexOptions;
+use mongodb::{ClientSession, Collection, Database, IndexModel};
+use serde::{Deserialize, Serialize};
+use trough_protocol::{DeviceId, Micros};
+
+use super::failure::Failure;
+use super::json::{from_json, to_json};
+use super::segment_rows::all;
+use super::transaction::refuse;
+use super::{before, integer, shards};
+use crate::event::{Event, EventId};
+use crate::outbox::{Claim, Duty, EnteredEvent, EventFilter, OutboxError, PAGE_MAX, Shard, check};
+
+/// An event. The time is in µs since 1970.
+#[derive(Debug, Serialize, Deserialize)]
+struct EventDocument {
+    #[serde(rename = "_id")]
+    id: String,
+    /// Of the duty of routing.
+    shard: u16,
+    /// The order in which they were entered: that time, and more where several came at once.
+    n: u64,
+    routed: bool,
+    entered_at: Micros,
+    kind: String,
+    device: Option<String>,
+    /// All of it, as JSON.
+    event: String,
+}
+
+/// What is needed to tell whether one is there, and whose.
+#[derive(Debug, Deserialize)]
+struct Named {
+    #[serde(rename = "_id")]
+    id: String,
+    shard: u16,
+}
+
+impl TryFrom<EventDocument> for EnteredEvent {
+    type Error = Failure;
+    fn try_from(document: EventDocument) -> std::result::Result<Self, Failure> {
+        Ok(Self { event: from_json(&document.event)?, entered_at: document.entered_at })
+    }
+}
+
+pub(super) fn events<T: Send + Sync>(database: &Database) -> Collection<T> {
+    database.collection("outbox_events")
+}
+
+pub(super) fn indexes() -> Vec<IndexModel> {
+    let unrouted = IndexOptions::builder().partial_filter_expression(doc! { "routed": false }).build();
+    let model = |keys: Document| IndexModel::builder().keys(keys).build();
+    vec![
+        IndexModel::builder().keys(doc! { "shard": 1, "n": 1 }).options(unrouted).build(),
+        model(doc! { "entered_at": -1, "_id": -1 }),
+        model(doc! { "device": 1, "entered_at": -1, "_id": -1 }),
+        model(doc! { "kind": 1, "entered_at": -1, "_id": -1 }),
+    ]
+}
+
+fn named(ids: impl IntoIterator<Item = EventId>) -> Document {
+    let ids: Vec<Bson> = ids.into_iter().map(|id| id.to_string().into()).collect();
+    doc! { "_id": { "$in": ids } }
+}
+
+/// Enters those that are not there, under a claim or by anybody, in a transaction.
+pub(super) async fn enter(
+    database: &Database,
+    session: &mut ClientSession,
+    entered: &[Event],
+    claim: Option<Claim>,
+    now: Micros,
+) -> Result<()> {
+    if entered.is_empty() {
+        return Ok(());
+    }
+    let first = shards::numbers(database, &mut *session, claim, entered.len(), now).await?;
+    let those = named(entered.iter().map(|event| event.id));
+    let known: Vec<Named> = all(&events(database), those, &mut *session).await?;
+    let mut known: HashSet<String> = known.into_iter().map(|event| event.id).collect();
+    let mut new = Vec::new();
+    for (event, n) in entered.iter().zip(first..) {
+        let id = event.id.to_string();
+        if !known.insert(id.clone()) {
+            continue;
+        }
+        new.push(EventDocument {
+            id,
+            shard: Shard::of_event(event).number,
+            n,
+            routed: false,
+            entered_at: now,
+            kind: event.kind.to_string(),
+            device: event.device.as_ref().map(DeviceId::to_string),
+            event: to_json(event).map_err(|failure| refuse(OutboxError::from(failure)))?,
+        });
+    }
+    if !new.is_empty() {
+        events::<EventDocument>(database).insert_many(new).session(session).await?;
+    }
+    Ok(())
+}
+
+async fn read(
+    database: &Database,
+    those: Document,
+    order: Document,
+    limit: usize,
+) -> std::result::Result<Vec<EnteredEvent>, Failure> {
+    // To the server no limit is 0.
+    let limit = i64::try_from(limit.min(PAGE_MAX)).ok().filter(|limit| *limit > 0);
+    let Some(limit) = limit else { return Ok(Vec::new()) };
+    let mut found = events::<EventDocument>(database).find(those).sort(order).limit(limit).await?;
+    let mut page = Vec::new();
+    while found.advance().await? {
+        page.push(found.deserialize_current()?.try_into()?);
+    }
+    Ok(page)
+}
+
+/// Those of a part that are not routed, in order.
+pub(super) async fn unrouted(
+    database: &Database,
+    shard: Shard,
+    limit: usize,
+) -> std::result::Result<Vec<EnteredEvent>, Failure> {
+    let those = doc! { "shard": i32::from(shard.number), "routed": false };
+    read(database, those, doc! { "n": 1 }, limit).await
+}
+
+/// A page of them, newest first.
+pub(super) async fn list(
+    database: &Database,
+    filter: &EventFilter,
+) -> std::result::Result<Vec<EnteredEvent>, Failure> {
+    let mut those = doc! {};
+    if let Some((at, id)) = filter.before {
+        those = before("entered_at", at, &id.to_string());
+    }
+    if let Some(device) = &filter.device {
+        those.insert("device", device.as_str());
+    }
+    if let Some(kind) = filter.kind {
+        those.insert("kind", kind.as_str());
+    }
+    read(database, those, doc! { "entered_at": -1, "_id": -1 }, filter.limit).await
+}
+
+/// Notes that these are routed, in a transaction. Those that are forgotten were.
+pub(super) async fn set_routed(
+    database: &Database,
+    session: &mut ClientSession,
+    claim: Claim,
+    ids: &[EventId],
+) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mut foreign = named(ids.iter().copied());
+    foreign.insert("shard", doc! { "$ne": i32::from(claim.shard.number) });
+    if let Some(found) = events::<Named>(database).find_one(foreign).session(&mut *session).await? {
+        let shard = Shard { duty: Duty::Route, number: found.shard };
+        check::belongs(claim, shard, format_args!("event {}", found.id)).map_err(refuse)?;
+    }
+    let routed = doc! { "$set": { "routed": true } };
+    events::<Document>(database).update_many(named(ids.iter().copied()), routed).session(session).await?;
+    Ok(())
+}
+
+/// Forgets some that were entered before, and are routed.
+pub(super) async fn forget(
+    database: &Database,
+    before: Micros,
+    limit: i64,
+) -> std::result::Result<usize, Failure> {
+    let old = doc! { "entered_at": { "$lt": integer(before) }, "routed": true };
+    let all = events::<Named>(database);
+    let mut found = all.find(old).sort(doc! { "entered_at": 1 }).limit(limit).await?;
+    let mut ids = Vec::new();
+    while found.advance().await? {
+        ids.push(found.deserialize_current()?.id);
+    }
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let done = all.delete_many(doc! { "_id": { "$in": ids } }).await?;
+    Ok(usize::try_from(done.deleted_count).unwrap_or(usize::MAX))
+}

@@ -1,0 +1,260 @@
+//! Making deliveries, in transactions: what there is is read at once, and what comes of it written at once.
+
+use std::collections::{HashMap, HashSet};
+
+use mongodb::bson::{Document, doc};
+use mongodb::error::Result;
+use mongodb::{ClientSession, Collection, Database, IndexModel};
+use serde::{Deserialize, Serialize};
+use trough_protocol::Micros;
+
+use super::deliveries::{DeliveryDocument, Named, deliveries, merged, number};
+use super::failure::Failure;
+use super::json::to_json;
+use super::queues::{self, QueueDocument};
+use super::segment_rows::all;
+use super::transaction::refuse;
+use super::{integer, outbox};
+use crate::outbox::slot::{Slot, is_open};
+use crate::outbox::{DeliveryId, DeliveryState, NewDelivery, OutboxError, check};
+use crate::subscription::SubscriptionId;
+
+/// What is told of together: when the next delivery may go, and the last one that was made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct KeyDocument {
+    /// Subscription, phone and key.
+    #[serde(rename = "_id")]
+    id: String,
+    free_at: Micros,
+    delivery: String,
+}
+
+/// What a held delivery that is stored takes up.
+#[derive(Debug)]
+struct Joined {
+    event: String,
+    events: u32,
+    next_at: Micros,
+}
+
+/// What is known, and what comes of it.
+struct Routing {
+    now: Micros,
+    made: HashSet<String>,
+    queues: HashMap<SubscriptionId, QueueDocument>,
+    keys: HashMap<String, KeyDocument>,
+    /// When deliveries go that are stored and were never tried.
+    held: HashMap<String, Micros>,
+    new: Vec<DeliveryDocument>,
+    /// Where in `new` a delivery is.
+    at: HashMap<String, usize>,
+    joined: HashMap<String, Joined>,
+    merged: Vec<Document>,
+    keys_changed: HashSet<String>,
+}
+
+fn key_id(new: &NewDelivery, key: &str) -> String {
+    let phone = new.phone.map(|phone| phone.to_string()).unwrap_or_default();
+    format!("{} {phone} {key}", new.subscription)
+}
+
+pub(super) fn key_indexes() -> Vec<IndexModel> {
+    vec![IndexModel::builder().keys(doc! { "free_at": 1 }).build()]
+}
+
+pub(super) fn merged_indexes() -> Vec<IndexModel> {
+    vec![IndexModel::builder().keys(doc! { "delivery": 1 }).build()]
+}
+
+fn keys(database: &Database) -> Collection<KeyDocument> {
+    outbox::keys(database)
+}
+
+/// Makes those that were not made; the subscriptions of which too many wait.
+pub(super) async fn make(
+    database: &Database,
+    session: &mut ClientSession,
+    wanted: &[NewDelivery],
+    now: Micros,
+) -> Result<Vec<SubscriptionId>> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut routing = Routing::read(database, &mut *session, wanted, now).await?;
+    for new in wanted {
+        routing.take(new).map_err(|failure| refuse(OutboxError::from(failure)))?;
+    }
+    let full = routing.queues.iter().filter(|(_, queue)| queue.is_full());
+    let mut full: Vec<_> = full.map(|(id, _)| *id).collect();
+    full.sort_unstable();
+    routing.write(database, session).await?;
+    Ok(full)
+}
+
+/// Makes one without a key, now.
+pub(super) async fn make_test(
+    database: &Database,
+    session: &mut ClientSession,
+    new: &NewDelivery,
+    now: Micros,
+) -> Result<DeliveryId> {
+    let mut routing = Routing::read(database, &mut *session, std::slice::from_ref(new), now).await?;
+    if routing.made.contains(&new.id().to_string()) {
+        return Ok(new.id());
+    }
+    if let Some(queue) = routing.queues.get(&new.subscription).filter(|queue| queue.is_full()) {
+        return Err(refuse(check::full(new.subscription, queue.pending)));
+    }
+    routing.insert(new, now).map_err(|failure| refuse(OutboxError::from(failure)))?;
+    routing.write(database, session).await?;
+    Ok(new.id())
+}
+
+impl Routing {
+    async fn read(
+        database: &Database,
+        session: &mut ClientSession,
+        wanted: &[NewDelivery],
+        now: Micros,
+    ) -> Result<Self> {
+        let queues = queues::of(database, &mut *session, wanted.iter().map(|new| new.subscription)).await?;
+        let ids: Vec<_> = wanted.iter().map(|new| new.id().to_string()).collect();
+        let those = doc! { "_id": { "$in": ids } };
+        let made: Vec<Named> = all(&deliveries(database), those.clone(), &mut *session).await?;
+        let taken: Vec<Named> = all(&merged(database), those, &mut *session).await?;
+        let made = made.into_iter().chain(taken).map(|named| named.id).collect();
+        let ids = wanted.iter().filter_map(|new| new.key.as_deref().map(|key| key_id(new, key)));
+        let ids: Vec<_> = ids.collect();
+        let (mut known, mut held) = (Vec::new(), Vec::new());
+        if !ids.is_empty() {
+            known = all(&keys(database), doc! { "_id": { "$in": ids } }, &mut *session).await?;
+            let last: Vec<_> = known.iter().map(|key| &key.delivery).collect();
+            let untried = doc! { "_id": { "$in": last }, "state": 0, "attempts": 0 };
+            held = all::<DeliveryDocument>(&deliveries(database), untried, session).await?;
+        }
+        Ok(Self {
+            now,
+            made,
+            queues,
+            keys: known.into_iter().map(|key| (key.id.clone(), key)).collect(),
+            held: held.into_iter().map(|delivery| (delivery.id, delivery.next_at)).collect(),
+            new: Vec::new(),
+            at: HashMap::new(),
+            joined: HashMap::new(),
+            merged: Vec::new(),
+            keys_changed: HashSet::new(),
+        })
+    }
+
+    /// One delivery, after those before it.
+    fn take(&mut self, new: &NewDelivery) -> std::result::Result<(), Failure> {
+        if !self.made.insert(new.id().to_string()) {
+            return Ok(());
+        }
+        match &new.key {
+            _ if new.dropped.is_some() => self.insert(new, self.now).map(drop),
+            None => self.insert(new, self.now.max(new.not_before)).map(drop),
+            Some(key) => self.take_keyed(new, key_id(new, key)),
+        }
+    }
+
+    /// Has a delivery that is held take the event, or makes one that waits until others of its key are long enough ago.
+    fn take_keyed(&mut self, new: &NewDelivery, id: String) -> std::result::Result<(), Failure> {
+        let known = self.keys.get(&id);
+        if let Some(held) = known.map(|key| key.delivery.clone())
+            && let Some(next_at) = self.next_at(&held)
+            && is_open(self.now, next_at, new.every)
+        {
+            return self.join(new, held, next_at.max(new.not_before));
+        }
+        let slot = Slot::of(self.now, known.map(|key| key.free_at), new.not_before, new.every);
+        if self.insert(new, slot.at)? {
+            let delivery = new.id().to_string();
+            self.keys.insert(id.clone(), KeyDocument { id: id.clone(), free_at: slot.free_at, delivery });
+            self.keys_changed.insert(id);
+        }
+        Ok(())
+    }
+
+    /// When a delivery goes that waits and was never tried.
+    fn next_at(&self, id: &str) -> Option<Micros> {
+        let new = self.at.get(id).map(|at| self.new[*at].next_at);
+        new.or_else(|| self.held.get(id).copied())
+    }
+
+    fn join(&mut self, new: &NewDelivery, held: String, next_at: Micros) -> std::result::Result<(), Failure> {
+        let event = to_json(&new.event)?;
+        self.merged.push(doc! { "_id": new.id().to_string(), "delivery": &held });
+        if let Some(at) = self.at.get(&held) {
+            let delivery = &mut self.new[*at];
+            delivery.event = event;
+            delivery.events += 1;
+            delivery.next_at = next_at;
+            return Ok(());
+        }
+        self.held.insert(held.clone(), next_at);
+        let events = self.joined.get(&held).map_or(0, |joined| joined.events) + 1;
+        self.joined.insert(held, Joined { event, events, next_at });
+        Ok(())
+    }
+
+    /// Enters a delivery at the end of its queue, unless that is full. What is dropped needs no room.
+    fn insert(&mut self, new: &NewDelivery, next_at: Micros) -> std::result::Result<bool, Failure> {
+        let no_queue = || Failure::Corrupt(format!("subscription {} has no queue", new.subscription));
+        let queue = self.queues.get_mut(&new.subscription).ok_or_else(no_queue)?;
+        let state = match &new.dropped {
+            Some(_) => DeliveryState::Dropped,
+            None if queue.is_full() => return Ok(false),
+            None => {
+                queue.pending += 1;
+                DeliveryState::Pending
+            }
+        };
+        let id = new.id().to_string();
+        self.at.insert(id.clone(), self.new.len());
+        self.new.push(DeliveryDocument {
+            id,
+            subscription: new.subscription.to_string(),
+            phone: new.phone.map(|phone| phone.to_string()),
+            position: queue.next(),
+            state: number(state),
+            events: 1,
+            attempts: 0,
+            next_at,
+            last: new.dropped.as_deref().map(|why| check::said(why).to_owned()),
+            created_at: self.now,
+            finished_at: new.dropped.as_ref().map(|_| self.now),
+            event: to_json(&new.event)?,
+        });
+        Ok(true)
+    }
+
+    async fn write(mut self, database: &Database, session: &mut ClientSession) -> Result<()> {
+        let subscriptions: HashSet<_> = self.new.iter().map(|new| new.subscription.clone()).collect();
+        self.queues.retain(|id, _| subscriptions.contains(&id.to_string()));
+        queues::save(database, &mut *session, self.queues).await?;
+        if !self.new.is_empty() {
+            deliveries(database).insert_many(self.new).session(&mut *session).await?;
+        }
+        for (id, Joined { event, events, next_at }) in self.joined {
+            let change = doc! {
+                "$set": { "event": event },
+                "$inc": { "events": i64::from(events) },
+                "$max": { "next_at": integer(next_at) },
+            };
+            let this = doc! { "_id": id };
+            deliveries::<Document>(database).update_one(this, change).session(&mut *session).await?;
+        }
+        if !self.merged.is_empty() {
+            merged(database).insert_many(self.merged).session(&mut *session).await?;
+        }
+        if !self.keys_changed.is_empty() {
+            let changed: Vec<_> = self.keys_changed.iter().collect();
+            let those = doc! { "_id": { "$in": changed } };
+            keys(database).delete_many(those).session(&mut *session).await?;
+            let changed = self.keys_changed.iter().filter_map(|id| self.keys.get(id));
+            keys(database).insert_many(changed).session(session).await?;
+        }
+        Ok(())
+    }
+}

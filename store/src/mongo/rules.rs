@@ -1,0 +1,89 @@
+//! The registry's rules: one document for each.
+
+use mongodb::bson::{Document, doc};
+use mongodb::error::Result;
+use mongodb::{ClientSession, Collection, Database};
+use serde::{Deserialize, Serialize};
+use trough_protocol::Micros;
+
+use super::failure::Failure;
+use super::json::{from_json, to_json};
+use super::meta;
+use super::transaction::refuse;
+use crate::checks::{no_rule, too_many_rules};
+use crate::error::RegistryError;
+use crate::names::RuleName;
+use crate::rule::{NewRule, RULES_MAX, Rule};
+
+/// A rule. The time is in µs since 1970.
+#[derive(Debug, Serialize, Deserialize)]
+struct RuleDocument {
+    #[serde(rename = "_id")]
+    name: String,
+    version: u64,
+    set_at: Micros,
+    /// What was set, as JSON.
+    rule: String,
+}
+
+fn rules<T: Send + Sync>(database: &Database) -> Collection<T> {
+    database.collection("rules")
+}
+
+impl TryFrom<RuleDocument> for Rule {
+    type Error = Failure;
+    fn try_from(document: RuleDocument) -> std::result::Result<Self, Failure> {
+        Ok(Self { rule: from_json(&document.rule)?, version: document.version, set_at: document.set_at })
+    }
+}
+
+/// The rule of this name.
+pub(super) async fn find(database: &Database, name: &RuleName) -> std::result::Result<Option<Rule>, Failure> {
+    let found = rules::<RuleDocument>(database).find_one(doc! { "_id": name.as_str() }).await?;
+    found.map(Rule::try_from).transpose()
+}
+
+/// Sets a rule, in a transaction.
+pub(super) async fn set(
+    database: &Database,
+    session: &mut ClientSession,
+    rule: &NewRule,
+    now: Micros,
+) -> Result<Rule> {
+    let refused = |failure: Failure| refuse(RegistryError::from(failure));
+    let this = doc! { "_id": rule.name.as_str() };
+    let found = rules::<RuleDocument>(database).find_one(this.clone()).session(&mut *session).await?;
+    if let Some(found) = found {
+        let found = Rule::try_from(found).map_err(refused)?;
+        // Another process was as quick.
+        if found.rule == *rule {
+            return Ok(found);
+        }
+    }
+    let others = doc! { "_id": { "$ne": rule.name.as_str() } };
+    let others = rules::<Document>(database).count_documents(others).session(&mut *session).await?;
+    if others >= RULES_MAX as u64 {
+        return Err(refuse(too_many_rules()));
+    }
+    let version = meta::next_rule_version(database, &mut *session).await?;
+    let name = rule.name.to_string();
+    let document = RuleDocument { name, version, set_at: now, rule: to_json(rule).map_err(refused)? };
+    rules(database).replace_one(this, document).upsert(true).session(session).await?;
+    Ok(Rule { rule: rule.clone(), version, set_at: now })
+}
+
+/// All of them, by name.
+pub(super) async fn list(database: &Database) -> std::result::Result<Vec<Rule>, Failure> {
+    let mut found = rules::<RuleDocument>(database).find(doc! {}).sort(doc! { "_id": 1 }).await?;
+    let mut all = Vec::new();
+    while found.advance().await? {
+        all.push(found.deserialize_current()?.try_into()?);
+    }
+    Ok(all)
+}
+
+/// Removes one, in a transaction.
+pub(super) async fn remove(database: &Database, session: &mut ClientSession, name: &RuleName) -> Result<()> {
+    let done = rules::<Document>(database).delete_one(doc! { "_id": name.as_str() }).session(session).await?;
+    if done.deleted_count == 0 { Err(refuse(no_rule(name))) } else { Ok(()) }
+}
