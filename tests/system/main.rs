@@ -22,6 +22,7 @@ mod live;
 mod memory;
 mod memory_loss;
 mod nginx;
+mod notifiers;
 mod object_catalog_mongo;
 mod objects_s3;
 mod objects_swift;

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
+use trough_store::mongo::{Mongo, MongoOutbox, MongoRegistry};
 use trough_store::sqlite::{SqliteOutbox, SqliteRegistry};
 use trough_store::{Outbox, Registry, Subscriptions};
 
@@ -48,8 +49,10 @@ fn open_with(place: Place, missing: Missing, health: Health) -> Result<Stores> {
             Ok(Stores { registry: registry.clone(), subscriptions: registry, outbox: open_outbox(&dir)? })
         }
         Place::Database(url) => {
-            let _ = health;
-            bail!("{url}: subscriptions and the outbox in a database are not part of this release")
+            let mongo = Mongo::new(url, health);
+            let registry = Arc::new(MongoRegistry::new(mongo.clone(), Clock::system()));
+            let outbox = Arc::new(MongoOutbox::new(mongo));
+            Ok(Stores { registry: registry.clone(), subscriptions: registry, outbox })
         }
     }
 }
