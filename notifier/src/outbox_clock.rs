@@ -24,9 +24,20 @@ impl OutboxClock {
         Ok(now)
     }
 
-    /// What time it is; 0 before the first answer.
-    pub fn now(&self) -> Micros {
+    /// What time it is; it is asked only if it was not before.
+    ///
+    /// # Errors
+    /// The outbox's.
+    pub async fn now(&self, outbox: &dyn Outbox) -> Result<Micros, OutboxError> {
+        match self.known() {
+            Some(now) => Ok(now),
+            None => self.ask(outbox).await,
+        }
+    }
+
+    /// What time it is, if it was ever asked.
+    pub fn known(&self) -> Option<Micros> {
         let asked = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.map_or(0, |(then, at)| then + micros(at.elapsed()))
+        asked.map(|(then, at)| then + micros(at.elapsed()))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use trough_protocol::{DeviceId, Micros};
-use trough_store::outbox::{EnteredEvent, NewDelivery, OutboxError, STEP_MAX};
+use trough_store::outbox::{DELIVERIES_MAX, EnteredEvent, NewDelivery, OutboxError, PENDING_MAX};
 use trough_store::subscription::{Quiet, Target};
 use trough_store::{Event, EventId, Group, RegistryError, Subscription};
 
@@ -22,10 +22,6 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 const FORGOTTEN_AT_ONCE: usize = 1_000;
 /// The shard whose holder forgets.
 const FORGETS: u16 = 0;
-/// Why a subscription over the bound is disabled.
-const TOO_MANY: &str = "more than 10000 deliveries wait: look why they are not taken (trough deliveries list), then \
-                        enable it";
-
 /// Events were not routed. Nothing is lost: it is tried again.
 #[derive(Debug, thiserror::Error)]
 enum RouteError {
@@ -81,9 +77,9 @@ async fn step(context: &Context, held: &Held) -> Result<bool, RouteError> {
     let (mut events, mut deliveries) = (Vec::new(), Vec::new());
     for EnteredEvent { event, entered_at } in &entered {
         let mut of_event = of_event(context, &book, event, *entered_at, now).await?;
-        while deliveries.len() + of_event.len() > STEP_MAX {
+        while deliveries.len() + of_event.len() > DELIVERIES_MAX {
             // As much as fits goes first. The event counts as routed with the last of its deliveries.
-            let rest = of_event.split_off((STEP_MAX - deliveries.len()).min(of_event.len()));
+            let rest = of_event.split_off((DELIVERIES_MAX - deliveries.len()).min(of_event.len()));
             deliveries.append(&mut of_event);
             route(context, held, &book, std::mem::take(&mut events), std::mem::take(&mut deliveries)).await?;
             of_event = rest;
@@ -107,7 +103,10 @@ async fn route(
     context.metrics.events.inc_by(routed as u64);
     context.metrics.deliveries.inc_by(made as u64);
     for subscription in over.into_iter().filter_map(|id| book.subscription(id)) {
-        disable(context, subscription, TOO_MANY).await?;
+        let why = format!(
+            "more than {PENDING_MAX} deliveries wait: look why they are not taken (trough deliveries list), then enable it"
+        );
+        disable(context, subscription, &why).await?;
     }
     Ok(())
 }

@@ -33,6 +33,7 @@ pub mod fleet;
 pub mod ledger;
 pub mod live;
 pub mod looker;
+pub mod notices;
 pub mod outbox;
 pub mod peer;
 pub mod poll;

@@ -35,7 +35,7 @@ Exit codes: 0 done, 1 failed, 2 wrong options.";
 #[command(next_help_heading = "Logging (to standard error)")]
 pub struct LogArgs {
     /// What to log: a level (error, warn, info, debug, trace), or PART=LEVEL joined by commas
-    /// [default: info for up, feeder and eater; warn for other commands]
+    /// [default: info for up, feeder, eater and notifier; warn for other commands]
     #[arg(long, global = true, env = opt::LOG.env, hide_env_values = true, value_name = "FILTER")]
     pub log: Option<String>,
     /// How: text for people, json (one object a line) for collectors
@@ -53,6 +53,8 @@ pub enum Command {
     Feeder(cmd::feeder::FeederArgs),
     /// Run what makes frames durable and serves them to readers
     Eater(cmd::eater::EaterArgs),
+    /// Run what tells subscribers what happened: webhooks, and pushes to phones
+    Notifier(cmd::notifier::NotifierArgs),
     /// Add, import, list, rotate and revoke devices; also while the server runs
     #[command(subcommand)]
     Devices(cmd::devices::DevicesCommand),
@@ -65,6 +67,12 @@ pub enum Command {
     /// Set, list and enforce how long frames are kept; also while the server runs
     #[command(subcommand)]
     Retention(cmd::retention::RetentionCommand),
+    /// Say who is told of what, and where: webhooks, and pushes to phones; also while the server runs
+    #[command(subcommand)]
+    Subscriptions(Box<cmd::subscriptions::SubscriptionsCommand>),
+    /// List, inspect and replay what subscribers were told, or were not; also while the server runs
+    #[command(subcommand)]
+    Deliveries(cmd::deliveries::DeliveriesCommand),
     /// Send the lines of standard input as frames of one device
     Send(cmd::send::SendArgs),
     /// Print a device's frames as they become durable
@@ -95,7 +103,7 @@ impl Command {
     /// Services tell what happens to them; other commands are quiet unless something is wrong.
     pub fn default_log_filter(&self) -> &'static str {
         match self {
-            Self::Up(_) | Self::Feeder(_) | Self::Eater(_) => "info",
+            Self::Up(_) | Self::Feeder(_) | Self::Eater(_) | Self::Notifier(_) => "info",
             _ => "warn",
         }
     }
@@ -183,6 +191,7 @@ mod tests {
         "BYTES",
         "SESSIONS",
         "FRAMES",
+        "DELIVERIES",
         "DAYS",
         "FILE|DIR",
         "DEVICE",

@@ -14,7 +14,10 @@ use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::Purpose;
 use trough_store::Registry;
 
+use crate::notify::NotifySettings;
+use crate::outbox;
 use crate::registry::{self, Place};
+use crate::seal::SealChoice;
 use crate::service::{Chassis, Part};
 use crate::storage::HistoryChoice;
 use crate::tls::Watcher;
@@ -31,6 +34,14 @@ pub struct Sockets {
     pub api: TcpListener,
     /// For metrics and probes.
     pub admin: TcpListener,
+}
+
+/// How subscribers are told.
+pub struct Telling {
+    /// Where webhooks may lead to, and as whom is pushed.
+    pub notify: NotifySettings,
+    /// Opens what is sealed.
+    pub seal: SealChoice,
 }
 
 /// A deployment that runs.
@@ -50,12 +61,14 @@ pub async fn start(
     sockets: Sockets,
     config: trough_feeder::Config,
     history: HistoryChoice,
+    telling: Telling,
     shutdown: Shutdown,
 ) -> Result<Embedded> {
     let mut chassis = Chassis::new(Place::of(data_dir, None), shutdown.clone())?;
     let storage = history.open_local(data_dir, &mut chassis)?;
     let feeder_metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     let eater_metrics = trough_eater::Metrics::register(&mut chassis.metrics);
+    let notifier = notifier(data_dir, telling, &mut chassis)?;
     let watcher = Watcher::new(&mut chassis);
     chassis.serve_admin(sockets.admin);
     watcher.watch(config.tls.as_ref(), Purpose::Http, &chassis);
@@ -110,7 +123,30 @@ pub async fn start(
         after_feeder.begin();
         result
     });
-    Ok(Embedded { registry: chassis.registry, parts: vec![("feeder", feeder), ("eater", eater)] })
+    let notifier = shutdown.tasks.spawn(async move { notifier.await.context("the notifier failed") });
+    let parts = vec![("feeder", feeder), ("eater", eater), ("notifier", notifier)];
+    Ok(Embedded { registry: chassis.registry, parts })
+}
+
+/// The notifier, to be started when the others are ready.
+fn notifier(
+    data_dir: &Path,
+    telling: Telling,
+    chassis: &mut Chassis,
+) -> Result<impl Future<Output = Result<(), trough_notifier::StartError>> + use<>> {
+    let (subscriptions, outbox) = outbox::open_local(data_dir)?;
+    let parts = trough_notifier::Parts {
+        registry: chassis.registry.clone(),
+        subscriptions,
+        outbox,
+        seal: telling.seal.open()?,
+        bus: None,
+        clock: chassis.clock.clone(),
+        health: chassis.health.clone(),
+        metrics: trough_notifier::Metrics::register(&mut chassis.metrics),
+        shutdown: chassis.shutdown.clone(),
+    };
+    Ok(trough_notifier::run(parts, telling.notify.into_config(trough_notifier::Config::alone())))
 }
 
 /// The eater stops after the feeder: what devices have sent is still made durable and acknowledged.

@@ -41,6 +41,14 @@ options! {
     LINK_TLS_CA = "--link-tls-ca", "TROUGH_LINK_TLS_CA";
     LINK_KEY_FILE = "--link-key-file", "TROUGH_LINK_KEY_FILE";
     CA = "--ca", "TROUGH_CA";
+    SEAL_KEY_FILE = "--seal-key-file", "TROUGH_SEAL_KEY_FILE";
+    WEBHOOK_HTTP = "--webhook-http", "TROUGH_WEBHOOK_HTTP";
+    WEBHOOK_PRIVATE_NETWORKS = "--webhook-private-networks", "TROUGH_WEBHOOK_PRIVATE_NETWORKS";
+    APNS_KEY_FILE = "--apns-key-file", "TROUGH_APNS_KEY_FILE";
+    APNS_KEY_ID = "--apns-key-id", "TROUGH_APNS_KEY_ID";
+    APNS_TEAM_ID = "--apns-team-id", "TROUGH_APNS_TEAM_ID";
+    APNS_URL = "--apns-url", "TROUGH_APNS_URL";
+    APNS_CA = "--apns-ca", "TROUGH_APNS_CA";
     LINGER = "--linger", "TROUGH_LINGER";
     STORE = "--store", "TROUGH_STORE";
     FLUSH_AFTER = "--flush-after", "TROUGH_FLUSH_AFTER";
@@ -79,6 +87,20 @@ options! {
     PAST_DAMAGE = "--past-damage", "TROUGH_PAST_DAMAGE";
     // A group that devices are added to is not one to look at.
     TAIL_GROUP = "--group", "TROUGH_TAIL_GROUP";
+    WEBHOOK_URL = "--url", "TROUGH_WEBHOOK_URL";
+    PUSH = "--push", "TROUGH_PUSH";
+    EVENT = "--event", "TROUGH_EVENT";
+    RULE = "--rule", "TROUGH_RULE";
+    SUBSCRIBE_DEVICE = "--device", "TROUGH_SUBSCRIBE_DEVICE";
+    SUBSCRIBE_GROUP = "--group", "TROUGH_SUBSCRIBE_GROUP";
+    QUIET = "--quiet", "TROUGH_QUIET";
+    QUIET_ZONE = "--quiet-zone", "TROUGH_QUIET_ZONE";
+    QUIET_THEN = "--quiet-then", "TROUGH_QUIET_THEN";
+    COALESCE = "--coalesce", "TROUGH_COALESCE";
+    DELIVERY_SUBSCRIPTION = "--subscription", "TROUGH_DELIVERY_SUBSCRIPTION";
+    DELIVERY_STATE = "--state", "TROUGH_DELIVERY_STATE";
+    DELIVERY_LIMIT = "--limit", "TROUGH_DELIVERY_LIMIT";
+    OLD_KEY = "--keep-old", "TROUGH_KEEP_OLD_KEY";
     JSON = "--json", "TROUGH_JSON";
     EXIT = "--exit", "TROUGH_EXIT";
     KEEP_OLD = "--keep-old", "TROUGH_KEEP_OLD";

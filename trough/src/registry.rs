@@ -95,7 +95,11 @@ fn in_database(url: MongoUrl, health: Health) -> Arc<dyn Registry> {
     Arc::new(MongoRegistry::new(Mongo::new(url, health), Clock::system()))
 }
 
-fn open_file(data_dir: &Path, missing: Missing) -> Result<SqliteRegistry> {
+/// Opens the registry of a data directory.
+///
+/// # Errors
+/// There is none and none is to be made, or it cannot be opened.
+pub(crate) fn open_file(data_dir: &Path, missing: Missing) -> Result<SqliteRegistry> {
     let path = data_dir.join(REGISTRY);
     if !path.exists() {
         if missing == Missing::Refuse {

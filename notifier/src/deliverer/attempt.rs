@@ -128,7 +128,8 @@ async fn settle(
             let chance = rand::rng().random_range(0.0..1.0);
             match schedule::wait(&context.config.waits, delivery.attempts + 1, asked, chance) {
                 Some(wait) => {
-                    let at = context.clock.now() + micros(wait);
+                    // Whoever has a delivery knows the time.
+                    let at = context.clock.known().unwrap_or(delivery.created_at) + micros(wait);
                     done(delivery, Outcome::Retry(at), said, Next::Blocked(at))
                 }
                 None => done(delivery, Outcome::Dead, said, Next::GoOn),

@@ -134,7 +134,7 @@ impl Deliverer {
     }
 
     fn report(&self, queues: &[outbox::Queue]) {
-        let now = self.context.clock.now();
+        let now = self.context.clock.known().unwrap_or_default();
         let oldest = self.states.values().filter_map(|state| match state {
             State::Rests(rest, _) => rest.oldest,
             State::Runs => None,

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use trough_store::outbox::{Attempt, OutboxError, PAGE_MAX};
+use trough_store::outbox::{Attempt, OutboxError};
 
 use crate::claims::Held;
 use crate::context::Context;
 
-/// Most tries that wait to be written down. Behind them nothing more is sent: what is not noted is sent again if this
-/// process dies.
-const BACKLOG: usize = 256;
+/// Most tries that wait to be written down, besides as many that are being written. Behind them nothing more is sent: what
+/// is not noted is sent again if this process dies.
+const BACKLOG: usize = 8;
 /// Between two calls that fail.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -59,7 +59,7 @@ impl Notes {
 
 async fn write(context: Arc<Context>, held: Held, mut notes: mpsc::Receiver<Note>) {
     let mut some = Vec::new();
-    while notes.recv_many(&mut some, PAGE_MAX).await > 0 {
+    while notes.recv_many(&mut some, BACKLOG).await > 0 {
         let (mut attempts, mut waiting) = (Vec::new(), Vec::new());
         for note in some.drain(..) {
             match note {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 use trough_protocol::Micros;
-use trough_store::outbox::{Attempt, Delivery, Outcome, PAGE_MAX};
+use trough_store::outbox::{Attempt, Delivery, OutboxError, Outcome, PAGE_MAX};
 use trough_store::subscription::{PushTokenId, Target};
 use trough_store::{RegistryError, Subscription, SubscriptionId};
 
@@ -58,26 +58,23 @@ pub struct Queue {
 impl Queue {
     /// Delivers what is due, until nothing is or the claim ends.
     pub async fn run(self) -> Rest {
-        let (mut finished, mut wide) = (0, false);
+        let mut finished = 0;
         loop {
             let round = tokio::select! {
-                round = self.round(wide) => round,
+                round = self.round() => round,
                 // Dropped in the middle: somebody else makes the same tries.
                 () = self.held.lost.cancelled() => return Rest::after(LATER),
             };
             match round {
-                Ok(Round { finished: some, again: true, .. }) => {
-                    finished += some;
-                    wide = some == 0;
-                }
+                Ok(Round { finished: some, again: true, .. }) => finished += some,
                 Ok(Round { finished: some, rest, .. }) => return Rest { finished: finished + some, ..rest },
                 Err(Lost) => return Rest::after(LATER),
             }
         }
     }
 
-    /// A page, a large one if it is to be `wide`. Whoever waits for the same endpoint gets a turn between two of them.
-    async fn round(&self, wide: bool) -> Result<Round, Lost> {
+    /// A page. Whoever waits for the same endpoint gets a turn between two of them.
+    async fn round(&self) -> Result<Round, Lost> {
         let context = &self.context;
         let book = match context.books.current().await {
             Ok(book) => book,
@@ -96,11 +93,14 @@ impl Queue {
         };
         let push = subscription.wanted.target == Target::Push;
         // Phones whose deliveries stand behind those of one that is off must be reached.
-        let limit = if wide || push { PAGE_MAX } else { PAGE };
-        // The time is asked before the deliveries: what is due was not changed behind this any more.
-        let now = context.clock.now();
-        let page = match context.outbox.pending(self.subscription, limit).await {
-            Ok(page) => page,
+        let limit = if push { PAGE_MAX } else { PAGE };
+        // The time comes before the deliveries: what was due then takes no more events in.
+        let fetched = async {
+            let now = context.clock.now(&*context.outbox).await?;
+            Ok::<_, OutboxError>((now, context.outbox.pending(self.subscription, limit).await?))
+        };
+        let (now, page) = match fetched.await {
+            Ok(fetched) => fetched,
             Err(error) => {
                 context.failed(&error);
                 return Ok(Round::over(Rest::after(LATER)));
@@ -121,11 +121,15 @@ impl Queue {
             let mut lane = lane?;
             // What one phone waits for keeps nothing from the others.
             lane.blocked &= !push;
-            round.add(&lane, context.clock.now());
+            round.add(&lane, now);
         }
-        // Something is behind the page; if all of the page is held, a larger one may show what is not.
-        let progress = round.finished > 0 || !(wide || push || round.rest.blocked);
-        round.again = full && progress && self.held.may_begin();
+        if full && !round.rest.blocked {
+            // Of those that are held the first to be due may be behind the page.
+            let look = Instant::now() + LATER;
+            round.rest.until = Some(round.rest.until.map_or(look, |until| until.min(look)));
+        }
+        // Something is behind the page.
+        round.again = full && round.finished > 0 && self.held.may_begin();
         Ok(round)
     }
 

@@ -7,8 +7,6 @@
 pub mod address;
 mod body;
 pub mod network;
-#[cfg(test)]
-mod tests;
 
 use std::error::Error as _;
 use std::sync::Arc;

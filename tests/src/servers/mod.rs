@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use s3::{Bucket, BucketConfiguration, Region};
 use trough_store::objects::Credentials;
 
+pub mod apns;
+pub mod hooks;
 pub mod memcached;
 pub mod mongo;
 pub mod nginx;

@@ -18,10 +18,12 @@ use crate::cmd::Work;
 use crate::data::buses::{Bus, load_buses};
 use crate::demo::figures::Figures;
 use crate::demo::{live, read_back, replay};
-use crate::embedded::{self, Sockets};
+use crate::embedded::{self, Sockets, Telling};
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
+use crate::notify::NotifySettings;
 use crate::progress::Progress;
+use crate::seal::SealChoice;
 use crate::service::{self, Part};
 use crate::storage::HistoryChoice;
 use crate::{http, opt, output, registry, sockets};
@@ -145,8 +147,10 @@ impl Stage {
         };
         service::prepare_open_files(&config);
         let sockets = Sockets { devices, api, admin };
+        let telling = Telling { notify: NotifySettings::default(), seal: SealChoice::DataDir(dir.clone()) };
         let deployment =
-            embedded::start(&dir, sockets, config, HistoryChoice::default(), shutdown.clone()).await?;
+            embedded::start(&dir, sockets, config, HistoryChoice::default(), telling, shutdown.clone())
+                .await?;
         let [feeder, api, admin] = addresses;
         let (registry, parts) = (deployment.registry, deployment.parts);
         Ok(Self { dir, _temporary: temporary, feeder, api, admin, registry, parts, shutdown })

@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod bench_floor;
 pub mod channels;
+pub mod deliveries;
 pub mod demo;
 pub mod devices;
 pub mod eater;
@@ -12,9 +13,11 @@ pub mod feeder;
 pub mod fsck;
 pub mod health;
 pub mod journal;
+pub mod notifier;
 pub mod readers;
 pub mod retention;
 pub mod send;
+pub mod subscriptions;
 pub mod tail;
 pub mod up;
 pub mod upgrade;
@@ -37,10 +40,13 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Up(args) => up::prepare(args, faults),
         Command::Feeder(args) => feeder::prepare(args, faults),
         Command::Eater(args) => eater::prepare(args, faults),
+        Command::Notifier(args) => notifier::prepare(args, faults),
         Command::Devices(command) => devices::prepare(command, faults),
         Command::Readers(command) => readers::prepare(command, faults),
         Command::Channels(command) => channels::prepare(command, faults),
         Command::Retention(command) => retention::prepare(command, faults),
+        Command::Subscriptions(command) => subscriptions::prepare(*command, faults),
+        Command::Deliveries(command) => deliveries::prepare(command, faults),
         Command::Send(args) => send::prepare(args, faults),
         Command::Tail(args) => tail::prepare(args, faults),
         Command::Demo(args) => demo::prepare(args, faults),

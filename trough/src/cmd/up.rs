@@ -6,9 +6,12 @@ use std::path::Path;
 use clap::Args;
 
 use crate::cmd::Work;
-use crate::embedded::{self, Sockets};
+use crate::embedded::{self, Sockets, Telling};
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
+use crate::notify::{NotifyArgs, NotifySettings};
+use crate::registry::Place;
+use crate::seal::{SealArgs, SealChoice};
 use crate::service::{self, ServiceArgs, SessionArgs};
 use crate::sockets::{self, reachable};
 use crate::storage::{HistoryArgs, HistoryChoice};
@@ -42,6 +45,10 @@ pub struct UpArgs {
     sessions: SessionArgs,
     #[command(flatten)]
     service: ServiceArgs,
+    #[command(flatten)]
+    seal: SealArgs,
+    #[command(flatten)]
+    notify: NotifyArgs,
 }
 
 struct Settings {
@@ -50,6 +57,8 @@ struct Settings {
     admin: HostPort,
     config: trough_feeder::Config,
     history: HistoryChoice,
+    seal: SealChoice,
+    notify: NotifySettings,
 }
 
 /// Checks the options.
@@ -62,10 +71,13 @@ pub fn prepare(args: UpArgs, mut faults: Faults) -> Result<Work, Faults> {
     let tls = args.tls.check(&mut faults);
     let config = args.sessions.check(&mut faults);
     let grace = args.service.check(&mut faults);
+    let notify = args.notify.check(&mut faults);
+    let seal = args.seal.check(&Place::of(&args.service.data.data_dir, None), &mut faults);
     let settings = (|| {
         let config = trough_feeder::Config { drain_linger: linger?, tls, ..config? };
-        let (listen, api, admin) = (listen?, api?, admin?);
-        Some((Settings { listen, api, admin, config, history: history? }, grace?))
+        let (listen, api, admin, history) = (listen?, api?, admin?, history?);
+        let (seal, notify) = (seal?, notify?);
+        Some((Settings { listen, api, admin, config, history, seal, notify }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
     let data_dir = args.service.data.data_dir;
@@ -77,14 +89,15 @@ async fn run(
     data_dir: &Path,
     shutdown: trough_runtime::shutdown::Shutdown,
 ) -> Result<(), CliError> {
-    let Settings { listen, api, admin, config, history } = settings;
+    let Settings { listen, api, admin, config, history, seal, notify } = settings;
     service::prepare_open_files(&config);
     let [devices, api, admin] =
         sockets::bind([(opt::LISTEN, &listen), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let addresses = [devices.local_addr()?, api.local_addr()?, admin.local_addr()?];
     let secure = if config.tls.is_some() { "s" } else { "" };
-    let deployment =
-        embedded::start(data_dir, Sockets { devices, api, admin }, config, history, shutdown.clone()).await?;
+    let sockets = Sockets { devices, api, admin };
+    let telling = Telling { notify, seal };
+    let deployment = embedded::start(data_dir, sockets, config, history, telling, shutdown.clone()).await?;
     if !shutdown.is_draining() {
         welcome(addresses.map(reachable), secure, data_dir)?;
     }
