@@ -5,6 +5,7 @@
 
 mod changes;
 mod client;
+mod commands;
 mod devices;
 mod epochs;
 mod failure;
@@ -27,6 +28,7 @@ mod url;
 use trough_protocol::limits::INT_MAX;
 
 pub use client::Mongo;
+pub use commands::MongoCommands;
 pub use object_catalog::MongoObjectCatalog;
 pub use registry::MongoRegistry;
 pub use segment_catalog::MongoSegmentCatalog;

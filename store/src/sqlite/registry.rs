@@ -29,7 +29,11 @@ static SCHEMA: Schema = Schema {
     name: "registry",
     application_id: 0x5472_5265, // "TrRe"
     synchronous: "FULL",
-    migrations: &[include_str!("registry-1.sql"), include_str!("registry-2.sql")],
+    migrations: &[
+        include_str!("registry-1.sql"),
+        include_str!("registry-2.sql"),
+        include_str!("registry-3.sql"),
+    ],
 };
 
 /// Connections that read: enough for a fleet that reconnects, on the few cores of one machine.
@@ -40,10 +44,10 @@ const READERS: usize = 4;
 pub struct SqliteRegistry {
     // Fields are dropped in this order: the watcher and the readers before the writer, whose connection, being
     // the last, folds the write-ahead log into the file.
-    changes: Changes,
-    pool: Pool,
-    writer: Writer,
-    clock: Clock,
+    pub(super) changes: Changes,
+    pub(super) pool: Pool,
+    pub(super) writer: Writer,
+    pub(super) clock: Clock,
 }
 
 impl SqliteRegistry {

@@ -10,13 +10,14 @@ use trough_protocol::DeviceId;
 use trough_runtime::clock::Clock;
 
 use super::{OpenError, SqliteCatalog, SqliteObjectCatalog, SqliteRegistry, SqliteSegmentCatalog};
+use crate::conformance::commands::RegistryWithCommands;
 use crate::conformance::{Fixture, START};
 use crate::error::{AuthError, RegistryError};
 use crate::format_level::{FORMAT_LEVEL, FormatLevel};
 use crate::registry::{NewDevice, Registry};
 use crate::{
-    Catalog, ObjectCatalog, SegmentCatalog, catalog_suite, object_catalog_suite, registry_suite,
-    segment_catalog_suite,
+    Catalog, ObjectCatalog, SegmentCatalog, catalog_suite, commands_suite, object_catalog_suite,
+    registry_suite, segment_catalog_suite,
 };
 
 fn registry_fixture() -> Fixture<dyn Registry> {
@@ -25,6 +26,20 @@ fn registry_fixture() -> Fixture<dyn Registry> {
     let time = clock.clone();
     let open = move || Arc::new(SqliteRegistry::open(&path, time.clone()).unwrap()) as Arc<dyn Registry>;
     Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
+}
+
+fn commands_fixture() -> Fixture<dyn RegistryWithCommands> {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("registry.db"), Clock::manual(START));
+    let time = clock.clone();
+    let open =
+        move || Arc::new(SqliteRegistry::open(&path, time.clone()).unwrap()) as Arc<dyn RegistryWithCommands>;
+    Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
+}
+
+mod commands {
+    use super::*;
+    commands_suite!(commands_fixture());
 }
 
 fn catalog_fixture() -> Fixture<dyn Catalog> {
