@@ -35,6 +35,7 @@ use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::ServerTls;
 use trough_store::Registry;
 
+pub use api::CommandDesk;
 use api::{ApiLimits, ApiState};
 use doorbell::{Doorbell, Others};
 use frames::AnyJournal;
@@ -72,6 +73,8 @@ pub struct Parts {
     pub registry: Arc<dyn Registry>,
     /// Where eaters tell each other, and whoever else listens, that there are new frames.
     pub bus: Option<Deployment>,
+    /// What devices are asked to do.
+    pub commands: CommandDesk,
     /// Where frames are kept.
     pub storage: Storage,
     /// The time.
@@ -109,7 +112,7 @@ pub async fn run(
     parts: Parts,
     config: Config,
 ) -> Result<(), RunError> {
-    let Parts { registry, bus, storage, clock, health, metrics, shutdown } = parts;
+    let Parts { registry, bus, commands, storage, clock, health, metrics, shutdown } = parts;
     let others = match &storage {
         Storage::Local { .. } => Others::None(bus),
         Storage::Objects { .. } => Others::Eaters(bus),
@@ -124,7 +127,15 @@ pub async fn run(
     let ingest =
         start_ingest((links, config.links), journal.clone(), budget_bytes, metrics.ingest, &shutdown)?;
     let (health_of_api, metrics) = (health.clone(), metrics.api);
-    let state = ApiState { journal: journal.clone(), live, registry, clock, health: health_of_api, metrics };
+    let state = ApiState {
+        journal: journal.clone(),
+        live,
+        registry,
+        commands,
+        clock,
+        health: health_of_api,
+        metrics,
+    };
     let readers = tokio::spawn(api::serve(api, config.tls, state, config.api, shutdown.clone()));
     health.set_ready();
     let failed = tokio::select! {

@@ -8,6 +8,7 @@ use trough_runtime::health::Health;
 use trough_runtime::shutdown::Shutdown;
 use trough_store::Registry;
 
+use crate::commands::Desk;
 use crate::config::Config;
 use crate::links::Links;
 use crate::metrics::Metrics;
@@ -30,6 +31,8 @@ pub struct Context {
     pub shutdown: Shutdown,
     /// Who has a session.
     pub presence: Arc<Presence>,
+    /// Who sends commands, if anybody does.
+    pub commands: Option<Arc<Desk>>,
     /// Unused tickets.
     pub tickets: Tickets,
     /// What the links of all shards come to.

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
-use trough_eater::LinkListener;
-use trough_feeder::Eaters;
+use trough_bus::local::Local;
+use trough_bus::{Deployment, Environment};
+use trough_eater::{CommandDesk, LinkListener};
+use trough_feeder::{CommandParts, Eaters};
 use trough_runtime::health::State;
 use trough_runtime::local;
 use trough_runtime::shutdown::Shutdown;
@@ -61,6 +63,10 @@ pub async fn start(
     watcher.watch(config.tls.as_ref(), Purpose::Http, &chassis);
     let (connector, links) = local::pair();
 
+    // Readers' requests reach the sessions of this process by it.
+    let environment = Environment::new("embedded").context("the bus of this process cannot be made")?;
+    let bell = Deployment::new(Arc::new(Local::default()), environment);
+
     let after_feeder = follower(&shutdown);
     let mut eater_config = trough_eater::Config::default();
     eater_config.api.linger = config.drain_linger;
@@ -69,6 +75,7 @@ pub async fn start(
     let eater = trough_eater::Parts {
         registry: chassis.registry.clone(),
         bus: None,
+        commands: CommandDesk { store: chassis.commands.clone(), bus: Some(bell.clone()) },
         storage,
         clock: chassis.clock.clone(),
         health: chassis.health.clone(),
@@ -97,6 +104,7 @@ pub async fn start(
         registry: chassis.registry.clone(),
         // The only feeder has nobody to tell.
         bus: None,
+        commands: Some(CommandParts { store: chassis.commands, bus: Some(bell) }),
         clock: chassis.clock,
         health: chassis.health,
         metrics: feeder_metrics,

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
-use trough_store::mongo::{Mongo, MongoRegistry, MongoUrl};
+use trough_store::mongo::{Mongo, MongoCommands, MongoRegistry, MongoUrl};
 use trough_store::objects::files::FileStore;
 use trough_store::objects::steady::Steady;
 use trough_store::objects::{Limits, ObjectMetrics};
 use trough_store::registry::LIST_DEVICES_MAX;
 use trough_store::sqlite::{SqliteCatalog, SqliteRegistry};
-use trough_store::{DeviceFilter, DeviceRecord, ObjectStore, Registry};
+use trough_store::{Commands, DeviceFilter, DeviceRecord, ObjectStore, Registry};
 
 use crate::output;
 use crate::service::Chassis;
@@ -61,11 +61,28 @@ impl Place {
     }
 }
 
+/// A registry, and what lies beside it in the same place.
+#[derive(Clone)]
+pub struct Stores {
+    /// Who may do what.
+    pub registry: Arc<dyn Registry>,
+    /// What devices are asked to do.
+    pub commands: Arc<dyn Commands>,
+}
+
 /// Opens a registry for a command. One in a database is not connected to before it is used.
 ///
 /// # Errors
 /// There is none and none is to be made, or it cannot be opened.
 pub fn open(place: Place, missing: Missing) -> Result<Arc<dyn Registry>> {
+    Ok(open_stores(place, missing)?.registry)
+}
+
+/// The same with what lies beside it.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_stores(place: Place, missing: Missing) -> Result<Stores> {
     let data_dir = match place {
         Place::Database(url) => return Ok(in_database(url, Health::new())),
         Place::DataDir(dir) => dir,
@@ -74,22 +91,31 @@ pub fn open(place: Place, missing: Missing) -> Result<Arc<dyn Registry>> {
     if missing == Missing::Create && !path.exists() {
         output::note(format!("beginning a new registry: {}", path.display()));
     }
-    Ok(Arc::new(open_file(&data_dir, missing)?))
+    Ok(in_file(open_file(&data_dir, missing)?))
 }
 
 /// Opens a registry for a service, without a word about a new one. Health says whether its database can be reached.
 ///
 /// # Errors
 /// It cannot be opened.
-pub fn open_for_service(place: Place, health: Health) -> Result<Arc<dyn Registry>> {
+pub fn open_for_service(place: Place, health: Health) -> Result<Stores> {
     Ok(match place {
-        Place::DataDir(dir) => Arc::new(open_file(&dir, Missing::Create)?),
+        Place::DataDir(dir) => in_file(open_file(&dir, Missing::Create)?),
         Place::Database(url) => in_database(url, health),
     })
 }
 
-fn in_database(url: MongoUrl, health: Health) -> Arc<dyn Registry> {
-    Arc::new(MongoRegistry::new(Mongo::new(url, health), Clock::system()))
+fn in_database(url: MongoUrl, health: Health) -> Stores {
+    let mongo = Mongo::new(url, health);
+    Stores {
+        registry: Arc::new(MongoRegistry::new(mongo.clone(), Clock::system())),
+        commands: Arc::new(MongoCommands::new(mongo, Clock::system())),
+    }
+}
+
+fn in_file(file: SqliteRegistry) -> Stores {
+    let file = Arc::new(file);
+    Stores { registry: file.clone(), commands: file }
 }
 
 fn open_file(data_dir: &Path, missing: Missing) -> Result<SqliteRegistry> {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json::Int;
-use super::json_payload::{Members, Text, payload_members, present};
+use super::json_payload::{PayloadMembers, Text, payload_members, present};
 use super::{Command, CommandId, CommandResult, CommandStatus};
 use crate::limits::{COMMAND_BYTES_MAX, COMMAND_RESULT_BYTES_MAX};
 use crate::wire::{WireError, cut_text};
@@ -34,8 +34,9 @@ impl CommandJson<'_> {
     /// # Errors
     /// Malformed.
     pub(super) fn read(&self) -> Result<Command, WireError> {
-        let (text, b64, content_type) = (self.text.as_ref(), self.b64.as_ref(), self.content_type.as_ref());
-        let members = Members { json: self.json, text, b64, content_type };
+        let (text, b64, content_type) =
+            (Text::of(&self.text), Text::of(&self.b64), Text::of(&self.content_type));
+        let members = PayloadMembers { json: self.json, text, b64, content_type };
         let (content_type, payload) = members.take(format_args!("the command"))?;
         check_len("command", payload.len(), COMMAND_BYTES_MAX)?;
         Ok(Command {
@@ -75,8 +76,9 @@ impl ResultJson<'_> {
             let shown = cut_text(&self.status, 40);
             WireError::Json(format!("command_result.status is {shown:?}: use done or rejected"))
         })?;
-        let (text, b64, content_type) = (self.text.as_ref(), self.b64.as_ref(), self.content_type.as_ref());
-        let members = Members { json: self.json, text, b64, content_type };
+        let (text, b64, content_type) =
+            (Text::of(&self.text), Text::of(&self.b64), Text::of(&self.content_type));
+        let members = PayloadMembers { json: self.json, text, b64, content_type };
         let (content_type, payload) = match members.is_empty() {
             true => (ContentType::Bytes, Cow::default()),
             false => members.take(format_args!("the result"))?,

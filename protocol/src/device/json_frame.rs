@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::json::Int;
-use super::json_payload::{Members, Text, payload_members, present};
+use super::json_payload::{PayloadMembers, Text, payload_members, present};
 use crate::frame::FrameRef;
 use crate::wire::WireError;
 use crate::words::Seq;
@@ -35,8 +35,9 @@ impl FrameJson<'_> {
     /// Malformed, or a payload over `payload_max` bytes.
     pub(super) fn encode(&self, out: &mut Vec<u8>, payload_max: usize) -> Result<(), WireError> {
         let seq = self.seq.0;
-        let (text, b64, content_type) = (self.text.as_ref(), self.b64.as_ref(), self.content_type.as_ref());
-        let members = Members { json: self.json, text, b64, content_type };
+        let (text, b64, content_type) =
+            (Text::of(&self.text), Text::of(&self.b64), Text::of(&self.content_type));
+        let members = PayloadMembers { json: self.json, text, b64, content_type };
         let (content_type, payload) = members.take(format_args!("seq {seq}"))?;
         if payload.len() > payload_max {
             let (value, max) = (payload.len() as u64, payload_max as u64);

@@ -24,14 +24,26 @@ pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 }
 
 /// The members that there are.
-pub(super) struct Members<'m> {
+#[derive(Debug, Clone, Copy)]
+pub struct PayloadMembers<'m> {
+    /// JSON, as it stands.
     pub json: Option<&'m RawValue>,
-    pub text: Option<&'m Text<'m>>,
-    pub b64: Option<&'m Text<'m>>,
-    pub content_type: Option<&'m Text<'m>>,
+    /// Text.
+    pub text: Option<&'m str>,
+    /// Bytes, in base64.
+    pub b64: Option<&'m str>,
+    /// What they are.
+    pub content_type: Option<&'m str>,
 }
 
-impl<'m> Members<'m> {
+impl Text<'_> {
+    /// The string of a member, if it is there.
+    pub fn of<'m>(member: &'m Option<Text<'_>>) -> Option<&'m str> {
+        member.as_ref().map(|text| &*text.0)
+    }
+}
+
+impl<'m> PayloadMembers<'m> {
     /// Whether there is none of them.
     pub fn is_empty(&self) -> bool {
         self.json.is_none() && self.text.is_none() && self.b64.is_none() && self.content_type.is_none()
@@ -50,13 +62,13 @@ impl<'m> Members<'m> {
                 json_value::check(json.get())?;
                 Ok((ContentType::Json, json.get().as_bytes().into()))
             }
-            (None, Some(text), None) => Ok((ContentType::Text, text.0.as_bytes().into())),
+            (None, Some(text), None) => Ok((ContentType::Text, text.as_bytes().into())),
             (None, None, Some(b64)) => {
-                let decoded = BASE64.decode(&*b64.0).map_err(|error| {
+                let decoded = BASE64.decode(b64).map_err(|error| {
                     WireError::Json(format!("b64 of {what}: {error}; use RFC 4648 base64 with padding"))
                 })?;
                 let content_type = match self.content_type {
-                    Some(name) => ContentType::parse(&name.0)?,
+                    Some(name) => ContentType::parse(name)?,
                     None => ContentType::Bytes,
                 };
                 Ok((content_type, decoded.into()))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use trough_eater::{LinkListener, LinkSecurity};
+use trough_eater::{CommandDesk, LinkListener, LinkSecurity};
 use trough_protocol::limits::BATCH_BYTES_MAX;
 use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::{Purpose, ServerTls};
@@ -135,7 +135,8 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     watcher.watch(link.tls.as_ref(), Purpose::Link, &chassis);
     let parts = trough_eater::Parts {
         registry: bus::in_front_of(bus, chassis.registry, &chassis.clock),
-        bus: deployment,
+        bus: deployment.clone(),
+        commands: CommandDesk { store: chassis.commands, bus: deployment },
         storage,
         clock: chassis.clock,
         health: chassis.health,
