@@ -50,7 +50,7 @@ fn table(head: &str) -> Vec<Vec<&'static str>> {
 
 #[test]
 fn hexadecimal_examples_are_what_their_explanations_say() {
-    let [hello, frames] = &blocks("hex device")[..] else { panic!("two blocks are due") };
+    let [hello, frames, _result] = &blocks("hex device")[..] else { panic!("three blocks are due") };
     let hello = binary::decode_client(bytes_of(hello)).unwrap();
     let said = Hello {
         epoch: Epoch(7),

@@ -51,7 +51,7 @@ macro_rules! failed_from {
     )*};
 }
 
-failed_from!(trough_store::RegistryError, trough_store::CatalogError);
+failed_from!(trough_store::RegistryError, trough_store::CatalogError, trough_store::CommandError);
 
 impl CliError {
     /// Tells the user, on standard error, and gives the exit code.

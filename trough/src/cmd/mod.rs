@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod bench_floor;
 pub mod channels;
+pub mod commands;
 pub mod demo;
 pub mod devices;
 pub mod eater;
@@ -39,6 +40,7 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Eater(args) => eater::prepare(args, faults),
         Command::Devices(command) => devices::prepare(command, faults),
         Command::Readers(command) => readers::prepare(command, faults),
+        Command::Commands(command) => commands::prepare(command, faults),
         Command::Channels(command) => channels::prepare(command, faults),
         Command::Retention(command) => retention::prepare(command, faults),
         Command::Send(args) => send::prepare(args, faults),

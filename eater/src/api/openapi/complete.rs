@@ -54,6 +54,9 @@ pub(super) fn complete(mut document: Value) -> Value {
     schemas["Problem"]["properties"]["code"]["enum"] = Code::ALL.iter().map(|code| code.as_str()).collect();
     schemas["Frame"]["oneOf"] =
         json!([{"required": ["json"]}, {"required": ["text"]}, {"required": ["b64", "content_type"]}]);
+    schemas["NewCommand"]["oneOf"] =
+        json!([{"required": ["json"]}, {"required": ["text"]}, {"required": ["b64"]}]);
+    schemas["NewCommand"]["additionalProperties"] = false.into();
     let paths = document["paths"].as_object_mut().expect("there are paths");
     for (path, item) in paths {
         for operation in item.as_object_mut().expect("a path has operations").values_mut() {
