@@ -11,6 +11,7 @@ mod bus;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod deployment;
+pub mod devices;
 pub mod envelope;
 pub mod error;
 pub mod key;

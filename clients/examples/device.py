@@ -9,7 +9,8 @@ Written from part 1 of docs/protocol.md alone, to show that this is enough (`tro
 import argparse, base64, collections, hashlib, itertools, json, os, random
 import re, select, socket, ssl, struct, sys, time, urllib.parse
 
-HELLO, FRAMES, SKIP, REWIND, WELCOME, ACK, SERVER_REWIND = 1, 2, 3, 4, 129, 130, 131
+HELLO, FRAMES, SKIP, REWIND, COMMAND_RESULT, WELCOME, ACK, SERVER_REWIND, COMMAND = 1, 2, 3, 4, 5, 129, 130, 131, 132
+TAKES_COMMANDS, DONE, REJECTED = 1, 0, 1
 HELD_FRAMES_MAX, MESSAGE_FRAMES_MAX, SILENCE_S = 10_000, 64, 35
 
 
@@ -26,6 +27,7 @@ class Device:
 
     def __init__(self, path):
         self.path, self.epoch, self.acked, self.held, self.sent = path, 0, 0, collections.deque(), 0
+        self.done = collections.deque(maxlen=100)  # commands, so that one that comes again is not done again
         if path and os.path.exists(path):
             kept = json.load(open(path))
             self.epoch, self.acked = kept["epoch"], kept["acked"]
@@ -63,6 +65,16 @@ class Device:
         self.sent = self.acked
         if resume <= self.acked:  # the server's storage is an older copy, and those frames are gone here
             return struct.pack("<BQQB", SKIP, resume, self.acked, 3)
+
+    def command(self, message):
+        """Does a command, which here is to print it, and gives the answer."""
+        name, (expires, code, _size) = message[1:17], struct.unpack_from("<QBH", message, 17)
+        if name not in self.done:
+            if expires < time.time_ns() // 1000:
+                return struct.pack("<B16sBBH", COMMAND_RESULT, name, REJECTED, 0, 0)
+            print(f"command {name.hex()}: {message[28 + max(code - 128, 0):]!r}", file=sys.stderr)
+            self.done.append(name)
+        return struct.pack("<B16sBBH", COMMAND_RESULT, name, DONE, 0, 0)
 
     def messages(self):
         """Frames messages for what was not sent, as far as the window allows."""
@@ -161,7 +173,8 @@ def closed(code, reason):
 
 def session(device, web, lines):
     """One session; returns when the input has ended and everything is acknowledged."""
-    web.send(struct.pack("<BQQQQ", HELLO, device.epoch, device.acked + 1, device.next, device.acked))
+    hello = device.epoch, device.acked + 1, device.next, device.acked, TAKES_COMMANDS
+    web.send(struct.pack("<BQQQQI", HELLO, *hello))
     welcomed, heard = False, time.monotonic()
     while True:
         for message in web.messages():
@@ -175,6 +188,8 @@ def session(device, web, lines):
                 seq = struct.unpack_from("<Q", message, 1)[0]
                 web.send(struct.pack("<BQ", REWIND, seq))
                 device.sent = seq - 1
+            elif message[0] == COMMAND:
+                web.send(device.command(message))
             device.save()
         if welcomed:
             for message in device.messages():

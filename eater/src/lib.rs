@@ -39,6 +39,7 @@ use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::ServerTls;
 use trough_store::{Outbox, Registry, Subscriptions};
 
+pub use api::CommandDesk;
 use api::{ApiLimits, ApiState};
 use doorbell::{Doorbell, Others};
 use frames::AnyJournal;
@@ -81,6 +82,8 @@ pub struct Parts {
     pub bus: Option<Deployment>,
     /// What rules there are, and where events go; without it no rules are watched.
     pub watch: Option<WatchStores>,
+    /// What devices are asked to do.
+    pub commands: CommandDesk,
     /// Where frames are kept.
     pub storage: Storage,
     /// The time.
@@ -127,7 +130,7 @@ pub async fn run(
     parts: Parts,
     config: Config,
 ) -> Result<(), RunError> {
-    let Parts { registry, bus, watch, storage, clock, health, metrics, shutdown } = parts;
+    let Parts { registry, bus, commands, watch, storage, clock, health, metrics, shutdown } = parts;
     let others = match &storage {
         Storage::Local { .. } => Others::None(bus.clone()),
         Storage::Objects { .. } => Others::Eaters(bus.clone()),
@@ -150,7 +153,15 @@ pub async fn run(
     let ingest =
         start_ingest((links, config.links), journal.clone(), budget_bytes, metrics.ingest, &shutdown)?;
     let (health_of_api, metrics) = (health.clone(), metrics.api);
-    let state = ApiState { journal: journal.clone(), live, registry, clock, health: health_of_api, metrics };
+    let state = ApiState {
+        journal: journal.clone(),
+        live,
+        registry,
+        commands,
+        clock,
+        health: health_of_api,
+        metrics,
+    };
     let readers = tokio::spawn(api::serve(api, config.tls, state, config.api, shutdown.clone()));
     health.set_ready();
     let failed = tokio::select! {

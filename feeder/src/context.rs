@@ -8,6 +8,7 @@ use trough_runtime::health::Health;
 use trough_runtime::shutdown::Shutdown;
 use trough_store::Registry;
 
+use crate::commands::Desk;
 use crate::config::Config;
 use crate::links::Links;
 use crate::metrics::Metrics;
@@ -33,6 +34,8 @@ pub struct Context {
     pub presence: Arc<Presence>,
     /// What is said of them where presence is kept.
     pub reports: Arc<Reports>,
+    /// Who sends commands, if anybody does.
+    pub commands: Option<Arc<Desk>>,
     /// Unused tickets.
     pub tickets: Tickets,
     /// What the links of all shards come to.

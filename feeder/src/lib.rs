@@ -6,6 +6,7 @@
 //! frames to the session's [`flow`]; the [`scheduler`] fills batches from the flows; the [`uplink`] sends them
 //! and brings the acks back to the flow, from where the session tells the device.
 
+mod commands;
 pub mod config;
 mod context;
 pub mod discovery;
@@ -39,6 +40,7 @@ use trough_runtime::random::link_id;
 use trough_runtime::shutdown::Shutdown;
 use trough_store::Registry;
 
+pub use commands::CommandParts;
 pub use config::Config;
 use context::Context;
 pub use discovery::Eaters;
@@ -57,6 +59,8 @@ pub struct Parts {
     pub bus: Option<Deployment>,
     /// Where is told which devices are connected, as long as a rule wants to know; without it nobody is told.
     pub watched: Option<Watched>,
+    /// Commands to devices; without it nobody is sent any.
+    pub commands: Option<CommandParts>,
     /// The time.
     pub clock: Clock,
     /// What `/readyz` says; set ready by `run`.
@@ -97,11 +101,13 @@ pub async fn run(
     config: Config,
 ) -> Result<(), StartError> {
     config.check().map_err(StartError::Config)?;
-    let Parts { registry, bus, watched, clock, health, metrics, shutdown } = parts;
+    let Parts { registry, bus, commands, watched, clock, health, metrics, shutdown } = parts;
     metrics.sessions_max.set(config.sessions_max as i64);
     let sessions = Arc::new(Semaphore::new(config.sessions_max));
     let presence = Arc::new(if bus.is_some() { Presence::told() } else { Presence::default() });
     let links = links::Links::new(health.clone(), metrics.clone());
+    let commands =
+        commands.map(|parts| commands::start(parts, presence.clone(), metrics.clone(), shutdown.clone()));
     let context = Arc::new(Context {
         config,
         registry,
@@ -111,6 +117,7 @@ pub async fn run(
         shutdown: shutdown.clone(),
         presence,
         reports: Arc::default(),
+        commands,
         tickets: tickets::Tickets::default(),
         links,
         sessions,

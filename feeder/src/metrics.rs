@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use trough_protocol::close::CloseCode;
+use trough_store::CommandState;
 
 use crate::uplink::Settled;
 
@@ -16,6 +17,12 @@ use crate::uplink::Settled;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Reason {
     reason: &'static str,
+}
+
+/// The label set of commands that have ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct State {
+    state: &'static str,
 }
 
 /// The metrics of one feeder. Cloning is cheap: clones count together.
@@ -47,6 +54,11 @@ pub struct Metrics {
     pub epochs_granted: Counter,
     /// Sessions that ended because their device has a newer one on another feeder.
     pub taken_elsewhere: Counter,
+    /// Commands handed to sessions, those that come again included.
+    pub commands_sent: Counter,
+    /// Answers that were dropped because the store was behind.
+    pub command_results_dropped: Counter,
+    commands_ended: Family<State, Counter>,
     sessions_ended: Family<Reason, Counter>,
     links_ended: Family<Reason, Counter>,
     link_age: LinkAge,
@@ -88,10 +100,18 @@ impl Metrics {
             ("rewinds", "Sessions told to send again after a link died", &metrics.rewinds),
             ("epochs_granted", "Epochs granted to devices", &metrics.epochs_granted),
             ("taken_elsewhere", "Sessions taken over by one on another feeder", &metrics.taken_elsewhere),
+            ("commands_sent", "Commands handed to sessions", &metrics.commands_sent),
+            (
+                "command_results_dropped",
+                "Answers to commands dropped because the store was behind; devices give them again",
+                &metrics.command_results_dropped,
+            ),
         ];
         for (name, help, counter) in counters {
             r.register(name, help, counter.clone());
         }
+        let ended = "Commands that were answered, or found to be expired, here, by how they ended";
+        r.register("commands_ended", ended, metrics.commands_ended.clone());
         r.register("sessions_ended", "Sessions ended, by reason", metrics.sessions_ended.clone());
         r.register("links_ended", "Links ended, by reason", metrics.links_ended.clone());
         r.register("link_age_seconds", "How old links were when they ended", metrics.link_age.0.clone());
@@ -104,6 +124,11 @@ impl Metrics {
     /// A session ended with a close of ours, or for one of the device's reasons.
     pub fn session_ended(&self, reason: &'static str) {
         self.sessions_ended.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// A command has ended.
+    pub fn command_finished(&self, state: CommandState) {
+        self.commands_ended.get_or_create(&State { state: state.as_str() }).inc();
     }
 
     /// A link ended after `age`.

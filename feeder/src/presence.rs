@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trough_protocol::close::CloseCode;
+use trough_protocol::device::Command;
 use trough_protocol::{DeviceId, LinkId};
 use trough_runtime::random::random_below;
 use trough_store::TokenId;
@@ -58,6 +59,11 @@ pub struct Control {
     order: AtomicU64,
     /// A newer session of the device is on another feeder.
     is_elsewhere: AtomicBool,
+    /// Its device has said that it takes commands.
+    takes_commands: AtomicBool,
+    has_commands: AtomicBool,
+    /// To be sent.
+    commands: Mutex<Vec<Command>>,
     /// Cancelled when the session is over and nothing of it is in flight.
     gone: CancellationToken,
     /// Names the session.
@@ -82,6 +88,9 @@ impl Control {
             waker: AtomicWaker::new(),
             order: AtomicU64::new(UNTOLD),
             is_elsewhere: AtomicBool::new(false),
+            takes_commands: AtomicBool::new(false),
+            has_commands: AtomicBool::new(false),
+            commands: Mutex::default(),
             gone: CancellationToken::new(),
             session,
             began: Instant::now(),
@@ -159,6 +168,34 @@ impl Control {
     /// The other feeders were told.
     pub fn set_order(&self, order: u64) {
         self.order.store(order, Ordering::Relaxed);
+    }
+
+    /// Its device takes commands.
+    pub fn set_takes_commands(&self) {
+        self.takes_commands.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it does.
+    pub fn takes_commands(&self) -> bool {
+        self.takes_commands.load(Ordering::Relaxed)
+    }
+
+    /// Gives the session a command to send. Whoever gives bounds how many.
+    pub fn give(&self, command: Command) {
+        locked(&self.commands).push(command);
+        self.has_commands.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether there are commands to send. Call [`Control::set_waker`] before.
+    pub fn has_commands(&self) -> bool {
+        self.has_commands.load(Ordering::Acquire)
+    }
+
+    /// Those, once.
+    pub fn take_commands(&self) -> Vec<Command> {
+        self.has_commands.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *locked(&self.commands))
     }
 
     /// Who is woken by a request. Call it before [`Control::requested`].

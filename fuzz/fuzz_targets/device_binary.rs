@@ -17,6 +17,11 @@ fuzz_target!(|bytes: &[u8]| {
         {
             in_json(&message);
         }
+        if let ClientMessage::CommandResult(_) = message {
+            let text = json::encode_client(&message).expect("only frames can fail to encode");
+            let mut scratch = Vec::new();
+            assert_eq!(json::decode_client(&text, &mut scratch, 0).as_ref(), Ok(&message));
+        }
     }
     if let Ok(message) = binary::decode_server(bytes) {
         again.clear();

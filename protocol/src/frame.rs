@@ -86,24 +86,7 @@ impl<'a> FrameRef<'a> {
         let channel_len = body.u8("channel length")?;
         let code = body.u8("content type")?;
         let channel = Channel::check(body.bytes("channel", usize::from(channel_len))?)?;
-        let content_type = match code {
-            CODE_BYTES => ContentType::Bytes,
-            CODE_JSON => ContentType::Json,
-            CODE_TEXT => ContentType::Text,
-            code if code > CODE_OTHER => {
-                let name = body.bytes("content type", usize::from(code - CODE_OTHER))?;
-                let text = std::str::from_utf8(name)
-                    .map_err(|_| WordError::ContentType(String::from_utf8_lossy(name).into_owned()))?;
-                ContentType::parse(text)?
-            }
-            code => {
-                return Err(WireError::Unsupported {
-                    what: "content type",
-                    value: code.into(),
-                    known: "0 (bytes), 1 (JSON), 2 (text) and 129 to 255 (a media type of 1 to 127 bytes)",
-                });
-            }
-        };
+        let content_type = take_content_type(code, &mut body)?;
         let payload = body.rest();
         check_payload_len(payload.len(), payload_max)?;
         *bytes = reader.rest();
@@ -111,9 +94,29 @@ impl<'a> FrameRef<'a> {
     }
 }
 
+/// Takes the content type that a code stands for: the media type of `reader`, if the code says that there is one.
+pub(crate) fn take_content_type<'a>(code: u8, reader: &mut Reader<'a>) -> Result<ContentType<'a>, WireError> {
+    match code {
+        CODE_BYTES => Ok(ContentType::Bytes),
+        CODE_JSON => Ok(ContentType::Json),
+        CODE_TEXT => Ok(ContentType::Text),
+        code if code > CODE_OTHER => {
+            let name = reader.bytes("content type", usize::from(code - CODE_OTHER))?;
+            let text = std::str::from_utf8(name)
+                .map_err(|_| WordError::ContentType(String::from_utf8_lossy(name).into_owned()))?;
+            Ok(ContentType::parse(text)?)
+        }
+        code => Err(WireError::Unsupported {
+            what: "content type",
+            value: code.into(),
+            known: "0 (bytes), 1 (JSON), 2 (text) and 129 to 255 (a media type of 1 to 127 bytes)",
+        }),
+    }
+}
+
 /// The code and what stands after the channel. A media type that has a code is written as the code, so that there
 /// is one encoding of each frame. Names over 127 bytes do not come here: [`FrameRef::encode`] refuses them.
-fn content_type_code(content_type: ContentType<'_>) -> (u8, &str) {
+pub(crate) fn content_type_code(content_type: ContentType<'_>) -> (u8, &str) {
     let canonical = match content_type {
         ContentType::Other(name) => ContentType::parse(name).unwrap_or(content_type),
         coded => coded,

@@ -27,5 +27,9 @@ pub const TEXT_BYTES_MAX: usize = 255;
 /// Deepest nesting of a `json` payload of `trough.v1.json`, in levels of arrays and objects: readers get it inside
 /// another document, and common parsers give up at 128 levels.
 pub const JSON_DEPTH_MAX: usize = 100;
+/// Largest payload of a command, in bytes.
+pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
+/// Largest payload of a device's answer to a command, in bytes.
+pub const COMMAND_RESULT_BYTES_MAX: usize = 4 * 1024;
 /// Most bytes in the reason of a WebSocket close frame (RFC 6455, section 5.5).
 pub const CLOSE_REASON_BYTES_MAX: usize = 123;

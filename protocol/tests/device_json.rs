@@ -151,7 +151,7 @@ fn what_is_no_message_is_refused_in_few_words() {
     refused("\u{FEFF}{\"type\":\"rewind\",\"seq\":1}", "expected value");
     refused(r#"{"type":"rewind","seq":1} {}"#, "trailing characters");
     refused(r#"{"type":"rewind","seq":1,}"#, "trailing comma");
-    refused(&format!(r#"{{"type":"{long}"}}"#), "use hello, frame, frames, skip or rewind");
+    refused(&format!(r#"{{"type":"{long}"}}"#), "use hello, frame, frames, skip, rewind or command_result");
     refused(&format!(r#"{{"type":"rewind","seq":"{long}"}}"#), "invalid type: string");
     refused(
         &format!(r#"{{"type":"skip","first":1,"last":1,"reason":"{long}"}}"#),
@@ -176,7 +176,7 @@ fn what_is_no_message_is_refused_in_few_words() {
     refused(&message(r#""b64":"","content_type":"""#), "content type \"\" is not valid");
     refused(&message(r#""b64":"","content_type":"a\nb""#), "is not valid");
     let error = decode_server(&format!(r#"{{"type":"{long}"}}"#)).unwrap_err().to_string();
-    assert!(error.contains("use welcome, ack or rewind") && error.len() < TEXT_BYTES_MAX, "{error}");
+    assert!(error.contains("use welcome, ack, rewind or command") && error.len() < TEXT_BYTES_MAX, "{error}");
 }
 
 #[test]

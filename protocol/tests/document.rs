@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use common::from_hex;
 use trough_protocol::batch::Batch;
 use trough_protocol::close::{Advice, CloseCode, advice};
-use trough_protocol::device::{ClientMessage, Hello, SkipReason, binary, json};
+use trough_protocol::device::{ClientMessage, Features, Hello, SkipReason, binary, json};
 use trough_protocol::frame::{FRAME_BYTES_MIN, check_frames};
 use trough_protocol::limits::*;
 use trough_protocol::link::{self, LinkCode, LinkMessage, Versions};
@@ -50,9 +50,15 @@ fn table(head: &str) -> Vec<Vec<&'static str>> {
 
 #[test]
 fn hexadecimal_examples_are_what_their_explanations_say() {
-    let [hello, frames] = &blocks("hex device")[..] else { panic!("two blocks are due") };
+    let [hello, frames, _result] = &blocks("hex device")[..] else { panic!("three blocks are due") };
     let hello = binary::decode_client(bytes_of(hello)).unwrap();
-    let said = Hello { epoch: Epoch(7), oldest: Seq(1001), next: Seq(1065), acked: Seq(1000) };
+    let said = Hello {
+        epoch: Epoch(7),
+        oldest: Seq(1001),
+        next: Seq(1065),
+        acked: Seq(1000),
+        features: Features::NONE,
+    };
     assert_eq!(hello, ClientMessage::Hello(said));
     let ClientMessage::Frames { first: Seq(1), data } = binary::decode_client(bytes_of(frames)).unwrap()
     else {
@@ -212,7 +218,7 @@ fn message_tables_have_every_kind_and_size() {
         })
         .collect();
     let rows = table("| type | name | from | fields after the type |");
-    assert_eq!(rows.len(), 7);
+    assert_eq!(rows.len(), 9);
     for row in rows {
         let kind: u8 = row[0].parse().unwrap();
         let smallest = samples.iter().filter(|sample| sample.0 == kind).map(|sample| sample.1).min();
@@ -265,6 +271,8 @@ fn limits_are_those_of_the_code() {
         ("LINK_MESSAGE_BYTES_MAX", LINK_MESSAGE_BYTES_MAX as u64),
         ("LINK_CONTROL_BYTES_MAX", LINK_CONTROL_BYTES_MAX as u64),
         ("TEXT_BYTES_MAX", TEXT_BYTES_MAX as u64),
+        ("COMMAND_BYTES_MAX", COMMAND_BYTES_MAX as u64),
+        ("COMMAND_RESULT_BYTES_MAX", COMMAND_RESULT_BYTES_MAX as u64),
     ]
     .into();
     let in_source =

@@ -14,8 +14,9 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{RunContent, RunValue, Value, build, from_hex, samples, to_hex};
+use trough_protocol::ContentType;
 use trough_protocol::batch::{Batch, RunKind};
-use trough_protocol::device::{ClientMessage, binary, json};
+use trough_protocol::device::{ClientMessage, CommandResult, binary, json};
 use trough_protocol::frame::FrameRef;
 use trough_protocol::limits::{BATCH_BYTES_MAX, FRAME_BYTES_MAX};
 use trough_protocol::link;
@@ -111,6 +112,13 @@ fn decode_json(like: &Value, text: &str) -> Value {
                 ClientMessage::Hello(hello) => ClientMessage::Hello(hello),
                 ClientMessage::Skip(skip) => ClientMessage::Skip(skip),
                 ClientMessage::Rewind(seq) => ClientMessage::Rewind(seq),
+                ClientMessage::CommandResult(result) => {
+                    let payload = result.payload.to_vec().leak();
+                    let name = result.content_type.as_str().to_owned().leak();
+                    let content_type = ContentType::parse(name).unwrap();
+                    let (id, status) = (result.id, result.status);
+                    ClientMessage::CommandResult(CommandResult { id, status, content_type, payload })
+                }
             })
         }
     }
@@ -161,8 +169,8 @@ fn the_samples_have_every_kind() {
         kinds.dedup();
         kinds
     };
-    assert_eq!(kinds("device/", 0), [1, 2, 3, 4]);
-    assert_eq!(kinds("server/", 0), [129, 130, 131]);
+    assert_eq!(kinds("device/", 0), [1, 2, 3, 4, 5]);
+    assert_eq!(kinds("server/", 0), [129, 130, 131, 132]);
     assert_eq!(kinds("link/", 4), (1..=12).collect::<Vec<u8>>());
     assert!(bytes.iter().all(|(_, bytes)| bytes.len() <= BATCH_BYTES_MAX));
 }

@@ -115,7 +115,7 @@ fn device_messages_out_of_range() {
     let one = "0100000000000000";
     let above = "0000000000002000";
     refused(client(""), "truncated: message type");
-    refused(client("05"), "message type 5 is not supported by this release, which knows 1 (hello)");
+    refused(client("06"), "message type 6 is not supported by this release, which knows 1 (hello)");
     refused(client("81"), "message type 129 is not supported");
     refused(client(&format!("01{zero}{zero}{one}{zero}")), "hello.oldest 0 is out of range");
     refused(client(&format!("01{above}{one}{one}{zero}")), "hello.epoch 9007199254740992 is out of range");
@@ -128,7 +128,16 @@ fn device_messages_out_of_range() {
     refused(client(&format!("03{one}{one}0000")), "1 bytes follow the end of skip");
     refused(client(&format!("04{zero}")), "rewind.seq 0 is out of range");
     refused(client(&format!("04{one}00")), "1 bytes follow the end of rewind");
+    let id = "11".repeat(16);
+    refused(client(&format!("05{id}02")), "command_result.status 2 is not supported");
+    refused(client(&format!("05{id}00000110")), "command result is 4097, over the limit of 4096");
+    refused(client(&format!("05{id}00030000")), "content type 3 is not supported");
+    refused(client(&format!("05{id}00000200aa")), "truncated: payload needs 2 bytes and 1 are left");
+    refused(client(&format!("05{id}00000000aa")), "1 bytes follow the end of command result");
     let server = |hex: &str| binary::decode_server(&from_hex(hex));
+    refused(server(&format!("84{id}{above}000000")), "command.expires 9007199254740992 is out of range");
+    refused(server(&format!("84{id}{one}000140")), "command is 16385, over the limit of 16384");
+    refused(server(&format!("84{id}{one}00000011")), "1 bytes follow the end of command");
     refused(server("01"), "message type 1 is not supported by this release, which knows 129 (welcome)");
     refused(server(&format!("82{above}")), "ack.seq 9007199254740992 is out of range");
     refused(server(&format!("83{zero}")), "rewind.seq 0 is out of range: use 1");

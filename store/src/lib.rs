@@ -8,6 +8,7 @@ use std::pin::Pin;
 pub mod area;
 pub mod catalog;
 mod checks;
+pub mod commands;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod error;
@@ -32,6 +33,7 @@ pub mod token;
 pub mod when;
 
 pub use catalog::{Catalog, ChannelLast, DeviceState, DeviceSummary, SealedFile};
+pub use commands::{CommandError, CommandRecord, CommandState, Commands};
 pub use error::{AuthError, CatalogError, RegistryError};
 pub use event::{Event, EventId, EventKind};
 pub use format_level::FormatLevel;

@@ -98,17 +98,22 @@ pub enum Scope {
     DevicesRead,
     /// Read frames and gaps.
     FramesRead,
+    /// Ask devices to do something.
+    CommandsSend,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::DevicesRead, Self::FramesRead];
+    pub const ALL: [Self; 3] = [Self::DevicesRead, Self::FramesRead, Self::CommandsSend];
+    /// Those that change nothing: what a reader has unless somebody says more.
+    pub const READING: [Self; 2] = [Self::DevicesRead, Self::FramesRead];
 
     /// Its name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::DevicesRead => "devices:read",
             Self::FramesRead => "frames:read",
+            Self::CommandsSend => "commands:send",
         }
     }
 }

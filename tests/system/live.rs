@@ -153,7 +153,7 @@ async fn what_was_compacted_comes_from_history() {
     cluster.ready().await;
     let refused = cluster.reader().live("/v1/live", all.id.as_deref()).await.unwrap();
     assert_eq!(refused.status(), 410);
-    let hello = Hello { epoch: Epoch(1), oldest: Seq(6), next: Seq(6), acked: Seq(5) };
+    let hello = Hello { epoch: Epoch(1), oldest: Seq(6), next: Seq(6), acked: Seq(5), ..Hello::NEW };
     let (mut wire, _) = Wire::resume(cluster.at.devices, Form::Binary, &token, hello).await;
     wire.frames(6, &[b"6"]).await;
     wire.acked(6).await;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic with its place is the report")]
 
 mod bus_memcached;
+mod commands;
+mod commands_mongo;
 mod database;
 mod demo;
 mod disk;

@@ -30,7 +30,7 @@ fn frame(epoch: u64, seq: u64, payload: &str) -> (u64, u64, String) {
 }
 
 fn hello(epoch: Epoch, oldest: u64, next: u64, acked: u64) -> Hello {
-    Hello { epoch, oldest: Seq(oldest), next: Seq(next), acked: Seq(acked) }
+    Hello { epoch, oldest: Seq(oldest), next: Seq(next), acked: Seq(acked), ..Hello::NEW }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

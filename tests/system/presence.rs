@@ -51,7 +51,7 @@ async fn place(deployment: &Deployment, device: &str) -> Option<Value> {
 }
 
 async fn resume(at: SocketAddr, token: &str, epoch: Epoch, sent: u64) -> Wire {
-    let hello = Hello { epoch, oldest: Seq(sent + 1), next: Seq(sent + 1), acked: Seq(sent) };
+    let hello = Hello { epoch, oldest: Seq(sent + 1), next: Seq(sent + 1), acked: Seq(sent), ..Hello::NEW };
     Wire::resume(at, Form::Binary, token, hello).await.0
 }
 

@@ -126,6 +126,12 @@ impl BusSettings {
         in_front_of(bus, registry, &clock)
     }
 
+    /// What processes tell each other by, for a command; `None` if there is no bus.
+    pub fn deployment(self, clock: &Clock) -> Option<Deployment> {
+        let bus = self.open_with(|_, addresses| Arc::new(Memcached::new(addresses, clock.clone())));
+        bus.map(|bus| bus.deployment)
+    }
+
     /// `make` makes a bus of a name and its servers.
     fn open_with(self, make: impl Fn(&'static str, Addresses) -> Arc<Memcached>) -> Option<OpenBus> {
         let bus: Arc<dyn Bus> = make("bus", self.addresses?);

@@ -61,6 +61,9 @@ pub enum Command {
     /// Add, list and revoke readers; also while the server runs
     #[command(subcommand)]
     Readers(cmd::readers::ReadersCommand),
+    /// Ask devices to do something, and see what became of it; also while the server runs
+    #[command(subcommand)]
+    Commands(cmd::commands::CommandsCommand),
     /// Say what frames of a channel mean; also while the server runs
     #[command(subcommand)]
     Channels(cmd::channels::ChannelsCommand),
@@ -205,6 +208,7 @@ mod tests {
         "SCOPE",
         "NAME",
         "MEDIA-TYPE",
+        "TEXT",
         "WHEN",
         "FILTER",
         "FORMAT",

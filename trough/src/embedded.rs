@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
-use trough_eater::LinkListener;
-use trough_feeder::Eaters;
+use trough_bus::local::Local;
+use trough_bus::{Deployment, Environment};
+use trough_eater::{CommandDesk, LinkListener, WatchStores};
+use trough_feeder::{CommandParts, Eaters, Watched};
 use trough_runtime::health::State;
 use trough_runtime::local;
 use trough_runtime::shutdown::Shutdown;
@@ -15,8 +17,7 @@ use trough_runtime::tls::Purpose;
 use trough_store::Registry;
 
 use crate::notify::NotifySettings;
-use crate::outbox;
-use crate::registry::{self, Place};
+use crate::registry::Place;
 use crate::seal::SealChoice;
 use crate::service::{Chassis, Part};
 use crate::storage::HistoryChoice;
@@ -68,11 +69,16 @@ pub async fn start(
     let storage = history.open_local(data_dir, &mut chassis)?;
     let feeder_metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     let eater_metrics = trough_eater::Metrics::register(&mut chassis.metrics);
-    let notifier = notifier(data_dir, telling, &mut chassis)?;
+    let notifier = notifier(telling, &mut chassis)?;
+    let stores = chassis.stores.clone();
     let watcher = Watcher::new(&mut chassis);
     chassis.serve_admin(sockets.admin);
     watcher.watch(config.tls.as_ref(), Purpose::Http, &chassis);
     let (connector, links) = local::pair();
+
+    // Readers' requests reach the sessions of this process by it.
+    let environment = Environment::new("embedded").context("the bus of this process cannot be made")?;
+    let bell = Deployment::new(Arc::new(Local::default()), environment);
 
     let after_feeder = follower(&shutdown);
     let mut eater_config = trough_eater::Config::default();
@@ -82,7 +88,11 @@ pub async fn start(
     let eater = trough_eater::Parts {
         registry: chassis.registry.clone(),
         bus: None,
-        watch: Some(registry::open_watch(&Place::of(data_dir, None), &chassis.clock)?),
+        watch: Some(WatchStores {
+            subscriptions: stores.subscriptions.clone(),
+            outbox: stores.outbox.clone(),
+        }),
+        commands: CommandDesk { store: stores.commands.clone(), bus: Some(bell.clone()) },
         storage,
         clock: chassis.clock.clone(),
         health: chassis.health.clone(),
@@ -111,7 +121,8 @@ pub async fn start(
         registry: chassis.registry.clone(),
         // The only feeder has nobody to tell.
         bus: None,
-        watched: None,
+        watched: Some(Watched { presence: stores.presence, subscriptions: stores.subscriptions }),
+        commands: Some(CommandParts { store: stores.commands, bus: Some(bell) }),
         clock: chassis.clock,
         health: chassis.health,
         metrics: feeder_metrics,
@@ -130,15 +141,15 @@ pub async fn start(
 
 /// The notifier, to be started when the others are ready.
 fn notifier(
-    data_dir: &Path,
     telling: Telling,
     chassis: &mut Chassis,
 ) -> Result<impl Future<Output = Result<(), trough_notifier::StartError>> + use<>> {
-    let (subscriptions, outbox) = outbox::open_local(data_dir)?;
+    let stores = chassis.stores.clone();
     let parts = trough_notifier::Parts {
-        registry: chassis.registry.clone(),
-        subscriptions,
-        outbox,
+        registry: stores.registry,
+        subscriptions: stores.subscriptions,
+        outbox: stores.outbox,
+        presence: stores.presence,
         seal: telling.seal.open()?,
         bus: None,
         clock: chassis.clock.clone(),

@@ -51,7 +51,12 @@ macro_rules! failed_from {
     )*};
 }
 
-failed_from!(trough_store::RegistryError, trough_store::CatalogError, trough_store::outbox::OutboxError);
+failed_from!(
+    trough_store::RegistryError,
+    trough_store::CatalogError,
+    trough_store::CommandError,
+    trough_store::outbox::OutboxError
+);
 
 impl CliError {
     /// Tells the user, on standard error, and gives the exit code.

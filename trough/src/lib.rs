@@ -19,7 +19,6 @@ mod http;
 mod import;
 mod notify;
 mod opt;
-mod outbox;
 mod output;
 mod progress;
 mod registry;
@@ -29,6 +28,7 @@ mod service;
 mod sockets;
 mod stages;
 mod storage;
+mod stores;
 mod tls;
 mod token_cache;
 

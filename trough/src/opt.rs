@@ -104,6 +104,11 @@ options! {
     JSON = "--json", "TROUGH_JSON";
     EXIT = "--exit", "TROUGH_EXIT";
     KEEP_OLD = "--keep-old", "TROUGH_KEEP_OLD";
+    COMMAND_TEXT = "--text", "TROUGH_COMMAND_TEXT";
+    COMMAND_FILE = "--file", "TROUGH_COMMAND_FILE";
+    COMMAND_TYPE = "--content-type", "TROUGH_COMMAND_TYPE";
+    COMMAND_EXPIRES = "--expires", "TROUGH_COMMAND_EXPIRES";
+    COMMAND_KEY = "--key", "TROUGH_COMMAND_KEY";
     TIMEOUT = "--timeout", "TROUGH_TIMEOUT";
     BENCH_SESSIONS = "--sessions", "TROUGH_BENCH_SESSIONS";
     BENCH_PAYLOAD = "--payload", "TROUGH_BENCH_PAYLOAD";

@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use trough_eater::WatchStores;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
-use trough_store::mongo::{Mongo, MongoOutbox, MongoRegistry, MongoUrl};
+use trough_store::mongo::{Mongo, MongoRegistry, MongoUrl};
 use trough_store::objects::files::FileStore;
 use trough_store::objects::steady::Steady;
 use trough_store::objects::{Limits, ObjectMetrics};
 use trough_store::registry::LIST_DEVICES_MAX;
-use trough_store::sqlite::{SqliteCatalog, SqliteOutbox, SqliteRegistry};
+use trough_store::sqlite::{SqliteCatalog, SqliteRegistry};
 use trough_store::{DeviceFilter, DeviceRecord, ObjectStore, Registry};
 
 use crate::output;
@@ -26,7 +25,6 @@ const REGISTRY: &str = "registry.sqlite";
 /// The catalog's.
 pub(crate) const CATALOG: &str = "catalog.sqlite";
 /// The outbox's.
-const OUTBOX: &str = "outbox.sqlite";
 /// The journal's.
 pub(crate) const JOURNAL: &str = "journal";
 
@@ -70,7 +68,9 @@ impl Place {
 /// There is none and none is to be made, or it cannot be opened.
 pub fn open(place: Place, missing: Missing) -> Result<Arc<dyn Registry>> {
     let data_dir = match place {
-        Place::Database(url) => return Ok(in_database(url, Health::new())),
+        Place::Database(url) => {
+            return Ok(Arc::new(MongoRegistry::new(Mongo::new(url, Health::new()), Clock::system())));
+        }
         Place::DataDir(dir) => dir,
     };
     let path = data_dir.join(REGISTRY);
@@ -78,21 +78,6 @@ pub fn open(place: Place, missing: Missing) -> Result<Arc<dyn Registry>> {
         output::note(format!("beginning a new registry: {}", path.display()));
     }
     Ok(Arc::new(open_file(&data_dir, missing)?))
-}
-
-/// Opens a registry for a service, without a word about a new one. Health says whether its database can be reached.
-///
-/// # Errors
-/// It cannot be opened.
-pub fn open_for_service(place: Place, health: Health) -> Result<Arc<dyn Registry>> {
-    Ok(match place {
-        Place::DataDir(dir) => Arc::new(open_file(&dir, Missing::Create)?),
-        Place::Database(url) => in_database(url, health),
-    })
-}
-
-fn in_database(url: MongoUrl, health: Health) -> Arc<dyn Registry> {
-    Arc::new(MongoRegistry::new(Mongo::new(url, health), Clock::system()))
 }
 
 /// Opens the registry of a data directory.
@@ -112,28 +97,6 @@ pub(crate) fn open_file(data_dir: &Path, missing: Missing) -> Result<SqliteRegis
         create_data_dir(data_dir)?;
     }
     Ok(SqliteRegistry::open(&path, Clock::system())?)
-}
-
-/// What rules there are and where events go, for an eater. A database is not connected to before it is used.
-///
-/// # Errors
-/// They cannot be opened.
-pub fn open_watch(place: &Place, clock: &Clock) -> Result<WatchStores> {
-    Ok(match place {
-        Place::DataDir(dir) => WatchStores {
-            subscriptions: Arc::new(open_file(dir, Missing::Create)?),
-            outbox: Arc::new(SqliteOutbox::open(&dir.join(OUTBOX), clock.clone())?),
-        },
-        Place::Database(url) => {
-            // Connections of its own: watching, however busy, delays nobody who connects. Rules are looked at from the
-            // start on, when nobody has needed the database yet, so this says nothing to `/readyz`.
-            let mongo = Mongo::new(url.clone(), Health::new());
-            WatchStores {
-                subscriptions: Arc::new(MongoRegistry::new(mongo.clone(), clock.clone())),
-                outbox: Arc::new(MongoOutbox::new(mongo)),
-            }
-        }
-    })
 }
 
 /// Opens the catalog of a data directory, which must exist.

@@ -17,7 +17,8 @@ use trough_store::Registry;
 
 use crate::cli::DataDirArgs;
 use crate::faults::Faults;
-use crate::registry::{self, Place};
+use crate::registry::Place;
+use crate::stores::Stores;
 use crate::{opt, sockets};
 
 /// Descriptors a feeder needs besides those of its connections.
@@ -87,6 +88,8 @@ pub struct Chassis {
     pub health: Health,
     /// Who may do what.
     pub registry: Arc<dyn Registry>,
+    /// The same, and what lies beside it.
+    pub stores: Stores,
     /// Filled by the services before [`Chassis::serve_admin`].
     pub metrics: metrics::Registry,
     /// When to stop.
@@ -100,9 +103,9 @@ impl Chassis {
     /// The directory or the registry cannot be used.
     pub fn new(place: Place, shutdown: Shutdown) -> Result<Self> {
         let (clock, health) = (Clock::system(), Health::new());
-        let registry = registry::open_for_service(place, health.clone())?;
+        let stores = Stores::open_for_service(place, health.clone())?;
         let metrics = metrics::new_registry(env!("CARGO_PKG_VERSION"), &clock);
-        Ok(Self { clock, health, registry, metrics, shutdown })
+        Ok(Self { clock, health, registry: stores.registry.clone(), stores, metrics, shutdown })
     }
 
     /// Serves what was registered. It goes on while the service drains.

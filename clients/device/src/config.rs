@@ -83,6 +83,9 @@ pub struct Config {
     pub buffer_bytes: usize,
     /// Where the last run of the program stood. Default: nowhere, a new epoch is asked for.
     pub resume: Option<ResumeState>,
+    /// Whether the program takes commands: [`Device::next_command`](crate::Device::next_command). Default: it does not, and
+    /// the feeder sends none.
+    pub commands: bool,
     /// Most frames in one message. Default: 256. Frames are never held back to fill a message.
     pub frames_per_message: u32,
     /// A message takes no further frame beyond so many bytes. Default: 16 KiB. The feeder's own limit holds too.
@@ -114,6 +117,7 @@ impl Config {
             mode: Mode::Binary,
             buffer_bytes: 1024 * 1024,
             resume: None,
+            commands: false,
             frames_per_message: 256,
             message_bytes: 16 * 1024,
             backoff_min: Duration::from_millis(100),

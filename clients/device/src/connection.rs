@@ -24,8 +24,9 @@ use crate::error::Fault;
 const READ_BYTES: usize = 4096;
 /// tungstenite zeroes as much before every read.
 const PARSE_BYTES: usize = 1024;
-/// The feeder's messages are small; a larger one is not from a feeder.
-const INCOMING_BYTES_MAX: usize = 16 * 1024;
+/// The feeder's messages are small; the largest is a command whose text is all escapes, in JSON. A larger one is not
+/// from a feeder.
+const INCOMING_BYTES_MAX: usize = 128 * 1024;
 /// Buffers that are larger than this are given back when a session is quiet.
 const QUIET_BYTES: usize = 1024;
 const OPCODE_TEXT: u8 = 0x1;

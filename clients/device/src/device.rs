@@ -10,6 +10,7 @@ use trough_protocol::device::SkipReason;
 use trough_protocol::frame::FrameRef;
 use trough_protocol::{Epoch, Seq};
 
+use crate::commands::Command;
 use crate::config::{Config, Token};
 use crate::dial::Target;
 use crate::driver::Driver;
@@ -219,6 +220,35 @@ impl Device {
                 if let Some(stopped) = &state.stopped
                     && !state.outbox.is_empty()
                 {
+                    return Err(stopped.clone().into());
+                }
+            }
+            progress.as_mut().await;
+            progress.set(self.shared.progress.notified());
+        }
+    }
+
+    /// The next command, as long as [`Config::commands`] says that the program takes some; each comes once in the life
+    /// of this device, however often the feeder sends it. One that is dropped without an answer comes again.
+    ///
+    /// # Errors
+    /// [`WaitError`]: the device has ended, or was stopped.
+    ///
+    /// # Cancel safety
+    /// Safe: a command is taken when the future returns it.
+    pub async fn next_command(&self) -> Result<Command, WaitError> {
+        let mut progress = pin!(self.shared.progress.notified());
+        loop {
+            progress.as_mut().enable();
+            {
+                let mut state = self.shared.lock();
+                if let Some(command) = state.commands.take() {
+                    return Ok(Command::new(command, self.shared.clone()));
+                }
+                if state.ended {
+                    return Err(WaitError::Ended);
+                }
+                if let Some(stopped) = &state.stopped {
                     return Err(stopped.clone().into());
                 }
             }

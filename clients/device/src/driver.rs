@@ -8,6 +8,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use tokio::time::{Instant, timeout};
 use trough_protocol::close::{Advice, advice};
+use trough_protocol::device::Features;
 
 use crate::backoff::Backoff;
 use crate::config::Config;
@@ -118,7 +119,9 @@ impl Driver {
     async fn attempt(&self, rng: &mut StdRng) -> Outcome {
         match timeout(self.config.connect_timeout, self.connect(rng)).await {
             Ok(Ok(mut connection)) => {
-                let end = session::run(&self.shared, &mut connection, self.config.silence_timeout).await;
+                let features = if self.config.commands { Features::COMMANDS } else { Features::NONE };
+                let silence = self.config.silence_timeout;
+                let end = session::run(&self.shared, &mut connection, silence, features).await;
                 Outcome::Session(end)
             }
             Ok(Err(UpgradeError::Refused { status, retry_after, detail })) => {

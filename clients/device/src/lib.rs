@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod backoff;
+mod commands;
 mod config;
 mod connection;
 mod device;
@@ -17,6 +18,7 @@ mod status;
 mod tls;
 mod upgrade;
 
+pub use commands::Command;
 pub use config::{Config, Mode, Token};
 pub use device::Device;
 pub use dial::{Dialer, Stream};
@@ -27,6 +29,6 @@ pub use status::{Acked, Event, Status};
 pub use tls::Tls;
 
 pub use trough_protocol::close::Advice;
-pub use trough_protocol::device::SkipReason;
+pub use trough_protocol::device::{CommandId, CommandStatus, SkipReason};
 pub use trough_protocol::frame::FrameRef as Frame;
 pub use trough_protocol::{ContentType, Epoch, Micros, Seq};

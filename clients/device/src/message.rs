@@ -1,7 +1,7 @@
 //! The outbox's messages in the form that the session speaks.
 
 use trough_protocol::device::binary::FRAMES_HEADER_BYTES;
-use trough_protocol::device::{ClientMessage, Hello, json};
+use trough_protocol::device::{ClientMessage, CommandResult, Hello, json};
 use trough_protocol::frame::FrameRef;
 use trough_protocol::limits::INT_MAX;
 use trough_protocol::{ContentType, Seq};
@@ -60,6 +60,11 @@ pub(crate) fn queue(connection: &mut Connection, message: Outgoing, outbox: &Out
         }
     }
     Ok(())
+}
+
+/// Queues the answer to a command.
+pub(crate) fn queue_result(connection: &mut Connection, result: CommandResult<'_>) {
+    queue_control(connection, &ClientMessage::CommandResult(result));
 }
 
 fn queue_control(connection: &mut Connection, message: &ClientMessage<'_>) {

@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
-use trough_protocol::device::{ServerMessage, Welcome};
+use trough_protocol::device::{Features, Hello, ServerMessage, Welcome};
 
 use crate::connection::{Connection, Incoming, IoDone, ReadError};
 use crate::error::Fault;
@@ -53,8 +53,18 @@ impl From<Fault> for End {
 }
 
 /// Runs a session over an open WebSocket.
-pub(crate) async fn run(shared: &Shared, connection: &mut Connection, silence: Duration) -> End {
-    message::queue_hello(connection, shared.lock().outbox.hello());
+pub(crate) async fn run(
+    shared: &Shared,
+    connection: &mut Connection,
+    silence: Duration,
+    features: Features,
+) -> End {
+    let hello = {
+        let mut state = shared.lock();
+        state.commands.set_in_session(false);
+        state.outbox.hello()
+    };
+    message::queue_hello(connection, Hello { features, ..hello });
     let end = exchange(shared, connection, silence).await;
     match &end {
         // What the feeder is told here is for its log only.
@@ -140,6 +150,9 @@ fn turn(shared: &Shared, connection: &mut Connection) -> Result<Turn, End> {
         shared.publish(state);
     }
     result?;
+    while let Some(result) = state.commands.next_result() {
+        message::queue_result(connection, result);
+    }
     if state.closing && state.outbox.is_empty() {
         return Ok(Turn::Closing);
     }
@@ -170,6 +183,7 @@ fn take_in(
                 *news = true;
                 welcomed(shared, state, &welcome)?;
             }
+            Incoming::Message(ServerMessage::Command(command)) => *news |= state.commands.receive(*command),
             Incoming::Closed { code, reason } => return Err(End::Closed { code, reason }),
         }
     }
@@ -178,6 +192,7 @@ fn take_in(
 
 fn welcomed(shared: &Shared, state: &mut State, welcome: &Welcome) -> Result<(), Fault> {
     let renumbered = state.outbox.welcome(welcome)?;
+    state.commands.set_in_session(true);
     if let Some(renumbered) = renumbered.filter(|renumbered| !renumbered.old.is_none()) {
         tracing::warn!(old = renumbered.old.0, new = renumbered.new.0, "the feeder granted a new epoch");
         let (old, new, first) = (renumbered.old, renumbered.new, renumbered.first);

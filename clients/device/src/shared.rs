@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use http::HeaderValue;
 use tokio::sync::{Notify, broadcast, watch};
 
+use crate::commands::Commands;
 use crate::config::Mode;
 use crate::error::{SendError, Stopped};
 use crate::outbox::{Outbox, Room};
@@ -17,6 +18,8 @@ const EVENTS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct State {
     pub outbox: Outbox,
+    /// What the feeder asks the program to do.
+    pub commands: Commands,
     /// For encoding, so that it need not be allocated for every frame.
     pub scratch: Vec<u8>,
     pub authorization: HeaderValue,
@@ -69,6 +72,7 @@ impl Shared {
         let acked = Acked { epoch: outbox.epoch(), seq: outbox.acked(), frames: 0 };
         let state = State {
             outbox,
+            commands: Commands::default(),
             scratch: Vec::new(),
             authorization,
             idle: false,

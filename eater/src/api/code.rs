@@ -46,6 +46,12 @@ codes! {
     BadCursor = BAD_REQUEST "bad_cursor",
     /// repeat the query that the cursor came from, or start again
     CursorOfOtherQuery = BAD_REQUEST "cursor_of_other_query",
+    /// mend the body as the detail says
+    BadBody = BAD_REQUEST "bad_body",
+    /// send less
+    BodyTooLarge = PAYLOAD_TOO_LARGE "body_too_large",
+    /// send JSON, and say so in `Content-Type`
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE "unsupported_media_type",
     /// send the token of a reader
     TokenMissing = UNAUTHORIZED "token_missing",
     /// get another token; do not retry
@@ -56,9 +62,19 @@ codes! {
     CursorExpired = GONE "cursor_expired",
     /// it does not exist, or is not yours
     NoSuchDevice = NOT_FOUND "no_such_device",
+    /// it does not exist, or was finished more than 7 days ago
+    NoSuchCommand = NOT_FOUND "no_such_command",
+    /// it is finished: read what became of it
+    CommandFinished = CONFLICT "command_finished",
+    /// the device has 100 that are not finished: wait, or cancel some
+    TooManyCommands = CONFLICT "too_many_commands",
+    /// the key is that of another command: use a new one for each
+    IdempotencyKeyUsed = CONFLICT "idempotency_key_used",
+    /// the device will not connect any more
+    DeviceRevoked = CONFLICT "device_revoked",
     /// mind the trailing slash: there is none
     NoSuchPath = NOT_FOUND "no_such_path",
-    /// use GET or HEAD
+    /// use a method that `Allow` names
     MethodNotAllowed = METHOD_NOT_ALLOWED "method_not_allowed",
     /// the detail lists what there is
     NotAcceptable = NOT_ACCEPTABLE "not_acceptable",

@@ -10,6 +10,9 @@ mod answer;
 mod auth;
 mod buckets;
 mod code;
+mod commands;
+mod commands_body;
+mod commands_query;
 mod cursor;
 mod devices;
 mod docs;
@@ -49,6 +52,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use commands::CommandDesk;
 pub use metrics::ApiMetrics;
 pub use server::serve;
 pub use state::{ApiLimits, ApiState};

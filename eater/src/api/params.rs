@@ -205,7 +205,7 @@ fn parse_int(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| digits)
 }
 
-fn parse_rfc3339(text: &str) -> Option<Micros> {
+pub(super) fn parse_rfc3339(text: &str) -> Option<Micros> {
     // jiff also reads a time zone's name in brackets after the offset, which RFC 3339 does not have.
     let timestamp: jiff::Timestamp = text.parse().ok().filter(|_| !text.contains('['))?;
     let (micros, nanos) = (timestamp.as_microsecond(), timestamp.as_nanosecond());

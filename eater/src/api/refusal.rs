@@ -8,7 +8,7 @@ use http::HeaderValue;
 use http::header::{ALLOW, WWW_AUTHENTICATE};
 use trough_protocol::{Epoch, Seq};
 use trough_runtime::problem::Problem;
-use trough_store::{AuthError, RegistryError, Scope};
+use trough_store::{AuthError, CommandError, RegistryError, Scope};
 
 use super::code::Code;
 use super::cursor::BadCursor;
@@ -54,14 +54,31 @@ pub enum Refusal {
     /// Nothing is there.
     #[error("there is nothing at {0}")]
     NoSuchPath(String),
-    /// Only GET and HEAD.
-    #[error("{path} answers GET and HEAD, not {method}")]
+    /// Only some methods.
+    #[error("{path} answers {allowed}, not {method}")]
     MethodNotAllowed {
         /// Where.
         path: String,
+        /// What it answers.
+        allowed: String,
         /// What was tried.
         method: String,
     },
+    /// Mend the body.
+    #[error("the body cannot be used: {0}")]
+    BadBody(String),
+    /// Send less.
+    #[error("the body is larger than {max} bytes: send less")]
+    BodyTooLarge {
+        /// The limit.
+        max: usize,
+    },
+    /// Send JSON.
+    #[error("the body is {0:?}: send JSON, with Content-Type: application/json")]
+    UnsupportedMediaType(String),
+    /// What was asked of a command cannot be.
+    #[error("{0}")]
+    Command(CommandError),
     /// Accept something else.
     #[error("nothing here can be had as {accept:?}: accept {offered}")]
     NotAcceptable {
@@ -123,6 +140,17 @@ impl Refusal {
             Self::NoSuchDevice(_) => Code::NoSuchDevice,
             Self::NoSuchPath(_) => Code::NoSuchPath,
             Self::MethodNotAllowed { .. } => Code::MethodNotAllowed,
+            Self::BadBody(_) => Code::BadBody,
+            Self::BodyTooLarge { .. } => Code::BodyTooLarge,
+            Self::UnsupportedMediaType(_) => Code::UnsupportedMediaType,
+            Self::Command(error) => match error {
+                CommandError::NotFound(_) => Code::NoSuchCommand,
+                CommandError::TooMany(_) => Code::TooManyCommands,
+                CommandError::KeyUsed { .. } => Code::IdempotencyKeyUsed,
+                CommandError::Finished { .. } => Code::CommandFinished,
+                CommandError::Registry(RegistryError::Revoked(_)) => Code::DeviceRevoked,
+                CommandError::Registry(_) => Code::BadBody,
+            },
             Self::NotAcceptable { .. } => Code::NotAcceptable,
             Self::Busy { .. } => Code::Busy,
             Self::Deadline { .. } => Code::Deadline,
@@ -169,6 +197,18 @@ impl From<RegistryError> for Refusal {
     }
 }
 
+impl From<CommandError> for Refusal {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Registry(RegistryError::Invalid(_) | RegistryError::Revoked(_)) => {
+                Self::Command(error)
+            }
+            CommandError::Registry(error) => error.into(),
+            error => Self::Command(error),
+        }
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let code = self.code();
@@ -181,8 +221,9 @@ impl IntoResponse for Refusal {
             let value = HeaderValue::try_from(challenge).expect("scope names are visible ASCII");
             response.headers_mut().insert(WWW_AUTHENTICATE, value);
         }
-        if let Self::MethodNotAllowed { .. } = self {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        if let Self::MethodNotAllowed { allowed, .. } = self {
+            let value = HeaderValue::try_from(allowed).expect("methods are visible ASCII");
+            response.headers_mut().insert(ALLOW, value);
         }
         response
     }

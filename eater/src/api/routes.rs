@@ -9,7 +9,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{delete, get, post};
 use http::request::Parts;
 use tracing::Instrument;
 use trough_runtime::request_id::RequestId;
@@ -26,18 +26,27 @@ const NO_ROUTE: &str = "none";
 
 /// One line for each path: where it leads. What it takes and answers is described beside its handler, which must have
 /// `#[utoipa::path]` with the same path.
+/// Behind the semicolon stands what changes something, with its method: its path is one of those above.
 macro_rules! routes {
-    ($($path:literal => $module:ident::$handler:ident,)+) => {
-        /// All paths.
+    (
+        $($path:literal => $module:ident::$handler:ident,)+;
+        $($method:ident $changed:literal => $changing:ident::$change:ident,)*
+    ) => {
+        /// All paths. Each answers GET and HEAD.
         pub(super) const PATHS: &[&str] = &[$($path),+];
 
+        /// What paths answer besides: a method, in small letters, and the path.
+        pub(super) const CHANGES: &[(&str, &str)] = &[$((stringify!($method), $changed)),*];
+
         fn handlers() -> Router<Arc<Api>> {
-            Router::new()$(.route($path, get(super::$module::$handler)))+
+            Router::new()
+                $(.route($path, get(super::$module::$handler)))+
+                $(.route($changed, $method(super::$changing::$change)))*
         }
 
         /// What the handlers say of themselves.
         #[derive(OpenApi)]
-        #[openapi(paths($(super::$module::$handler),+))]
+        #[openapi(paths($(super::$module::$handler,)+ $(super::$changing::$change),*))]
         pub(super) struct Documented;
     };
 }
@@ -57,6 +66,11 @@ routes! {
     "/openapi.json" => openapi::document,
     "/docs" => docs::page,
     "/docs/{file}" => docs::file,
+    "/v1/devices/{id}/commands" => commands::list,
+    "/v1/devices/{id}/commands/{command}" => commands::show,
+    ;
+    post "/v1/devices/{id}/commands" => commands::send,
+    delete "/v1/devices/{id}/commands/{command}" => commands::cancel,
 }
 
 /// The whole API as one service.
@@ -72,9 +86,20 @@ pub(super) async fn no_such_path(request: Request) -> Refusal {
     Refusal::NoSuchPath(request.uri().path().chars().take(200).collect())
 }
 
-async fn method_not_allowed(request: Request) -> Refusal {
+async fn method_not_allowed(matched: Option<MatchedPath>, request: Request) -> Refusal {
     let path = request.uri().path().chars().take(200).collect();
-    Refusal::MethodNotAllowed { path, method: request.method().to_string() }
+    let allowed = allowed(matched.as_ref().map_or(NO_ROUTE, MatchedPath::as_str));
+    Refusal::MethodNotAllowed { path, allowed, method: request.method().to_string() }
+}
+
+/// What `Allow` says for one of the paths.
+pub(super) fn allowed(path: &str) -> String {
+    let mut allowed = "GET, HEAD".to_owned();
+    for (method, _) in CHANGES.iter().filter(|(_, changed)| *changed == path) {
+        allowed.push_str(", ");
+        allowed.push_str(&method.to_ascii_uppercase());
+    }
+    allowed
 }
 
 /// The reader's name, for the log line: put down by [`Caller`]'s extractor, which runs inside of [`track`].
@@ -130,5 +155,19 @@ impl FromRequestParts<Arc<Api>> for DeviceName {
         let path: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, api).await;
         // Bytes that are not UTF-8; the empty name is no device.
         Ok(Self(path.map(|Path(name)| name).unwrap_or_default()))
+    }
+}
+
+/// The device and the command in the path, likewise.
+#[derive(Debug)]
+pub(super) struct CommandName(pub String, pub String);
+
+impl FromRequestParts<Arc<Api>> for CommandName {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Infallible> {
+        let path: Result<Path<(String, String)>, PathRejection> = Path::from_request_parts(parts, api).await;
+        let (device, command) = path.map(|Path(names)| names).unwrap_or_default();
+        Ok(Self(device, command))
     }
 }

@@ -11,6 +11,7 @@ use trough_runtime::health::Health;
 use trough_store::Registry;
 
 use super::auth::Authenticator;
+use super::commands::CommandDesk;
 use super::fault::{RETRY_SLOW_AFTER, ReadFault};
 use super::live::Directory;
 use super::metrics::ApiMetrics;
@@ -27,6 +28,8 @@ pub struct ApiState {
     pub live: Live,
     /// Who may read what.
     pub registry: Arc<dyn Registry>,
+    /// What devices are asked to do.
+    pub commands: CommandDesk,
     /// For request ids.
     pub clock: Clock,
     /// Answers `/healthz` and `/readyz`.
@@ -106,6 +109,7 @@ pub(super) struct Api {
     pub journal: AnyJournal,
     pub live: Live,
     pub auth: Arc<Authenticator>,
+    pub commands: CommandDesk,
     pub directory: Arc<Directory>,
     pub clock: Clock,
     pub health: Health,
@@ -121,7 +125,7 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn new(state: ApiState, limits: ApiLimits, draining: CancellationToken) -> Self {
-        let ApiState { journal, live, registry, clock, health, metrics } = state;
+        let ApiState { journal, live, registry, commands, clock, health, metrics } = state;
         let gauge = metrics.live_streams.clone();
         Self {
             journal,
@@ -130,6 +134,7 @@ impl Api {
             draining,
             live_streams: Reads::counted("live streams", limits.live_max, metrics.clone(), gauge),
             auth: Arc::new(Authenticator::new(registry)),
+            commands,
             clock,
             health,
             streams: Reads::new("streams", limits.streams_max, metrics.clone()),

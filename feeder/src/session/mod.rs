@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{self, Message, error::CapacityError};
 use trough_protocol::close::CloseCode;
-use trough_protocol::device::{ServerMessage, binary, json};
+use trough_protocol::device::{Features, ServerMessage, binary, json};
 use trough_protocol::{DeviceId, LinkId};
 use trough_runtime::random::random_bytes;
 use trough_store::DeviceGrant;
@@ -81,7 +81,7 @@ impl From<tungstenite::Error> for Ended {
             Error::Protocol(_) | Error::Utf8(_) | Error::Capacity(_) => {
                 Self::Ours(Ending::new(CloseCode::Malformed, error.to_string()))
             }
-            // Only acks and pings are ever queued, so a full buffer means that nobody reads them.
+            // Only acks, pings and a few commands are ever queued, so a full buffer means that nobody reads them.
             Error::WriteBufferFull(_) => {
                 Self::Ours(Ending::new(CloseCode::SlowReader, "acks and pings were left unread"))
             }
@@ -151,6 +151,7 @@ where
         Ok(opened) => {
             let flow = opened.flow.clone();
             let enrolled = shard.uplink.enrol(&flow);
+            begin_commands(context, &device, &control, opened.features);
             let ended = running::run(&shard, &peer.mode, &control, &mut socket, opened, &mut tally).await;
             (ended, Some(flow), Some(enrolled))
         }
@@ -177,6 +178,14 @@ where
         detail = %ended,
         "session ended"
     );
+}
+
+/// Says that commands may be sent, if the device takes some.
+fn begin_commands(context: &Context, device: &DeviceId, control: &Control, features: Features) {
+    if let Some(desk) = context.commands.as_ref().filter(|_| features.has(Features::COMMANDS)) {
+        control.set_takes_commands();
+        desk.opened(device.clone());
+    }
 }
 
 /// A message in the session's subprotocol; `None` in raw mode, which has none.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::Message;
 use trough_protocol::close::CloseCode;
-use trough_protocol::device::{ClientMessage, Hello, ServerMessage, Welcome, binary, json};
+use trough_protocol::device::{ClientMessage, Features, Hello, ServerMessage, Welcome, binary, json};
 use trough_protocol::{DeviceId, Epoch, LinkId, Seq};
 use trough_runtime::random::random_below;
 use trough_store::RegistryError;
@@ -38,6 +38,8 @@ pub struct Opened {
     pub flow: Rc<Flow>,
     /// Which number is due.
     pub sequence: Sequence,
+    /// What its device can do besides.
+    pub features: Features,
 }
 
 /// Opens a session: waits for its hello and for the session that it takes over, settles its epoch, welcomes it. A
@@ -64,7 +66,8 @@ where
         wait_for(older).await?;
         let epoch = grant_epoch(shard, device).await?;
         let flow = Rc::new(Flow::new(device.clone(), epoch, true, Seq::ZERO));
-        return Ok(Opened { flow, sequence: Sequence::new(Seq::FIRST) });
+        let (sequence, features) = (Sequence::new(Seq::FIRST), Features::NONE);
+        return Ok(Opened { flow, sequence, features });
     }
     let config = &shard.context.config;
     let hello = tokio::time::timeout(config.hello_timeout, read_hello(shard, &peer.mode, socket)).await;
@@ -87,7 +90,7 @@ where
         socket.send(message)?;
     }
     let flow = Rc::new(Flow::new(device.clone(), epoch, false, Seq(resume.0 - 1)));
-    Ok(Opened { flow, sequence: Sequence::new(resume) })
+    Ok(Opened { flow, sequence: Sequence::new(resume), features: hello.features })
 }
 
 /// Waits until the session that was taken over is over and its frames have landed: before that the head says too

@@ -61,7 +61,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let timers = Timers::start(&shard.context.config);
-    let Opened { flow, sequence } = opened;
+    let Opened { flow, sequence, .. } = opened;
     let (owed_ack, owed_rewind, settling) = (None, None, None);
     let mut running = Running {
         shard,
@@ -162,6 +162,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Running<'_, S> {
                 self.socket.send(message)?;
             }
         }
+        if self.control.has_commands() { self.command() } else { Ok(()) }
+    }
+
+    /// Sends the commands that there are: so few that those the device does not read have room.
+    #[cold]
+    fn command(&mut self) -> Result<(), Ended> {
+        for command in self.control.take_commands() {
+            if let Some(message) = encode(self.mode, &ServerMessage::Command(Box::new(command))) {
+                self.socket.send(message)?;
+            }
+        }
         Ok(())
     }
 
@@ -248,6 +259,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Running<'_, S> {
                 Ok(())
             }
             ClientMessage::Rewind(next) => Ok(self.sequence.echo(next)?),
+            ClientMessage::CommandResult(result) => {
+                if let Some(desk) = &self.shard.context.commands {
+                    desk.answered(&self.flow.device, &result);
+                }
+                Ok(())
+            }
             ClientMessage::Hello(_) => {
                 Err(Ending::new(CloseCode::OutOfOrder, "a second hello; one opens a session").into())
             }
@@ -279,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Running<'_, S> {
 
 fn malformed(error: WireError) -> Ended {
     let code = match error {
-        WireError::TooLarge { what: "frame payload", .. } => CloseCode::TooLarge,
+        WireError::TooLarge { what: "frame payload" | "command result", .. } => CloseCode::TooLarge,
         _ => CloseCode::Malformed,
     };
     Ending::new(code, error.to_string()).into()

@@ -22,8 +22,9 @@ use super::blocks::{BLOCK_BYTES, Block};
 const READ_BUFFER_BYTES: usize = 1024;
 /// A read of at least this much goes past the block: the rest of a large message.
 const DIRECT_BYTES: usize = BLOCK_BYTES / 2;
-/// What may wait to be written: a few acks and a ping. More means that the device does not read.
-const WRITE_BUFFER_BYTES_MAX: usize = 16 * 1024;
+/// What may wait to be written: a few acks and a ping, and the commands of one moment (four of 16 KiB, in JSON up to
+/// six times that). More means that the device does not read.
+const WRITE_BUFFER_BYTES_MAX: usize = 512 * 1024;
 
 struct Polled<S> {
     stream: S,

@@ -75,6 +75,7 @@ impl Feeder {
         let parts = Parts {
             registry,
             bus: None,
+            commands: None,
             clock: Clock::system(),
             health: health.clone(),
             metrics: metrics.clone(),

@@ -6,6 +6,7 @@
 //! {"type":"frames","frames":[{"seq":2,"ts":1490072403000000,"channel":"log","text":"door open"}]}
 //! {"type":"skip","first":3,"last":9,"reason":"overflow"}
 //! {"type":"rewind","seq":3}
+//! {"type":"command_result","id":"018bcfe5-6800-7000-bfff-ffffffffffff","status":"done","json":{"took":3}}
 //! ```
 //! A frame has exactly one of `json` (kept byte for byte as sent; `null` is a value as any other), `text` and `b64`
 //! (RFC 4648, section 4, with padding), and for `b64` optionally `content_type`. Unknown members are ignored, so
@@ -18,9 +19,12 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
+use super::json_command::{CommandJson, ResultJson, command_text, result_text};
 use super::json_frame::FrameJson;
 pub use super::json_frame::frame_members;
-use super::{ClientMessage, Hello, ServerMessage, Skip, SkipReason, Welcome};
+use super::json_payload::present;
+pub use super::json_payload::{PayloadMembers, payload_members};
+use super::{ClientMessage, Features, Hello, ServerMessage, Skip, SkipReason, Welcome};
 use crate::limits::TEXT_BYTES_MAX;
 use crate::wire::{WireError, cut_text};
 use crate::words::{Epoch, Seq};
@@ -92,11 +96,13 @@ struct Kind<'a> {
 }
 
 #[derive(serde::Deserialize)]
-struct HelloJson {
+struct HelloJson<'a> {
     epoch: Int,
     oldest: Int,
     next: Int,
     ack: Int,
+    #[serde(borrow, default, deserialize_with = "present")]
+    features: Option<Vec<Cow<'a, str>>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -154,12 +160,14 @@ pub fn decode_client<'s>(
     let kind: Kind<'_> = parse(text)?;
     match &*kind.kind {
         "hello" => {
-            let hello: HelloJson = parse(text)?;
+            let hello: HelloJson<'_> = parse(text)?;
+            let features = hello.features.iter().flatten().map(|name| &**name);
             let hello = Hello {
                 epoch: Epoch(hello.epoch.check("hello.epoch", 0)?),
                 oldest: Seq(hello.oldest.check("hello.oldest", 1)?),
                 next: Seq(hello.next.check("hello.next", 1)?),
                 acked: Seq(hello.ack.check("hello.ack", 0)?),
+                features: Features::of_names(features),
             };
             hello.check().map(ClientMessage::Hello)
         }
@@ -176,7 +184,8 @@ pub fn decode_client<'s>(
             Ok(ClientMessage::Skip(Skip { first: Seq(first), last, reason }))
         }
         "rewind" => Ok(ClientMessage::Rewind(Seq(parse::<SeqJson>(text)?.seq.check("rewind.seq", 1)?))),
-        other => Err(unknown_kind(other, "hello, frame, frames, skip or rewind")),
+        "command_result" => parse::<ResultJson<'_>>(text)?.read(scratch).map(ClientMessage::CommandResult),
+        other => Err(unknown_kind(other, "hello, frame, frames, skip, rewind or command_result")),
     }
 }
 
@@ -212,10 +221,17 @@ fn unknown_kind(kind: &str, known: &str) -> WireError {
 /// If the data of [`ClientMessage::Frames`] is not frames.
 pub fn encode_client(message: &ClientMessage<'_>) -> Result<String, WireError> {
     Ok(match message {
-        ClientMessage::Hello(hello) => format!(
-            "{{\"type\":\"hello\",\"epoch\":{},\"oldest\":{},\"next\":{},\"ack\":{}}}",
-            hello.epoch, hello.oldest, hello.next, hello.acked
-        ),
+        ClientMessage::Hello(hello) => {
+            let names: Vec<String> = hello.features.names().map(|name| format!("\"{name}\"")).collect();
+            let features = match names.is_empty() {
+                true => String::new(),
+                false => format!(",\"features\":[{}]", names.join(",")),
+            };
+            format!(
+                "{{\"type\":\"hello\",\"epoch\":{},\"oldest\":{},\"next\":{},\"ack\":{}{features}}}",
+                hello.epoch, hello.oldest, hello.next, hello.acked
+            )
+        }
         ClientMessage::Frames { first, data } => {
             let mut objects = Vec::new();
             for (seq, frame) in (first.0..).zip(crate::frame::frames(data)) {
@@ -230,6 +246,7 @@ pub fn encode_client(message: &ClientMessage<'_>) -> Result<String, WireError> {
             skip.reason.name()
         ),
         ClientMessage::Rewind(seq) => format!("{{\"type\":\"rewind\",\"seq\":{seq}}}"),
+        ClientMessage::CommandResult(result) => result_text(result),
     })
 }
 
@@ -251,6 +268,7 @@ pub fn encode_server(message: &ServerMessage) -> String {
         }
         ServerMessage::Ack(seq) => format!("{{\"type\":\"ack\",\"seq\":{seq}}}"),
         ServerMessage::Rewind(seq) => format!("{{\"type\":\"rewind\",\"seq\":{seq}}}"),
+        ServerMessage::Command(command) => command_text(command),
     }
 }
 
@@ -275,7 +293,8 @@ pub fn decode_server(text: &str) -> Result<ServerMessage, WireError> {
         }
         "ack" => Ok(ServerMessage::Ack(Seq(parse::<SeqJson>(text)?.seq.check("ack.seq", 0)?))),
         "rewind" => Ok(ServerMessage::Rewind(Seq(parse::<SeqJson>(text)?.seq.check("rewind.seq", 1)?))),
-        other => Err(unknown_kind(other, "welcome, ack or rewind")),
+        "command" => Ok(ServerMessage::Command(Box::new(parse::<CommandJson<'_>>(text)?.read()?))),
+        other => Err(unknown_kind(other, "welcome, ack, rewind or command")),
     }
 }
 

@@ -4,9 +4,14 @@
 //! mode has no messages of its own. The prose is in `docs/protocol.md`.
 
 pub mod binary;
+mod command;
 pub mod json;
+mod json_command;
 mod json_frame;
+mod json_payload;
 mod json_value;
+
+pub use command::{BadCommandId, Command, CommandId, CommandResult, CommandStatus, Features};
 
 use crate::wire::WireError;
 use crate::words::{Epoch, Micros, Seq};
@@ -57,11 +62,19 @@ pub struct Hello {
     pub next: Seq,
     /// The last ack it saw in this epoch; [`Seq::ZERO`] if none.
     pub acked: Seq,
+    /// What it can do besides.
+    pub features: Features,
 }
 
 impl Hello {
     /// Asks for a new epoch.
-    pub const NEW: Self = Self { epoch: Epoch::NONE, oldest: Seq::FIRST, next: Seq::FIRST, acked: Seq::ZERO };
+    pub const NEW: Self = Self {
+        epoch: Epoch::NONE,
+        oldest: Seq::FIRST,
+        next: Seq::FIRST,
+        acked: Seq::ZERO,
+        features: Features::NONE,
+    };
 
     /// Checks what must hold between the fields.
     ///
@@ -126,10 +139,12 @@ pub enum ClientMessage<'a> {
     Skip(Skip),
     /// The echo of a rewind: what follows begins at this number.
     Rewind(Seq),
+    /// The answer to a command.
+    CommandResult(CommandResult<'a>),
 }
 
 /// A message of a feeder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerMessage {
     /// The answer to a hello.
     Welcome(Welcome),
@@ -137,4 +152,6 @@ pub enum ServerMessage {
     Ack(Seq),
     /// Echo this, then send again from this number on; what was sent before the echo is discarded.
     Rewind(Seq),
+    /// Do this. Only to a device that has said [`Features::COMMANDS`]; in a box, as it is rare and large.
+    Command(Box<Command>),
 }

@@ -2,7 +2,10 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use trough_protocol::batch::BatchBuilder;
-use trough_protocol::device::{ClientMessage, Hello, ServerMessage, Skip, SkipReason, Welcome};
+use trough_protocol::device::{
+    ClientMessage, Command, CommandId, CommandResult, CommandStatus, Features, Hello, ServerMessage, Skip,
+    SkipReason, Welcome,
+};
 use trough_protocol::frame::{FrameRef, FramesSummary, check_frames};
 use trough_protocol::limits::{FRAME_BYTES_MAX, INT_MAX};
 use trough_protocol::link::{LinkCode, LinkKey, LinkMessage, Opening, Side, Versions};
@@ -85,6 +88,10 @@ fn session() -> [u8; 16] {
     [0, 17, 34, 51, 68, 85, 102, 119, 136, 153, 170, 187, 204, 221, 238, 255]
 }
 
+fn command_id() -> CommandId {
+    CommandId::new(TS, *b"\x00\x11\x22\x33\x44\x55\x66\x77")
+}
+
 fn frames_run(device: &'static str, epoch: u64, first: u64, data: &[u8]) -> RunValue {
     RunValue { device, epoch: Epoch(epoch), first: Seq(first), content: RunContent::Frames(data.to_vec()) }
 }
@@ -123,7 +130,11 @@ fn frame_samples() -> Vec<(&'static str, Value)> {
 fn device_samples() -> Vec<(&'static str, Value)> {
     use ClientMessage as C;
     let hello = |epoch, oldest, next, acked| {
-        C::Hello(Hello { epoch: Epoch(epoch), oldest: Seq(oldest), next: Seq(next), acked: Seq(acked) })
+        let (epoch, oldest, next, acked) = (Epoch(epoch), Seq(oldest), Seq(next), Seq(acked));
+        C::Hello(Hello { epoch, oldest, next, acked, features: Features::NONE })
+    };
+    let result = |status, content_type, payload| {
+        C::CommandResult(CommandResult { id: command_id(), status, content_type, payload })
     };
     let skip = |first, last, reason| C::Skip(Skip { first: Seq(first), last: Seq(last), reason });
     let messages = [
@@ -137,12 +148,22 @@ fn device_samples() -> Vec<(&'static str, Value)> {
         ("device/skip-storage-lost", skip(1, 1_000_000, SkipReason::STORAGE_LOST)),
         ("device/skip-discarded", skip(1, INT_MAX, SkipReason::DISCARDED)),
         ("device/rewind", C::Rewind(Seq(43))),
+        ("device/hello-commands", C::Hello(Hello { features: Features::COMMANDS, ..Hello::NEW })),
+        ("device/result-empty", result(CommandStatus::Done, ContentType::Bytes, b"")),
+        ("device/result-json", result(CommandStatus::Done, ContentType::Json, br#"{"took":3}"#)),
+        ("device/result-rejected", result(CommandStatus::Rejected, ContentType::Text, b"too hot")),
+        ("device/result-type", result(CommandStatus::Done, ContentType::Other("text/csv"), b"1\n")),
     ];
     messages.map(|(name, message)| (name, Value::Device(message))).into()
 }
 
 fn server_samples() -> Vec<(&'static str, Value)> {
     use ServerMessage as S;
+    let command = |content_type: &str, payload: &[u8]| {
+        let (id, expires) = (command_id(), TS);
+        let (content_type, payload) = (content_type.to_owned(), payload.to_vec());
+        S::Command(Box::new(Command { id, expires, content_type, payload }))
+    };
     let welcome = Welcome {
         epoch: Epoch(7),
         resume: Seq(1001),
@@ -158,6 +179,10 @@ fn server_samples() -> Vec<(&'static str, Value)> {
         ("server/ack", S::Ack(Seq(1064))),
         ("server/ack-highest", S::Ack(Seq(INT_MAX))),
         ("server/rewind", S::Rewind(Seq(43))),
+        ("server/command-json", command("application/json", br#"{"lock":true}"#)),
+        ("server/command-text", command("text/plain; charset=utf-8", "Tür zu".as_bytes())),
+        ("server/command-bytes", command("application/octet-stream", &[0, 255])),
+        ("server/command-type", command("text/csv", b"")),
     ];
     messages.map(|(name, message)| (name, Value::Server(message))).into()
 }

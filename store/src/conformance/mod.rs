@@ -8,6 +8,7 @@
 #![allow(missing_docs, reason = "the names of the tests say what they check")]
 
 pub mod catalog;
+pub mod commands;
 pub mod object_catalog;
 pub mod objects;
 pub mod outbox;
@@ -117,6 +118,30 @@ macro_rules! presence_suite {
             a_feeder_is_buried_with_its_sessions_unless_it_lives,
             too_many_notes_are_refused,
             two_feeders_at_once_lose_nothing,
+        );
+    };
+}
+
+/// The tests of commands, called as [`registry_suite`](crate::registry_suite) is. Their fixture also opens the registry
+/// that they are kept beside: `Fixture<dyn RegistryWithCommands>`.
+#[macro_export]
+macro_rules! commands_suite {
+    ($($fixture:tt)*) => {
+        $crate::suite_cases!(
+            commands,
+            ($($fixture)*),
+            a_command_is_sent_and_answered_once,
+            a_key_is_one_command,
+            what_cannot_be_is_refused_by_name,
+            of_a_device_so_many_are_pending,
+            commands_are_listed_newest_first_by_page_and_state,
+            what_is_cancelled_is_not_sent,
+            what_has_expired_is_not_sent,
+            the_word_of_the_device_counts,
+            finished_commands_are_forgotten_after_a_week,
+            devices_with_commands_are_found_page_by_page,
+            what_was_returned_survives_a_restart,
+            of_many_requests_with_one_key_one_makes_a_command,
         );
     };
 }

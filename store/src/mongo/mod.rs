@@ -5,6 +5,7 @@
 
 mod changes;
 mod client;
+mod commands;
 mod deliveries;
 mod delivering;
 mod devices;
@@ -43,6 +44,7 @@ use trough_protocol::Micros;
 use trough_protocol::limits::INT_MAX;
 
 pub use client::Mongo;
+pub use commands::MongoCommands;
 pub use object_catalog::MongoObjectCatalog;
 pub use outbox::MongoOutbox;
 pub use presence::MongoPresence;

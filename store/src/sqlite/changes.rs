@@ -17,6 +17,7 @@ const POLL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Changes {
     seen: watch::Receiver<u64>,
+    commands: watch::Receiver<u64>,
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -28,6 +29,7 @@ impl Changes {
     /// If the system gives no thread.
     pub fn start(connection: Connection, clock: Clock) -> io::Result<Self> {
         let (sender, seen) = watch::channel(0);
+        let (commands_sender, commands) = watch::channel(0);
         // One place: a second wake-up while one waits would tell nothing new.
         let (wake, woken) = sync_channel(1);
         let mut watcher = Watcher::new(connection, clock);
@@ -36,13 +38,18 @@ impl Changes {
         let _ = watcher.look();
         let thread = std::thread::Builder::new()
             .name("registry-changes".into())
-            .spawn(move || watcher.watch(&woken, &sender))?;
-        Ok(Self { seen, wake: Some(wake), thread: Some(thread) })
+            .spawn(move || watcher.watch(&woken, &sender, &commands_sender))?;
+        Ok(Self { seen, commands, wake: Some(wake), thread: Some(thread) })
     }
 
     /// The number that rises.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.seen.clone()
+    }
+
+    /// The number that rises when there are new commands.
+    pub fn commands_added(&self) -> watch::Receiver<u64> {
+        self.commands.clone()
     }
 
     /// Makes the thread look now: this process has changed something.
@@ -71,6 +78,9 @@ struct Watcher {
     data_version: Option<i64>,
     /// The registry's own count of changes that matter here (epoch grants do not).
     generation: Option<i64>,
+    /// The newest command, and whether it has been told of.
+    newest_command: Option<Vec<u8>>,
+    has_commands: bool,
     /// Tokens that ended up to this time were announced.
     expired_until: Micros,
     next_expiry: Option<Micros>,
@@ -81,10 +91,20 @@ impl Watcher {
     fn new(connection: Connection, clock: Clock) -> Self {
         let expired_until = clock.now();
         let (data_version, generation, next_expiry) = (None, None, None);
-        Self { connection, clock, data_version, generation, expired_until, next_expiry, failing: false }
+        Self {
+            connection,
+            clock,
+            data_version,
+            generation,
+            newest_command: None,
+            has_commands: false,
+            expired_until,
+            next_expiry,
+            failing: false,
+        }
     }
 
-    fn watch(&mut self, woken: &Receiver<()>, sender: &watch::Sender<u64>) {
+    fn watch(&mut self, woken: &Receiver<()>, sender: &watch::Sender<u64>, commands: &watch::Sender<u64>) {
         loop {
             match self.look() {
                 Ok(moved) => {
@@ -99,6 +119,9 @@ impl Watcher {
                     }
                     self.failing = true;
                 }
+            }
+            if std::mem::take(&mut self.has_commands) {
+                commands.send_modify(|seen| *seen += 1);
             }
             if woken.recv_timeout(POLL) == Err(RecvTimeoutError::Disconnected) {
                 return;
@@ -115,6 +138,9 @@ impl Watcher {
         }
         let generation = self.number("SELECT generation FROM meta")?;
         let changed = self.generation != Some(generation);
+        let newest = self.newest_command()?;
+        self.has_commands |= newest > self.newest_command;
+        self.newest_command = newest;
         if expired {
             self.expired_until = now;
         }
@@ -122,6 +148,10 @@ impl Watcher {
         self.generation = Some(generation);
         self.data_version = Some(data_version);
         Ok(changed || expired)
+    }
+
+    fn newest_command(&self) -> rusqlite::Result<Option<Vec<u8>>> {
+        self.connection.prepare_cached("SELECT max(id) FROM commands")?.query_row([], |row| row.get(0))
     }
 
     fn number(&self, sql: &str) -> rusqlite::Result<i64> {
@@ -146,6 +176,7 @@ mod tests {
         let other = Connection::open(&path).unwrap();
         other.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
         other.execute_batch(include_str!("registry-1.sql")).unwrap();
+        other.execute_batch(include_str!("registry-3.sql")).unwrap();
         other.execute("INSERT INTO devices VALUES ('bus-1', 0, 0, NULL, 0)", []).unwrap();
         let clock = Clock::manual(100);
         let mut watcher = Watcher::new(Connection::open(&path).unwrap(), clock.clone());

@@ -6,6 +6,7 @@
 
 mod catalog;
 mod changes;
+mod commands;
 mod database;
 mod deliveries;
 mod delivery_rows;

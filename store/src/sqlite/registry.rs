@@ -32,6 +32,7 @@ pub(super) static SCHEMA: Schema = Schema {
     migrations: &[
         include_str!("registry-1.sql"),
         include_str!("registry-2.sql"),
+        include_str!("registry-3.sql"),
         include_str!("registry-4.sql"),
     ],
 };
@@ -44,10 +45,10 @@ const READERS: usize = 4;
 pub struct SqliteRegistry {
     // Fields are dropped in this order: the watcher and the readers before the writer, whose connection, being
     // the last, folds the write-ahead log into the file.
-    changes: Changes,
-    pool: Pool,
-    writer: Writer,
-    clock: Clock,
+    pub(super) changes: Changes,
+    pub(super) pool: Pool,
+    pub(super) writer: Writer,
+    pub(super) clock: Clock,
 }
 
 impl SqliteRegistry {

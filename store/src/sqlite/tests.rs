@@ -12,14 +12,15 @@ use trough_runtime::clock::Clock;
 use super::{
     OpenError, SqliteCatalog, SqliteObjectCatalog, SqliteOutbox, SqliteRegistry, SqliteSegmentCatalog,
 };
+use crate::conformance::commands::RegistryWithCommands;
 use crate::conformance::subscriptions::InRegistry;
 use crate::conformance::{Fixture, START};
 use crate::error::{AuthError, RegistryError};
 use crate::format_level::{FORMAT_LEVEL, FormatLevel};
 use crate::registry::{NewDevice, Registry};
 use crate::{
-    Catalog, ObjectCatalog, Outbox, SegmentCatalog, catalog_suite, object_catalog_suite, outbox_suite,
-    registry_suite, segment_catalog_suite, subscriptions_suite,
+    Catalog, ObjectCatalog, Outbox, SegmentCatalog, catalog_suite, commands_suite, object_catalog_suite,
+    outbox_suite, registry_suite, segment_catalog_suite, subscriptions_suite,
 };
 
 fn registry_fixture() -> Fixture<dyn Registry> {
@@ -28,6 +29,20 @@ fn registry_fixture() -> Fixture<dyn Registry> {
     let time = clock.clone();
     let open = move || Arc::new(SqliteRegistry::open(&path, time.clone()).unwrap()) as Arc<dyn Registry>;
     Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
+}
+
+fn commands_fixture() -> Fixture<dyn RegistryWithCommands> {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, clock) = (directory.path().join("registry.db"), Clock::manual(START));
+    let time = clock.clone();
+    let open =
+        move || Arc::new(SqliteRegistry::open(&path, time.clone()).unwrap()) as Arc<dyn RegistryWithCommands>;
+    Fixture { clock, open: Box::new(open), keep: Box::new(directory) }
+}
+
+mod commands {
+    use super::*;
+    commands_suite!(commands_fixture());
 }
 
 fn catalog_fixture() -> Fixture<dyn Catalog> {

@@ -49,7 +49,7 @@ async fn roam(stage: &mut Stage, device: &str, hop: Hop, heals_first: bool) {
     }
 
     let (oldest, next, acked) = (Seq(ACKED + 1), Seq(IN_FLIGHT + 1), Seq(ACKED));
-    let hello = Hello { epoch: welcome.epoch, oldest, next, acked };
+    let hello = Hello { epoch: welcome.epoch, oldest, next, acked, ..Hello::NEW };
     let (mut wire, welcome) = Wire::resume(stage.feeder(1), Form::Binary, &token, hello).await;
     assert_eq!(welcome.epoch, hello.epoch, "{device} vouches for what it holds");
     send(&mut wire, device, welcome.resume.0, ALL).await;

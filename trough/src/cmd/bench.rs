@@ -15,7 +15,6 @@ use trough_bench::payload::PayloadKind;
 use trough_bench::read::Reading;
 use trough_bench::{News, Step};
 use trough_protocol::DeviceId;
-use trough_runtime::clock::Clock;
 use trough_store::RuleName;
 use trough_store::rule::{Condition, NewRule, RULES_MAX, Scope};
 
@@ -23,9 +22,10 @@ use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
-use crate::registry::{self, Place};
+use crate::registry::{Missing, Place};
 use crate::stages::Stages;
 use crate::storage::StorageArgs;
+use crate::stores::Stores;
 use crate::{http, opt, output, service, sockets};
 
 /// How long a stop of the bench itself may take.
@@ -214,7 +214,7 @@ fn pace(args: &BenchArgs, faults: &mut Faults) -> Option<Pace> {
 
 /// Sets rules on devices that there are not.
 async fn set_rules(dir: PathBuf, rules: u64) -> anyhow::Result<()> {
-    let stores = registry::open_watch(&Place::of(dir, None), &Clock::system())?;
+    let stores = Stores::open(Place::of(dir, None), Missing::Create)?;
     for n in 0..rules {
         let scope = Scope::Devices([DeviceId::new(&format!("elsewhere-{n}"))?].into());
         let condition = Condition::Compare { channel: None, when: "/speed > 30 for 60s".parse()? };

@@ -143,7 +143,8 @@ pub fn prepare(command: DevicesCommand, mut faults: Faults) -> Result<Work, Faul
     })
 }
 
-fn device_id(faults: &mut Faults, value: &str) -> Option<DeviceId> {
+/// A device's id from an argument.
+pub fn device_id(faults: &mut Faults, value: &str) -> Option<DeviceId> {
     let valid = DeviceId::new(value);
     if valid.is_err() {
         faults.add(DEVICE, value, "it is not a device id", "use 1 to 64 of A–Z a–z 0–9 . _ - : ~ + @ =");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use trough_eater::{LinkListener, LinkSecurity};
+use trough_eater::{CommandDesk, LinkListener, LinkSecurity, WatchStores};
 use trough_protocol::limits::BATCH_BYTES_MAX;
 use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::{Purpose, ServerTls};
@@ -133,10 +133,12 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     chassis.serve_admin(admin);
     watcher.watch(tls.as_ref(), Purpose::Http, &chassis);
     watcher.watch(link.tls.as_ref(), Purpose::Link, &chassis);
+    let background = chassis.stores.in_background(&registry);
     let parts = trough_eater::Parts {
         registry: bus::in_front_of(bus, chassis.registry, &chassis.clock),
-        bus: deployment,
-        watch: Some(registry::open_watch(&registry, &chassis.clock)?),
+        bus: deployment.clone(),
+        watch: Some(WatchStores { subscriptions: background.subscriptions, outbox: background.outbox }),
+        commands: CommandDesk { store: chassis.stores.commands.clone(), bus: deployment },
         storage,
         clock: chassis.clock.clone(),
         health: chassis.health,

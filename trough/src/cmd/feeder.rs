@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Args;
-use trough_feeder::Eaters;
+use trough_feeder::{CommandParts, Eaters, Watched};
 use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::Purpose;
 
@@ -102,10 +102,13 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
     chassis.serve_admin(admin);
     watcher.watch(config.tls.as_ref(), Purpose::Http, &chassis);
     watcher.watch(config.links.tls.as_ref(), Purpose::Link, &chassis);
+    let commands = CommandParts { store: chassis.stores.commands.clone(), bus: deployment.clone() };
+    let background = chassis.stores.in_background(&registry);
     let parts = trough_feeder::Parts {
         registry: bus::in_front_of(bus, chassis.registry, &chassis.clock),
         bus: deployment,
-        watched: None,
+        watched: Some(Watched { presence: background.presence, subscriptions: background.subscriptions }),
+        commands: Some(commands),
         clock: chassis.clock,
         health: chassis.health,
         metrics,

@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod bench_floor;
 pub mod channels;
+pub mod commands;
 pub mod deliveries;
 pub mod demo;
 pub mod devices;
@@ -43,6 +44,7 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Notifier(args) => notifier::prepare(args, faults),
         Command::Devices(command) => devices::prepare(command, faults),
         Command::Readers(command) => readers::prepare(command, faults),
+        Command::Commands(command) => commands::prepare(command, faults),
         Command::Channels(command) => channels::prepare(command, faults),
         Command::Retention(command) => retention::prepare(command, faults),
         Command::Subscriptions(command) => subscriptions::prepare(*command, faults),

@@ -14,7 +14,7 @@ use crate::notify::{NotifyArgs, NotifySettings};
 use crate::registry::Place;
 use crate::seal::{SealArgs, SealChoice};
 use crate::service::{self, Chassis, ServiceArgs};
-use crate::{opt, outbox, sockets};
+use crate::{opt, sockets};
 
 /// Where the outbox is, and what may be sent where.
 #[derive(Debug, Args)]
@@ -64,15 +64,15 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
     let Settings { admin, place, bus, seal, notify } = settings;
     let [admin] = sockets::bind([(opt::ADMIN, &admin)]).await?;
     let mut chassis = Chassis::new(place.clone(), shutdown.clone())?;
-    let stores = outbox::open_for_service(place.clone(), chassis.health.clone())?;
     let bus = bus.open(&mut chassis);
     let metrics = Metrics::register(&mut chassis.metrics);
     tracing::info!(admin = %admin.local_addr()?, %place, "notifier starts");
     chassis.serve_admin(admin);
     let parts = Parts {
-        registry: stores.registry,
-        subscriptions: stores.subscriptions,
-        outbox: stores.outbox,
+        registry: chassis.registry,
+        subscriptions: chassis.stores.subscriptions,
+        outbox: chassis.stores.outbox,
+        presence: chassis.stores.presence,
         seal: seal.open()?,
         bus: bus.map(|bus| bus.deployment),
         clock: chassis.clock,

@@ -42,7 +42,7 @@ pub struct AddArgs {
     group: Vec<String>,
     /// What it may do; repeat it for more, or join them by commas
     #[arg(long, env = opt::SCOPE.env, hide_env_values = true, value_name = "SCOPE", value_delimiter = ',',
-          default_values_t = Scope::ALL.map(|scope| scope.as_str().to_owned()))]
+          default_values_t = Scope::READING.map(|scope| scope.as_str().to_owned()))]
     scope: Vec<String>,
     #[command(flatten)]
     registry: RegistryArgs,

@@ -48,6 +48,7 @@ impl Outbox {
                 oldest: self.floor(),
                 next: self.held.next().max(self.sent.next()),
                 acked: self.acked,
+                ..Hello::NEW
             }
         };
         self.greeted = Some(hello);

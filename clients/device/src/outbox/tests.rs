@@ -374,7 +374,7 @@ fn a_program_that_stored_its_state_goes_on_where_it_was() {
 
     // Frame 14 had arrived all the same. The program gives 13 and 14 again, and lost the others.
     let mut outbox = Outbox::new(CUT, state);
-    let hello = Hello { epoch: Epoch(5), oldest: Seq(13), next: Seq(17), acked: Seq(12) };
+    let hello = Hello { epoch: Epoch(5), oldest: Seq(13), next: Seq(17), acked: Seq(12), ..Hello::NEW };
     assert_eq!(outbox.hello(), hello);
     assert_eq!(outbox.welcome(&welcome(5, 15)).unwrap(), None);
     assert_eq!(outbox.push_frame(&encoded(2, 10)), Seq(13));

@@ -13,7 +13,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use trough_device::{Config, ContentType, Dialer, Epoch, Frame, Mode, Seq};
-use trough_protocol::device::{ClientMessage, Hello, ServerMessage, Skip, Welcome, binary, json};
+use trough_protocol::device::{
+    ClientMessage, CommandId, CommandResult, CommandStatus, Hello, ServerMessage, Skip, Welcome, binary, json,
+};
 use trough_protocol::frame::frames;
 
 /// Longer than anything a device waits for; in paused time it costs nothing.
@@ -37,6 +39,8 @@ pub enum Said {
     Frames(u64, Vec<String>),
     Skip(Skip),
     Rewind(u64),
+    /// Which command, how it went, and what was said.
+    Result(CommandId, CommandStatus, String),
     Close(u16, String),
     /// The connection ended.
     Gone,
@@ -171,7 +175,7 @@ impl Session {
         self.say(ServerMessage::Rewind(Seq(seq))).await;
     }
 
-    async fn say(&mut self, message: ServerMessage) {
+    pub async fn say(&mut self, message: ServerMessage) {
         let message = if self.json {
             Message::text(json::encode_server(&message))
         } else {
@@ -247,6 +251,9 @@ fn said(message: ClientMessage<'_>) -> Said {
         ClientMessage::Hello(hello) => Said::Hello(hello),
         ClientMessage::Skip(skip) => Said::Skip(skip),
         ClientMessage::Rewind(seq) => Said::Rewind(seq.0),
+        ClientMessage::CommandResult(CommandResult { id, status, payload, .. }) => {
+            Said::Result(id, status, String::from_utf8(payload.to_vec()).unwrap())
+        }
         ClientMessage::Frames { first, data } => {
             let payload = |frame: Frame<'_>| String::from_utf8(frame.payload.to_vec()).unwrap();
             Said::Frames(first.0, frames(data).map(|frame| payload(frame.unwrap())).collect())

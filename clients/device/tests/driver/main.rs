@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by failing")]
 
 mod chaos;
+mod commands;
 mod feeder;
 mod network;
 mod refusals;

@@ -230,7 +230,7 @@ async fn a_stored_state_lets_another_run_go_on() {
     config.resume = Some(ResumeState { epoch: Epoch(4), acked: Seq(10), sent: Seq(14) });
     let device = Device::start(config).unwrap();
     let (mut session, hello) = feeder.welcome(4, 13).await;
-    let expected = Hello { epoch: Epoch(4), oldest: Seq(11), next: Seq(15), acked: Seq(10) };
+    let expected = Hello { epoch: Epoch(4), oldest: Seq(11), next: Seq(15), acked: Seq(10), ..Hello::NEW };
     assert_eq!(hello, expected);
     device.connected().await.unwrap();
     // 11 and 12 had arrived, 13 is given again, 14 is lost.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::code::Code;
+use crate::api::routes::allowed;
 
 const INTRODUCTION: &str = "\
 How an app, a script or a notebook reads what devices sent.
@@ -18,7 +19,10 @@ Texts of time are RFC 3339 in UTC with six decimals; integers are microseconds s
 
 const TOKEN: &str = "\
 The token of a reader. With each operation stand the scopes that it needs: `devices:read` (list devices, see when they \
-were last heard), `frames:read` (read frames and gaps).";
+were last heard), `frames:read` (read frames and gaps), `commands:send` (ask devices to do something).";
+
+/// What a path answers that changes nothing.
+const GET_ONLY: &str = "GET, HEAD";
 
 /// Paths of probes are answered before everything else, and carry no request id.
 const PROBES: &str = "health";
@@ -35,6 +39,7 @@ pub(super) fn complete(mut document: Value) -> Value {
         {"name": "devices", "description": "Which devices there are"},
         {"name": "frames", "description": "What they sent"},
         {"name": "live", "description": "What they send now"},
+        {"name": "commands", "description": "What devices are asked to do"},
         {"name": "encounters", "description": "Which devices were near one another"},
         {"name": "health", "description": "For probes"},
         {"name": "about", "description": "This description"},
@@ -49,6 +54,9 @@ pub(super) fn complete(mut document: Value) -> Value {
     schemas["Problem"]["properties"]["code"]["enum"] = Code::ALL.iter().map(|code| code.as_str()).collect();
     schemas["Frame"]["oneOf"] =
         json!([{"required": ["json"]}, {"required": ["text"]}, {"required": ["b64", "content_type"]}]);
+    schemas["NewCommand"]["oneOf"] =
+        json!([{"required": ["json"]}, {"required": ["text"]}, {"required": ["b64"]}]);
+    schemas["NewCommand"]["additionalProperties"] = false.into();
     let paths = document["paths"].as_object_mut().expect("there are paths");
     for (path, item) in paths {
         for operation in item.as_object_mut().expect("a path has operations").values_mut() {
@@ -76,7 +84,7 @@ fn parameters() -> Value {
 fn headers() -> Value {
     let text = |description: &str, schema: Value| json!({"required": true, "description": description, "schema": schema});
     json!({
-        "Allow": text("The methods that there are", json!({"type": "string", "const": "GET, HEAD"})),
+        "Allow": allow(GET_ONLY),
         "Cache-Control": text("Keep the answer, but ask before using it again",
             json!({"type": "string", "const": "private, no-cache"})),
         "ETag": text("Names this answer, for `If-None-Match`",
@@ -88,6 +96,11 @@ fn headers() -> Value {
         "X-Request-Id": text("The name of this request; say it when you report something",
             json!({"type": "string", "minLength": 1, "maxLength": 64})),
     })
+}
+
+fn allow(methods: &str) -> Value {
+    json!({"required": true, "description": "The methods that there are",
+        "schema": {"type": "string", "const": methods}})
 }
 
 fn complete_operation(path: &str, operation: &mut Value) {
@@ -126,7 +139,10 @@ fn complete_operation(path: &str, operation: &mut Value) {
         for (name, _) in names.iter().filter(|(_, has)| *has) {
             // An answer of very many devices has none.
             let of = if *name == "ETag" && path == "/v1/frames" { "ETagIfAny" } else { name };
-            response["headers"][name] = reference("headers", of);
+            response["headers"][name] = match *name {
+                "Allow" if allowed(path) != GET_ONLY => allow(&allowed(path)),
+                _ => reference("headers", of),
+            };
         }
     }
     operation["responses"]["431"] = reference("responses", "TooLarge");
@@ -145,6 +161,15 @@ fn concerns(code: Code, path: &str, operation: &Value) -> bool {
     match code {
         Code::MethodNotAllowed => true,
         Code::NoSuchPath => false,
+        Code::NoSuchCommand => path.contains("{command}"),
+        Code::CommandFinished => operation["operationId"] == "cancel_command",
+        Code::BadBody
+        | Code::BodyTooLarge
+        | Code::UnsupportedMediaType
+        | Code::TooManyCommands
+        | Code::IdempotencyKeyUsed
+        | Code::DeviceRevoked => operation["requestBody"].is_object(),
+        Code::FramesDamaged | Code::Deadline if operation["tags"][0] == "commands" => false,
         Code::NoSuchDevice => path.contains("{id}") || takes("device"),
         Code::BadCursor | Code::CursorOfOtherQuery => takes("cursor") || takes("Last-Event-ID"),
         Code::CursorExpired => takes("Last-Event-ID"),

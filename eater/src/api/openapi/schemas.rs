@@ -8,6 +8,7 @@ use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{KnownFormat, RefOr, Schema, SchemaFormat};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+use crate::api::commands_query::{COMMANDS_DEFAULT, COMMANDS_MAX};
 use crate::api::encode::POINTER_BYTES_MAX;
 use crate::api::frames_query::{CHANNELS_MAX, FIELDS_MAX, NAMED_MAX};
 use crate::api::query::{DEVICES_DEFAULT, DEVICES_MAX, PAGE_DEFAULT, PAGE_MAX};
@@ -73,10 +74,17 @@ forms! {
     FramesLimit = whole(1, PAGE_MAX as u64);
     /// How many gaps, or whatever else comes in pages of that size.
     PageLimit = whole(1, PAGE_MAX as u64).default(Some(PAGE_DEFAULT.into()));
+    /// A command's id.
+    Command = text(COMMAND);
+    /// Where a command stands.
+    CommandState = of(Type::String).enum_values(Some(trough_store::CommandState::ALL.map(|state| state.as_str())));
+    /// How many commands.
+    CommandsLimit = whole(1, COMMANDS_MAX as u64).default(Some(COMMANDS_DEFAULT.into()));
     /// How many devices.
     DevicesLimit = whole(1, DEVICES_MAX as u64).default(Some(DEVICES_DEFAULT.into()));
 }
 
+const COMMAND: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 const DATE_TIME: SchemaFormat = SchemaFormat::KnownFormat(KnownFormat::DateTime);
 
 fn of(kind: Type) -> ObjectBuilder {

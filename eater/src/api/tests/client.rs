@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::body::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -48,16 +48,22 @@ impl Reply {
 pub(super) struct Ask {
     address: SocketAddr,
     request: http::request::Builder,
+    body: Bytes,
 }
 
 impl Ask {
     pub(super) fn new(address: SocketAddr, method: Method, target: &str) -> Self {
         let request = Request::builder().method(method).uri(target).header("host", "test");
-        Self { address, request }
+        Self { address, request, body: Bytes::new() }
     }
 
     pub(super) fn header(mut self, name: &str, value: &str) -> Self {
         self.request = self.request.header(name, value);
+        self
+    }
+
+    pub(super) fn body(mut self, body: String) -> Self {
+        self.body = body.into();
         self
     }
 
@@ -71,7 +77,7 @@ impl Ask {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        sender.send_request(self.request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap()
+        sender.send_request(self.request.body(Full::new(self.body)).unwrap()).await.unwrap()
     }
 
     pub(super) async fn send(self) -> Reply {

@@ -1,6 +1,7 @@
 //! The API over loopback, on a real journal and a real registry.
 
 mod client;
+mod commands;
 mod cursors;
 mod devices;
 mod downsampling;

@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use trough_store::Scope;
+use trough_store::commands::{CommandFilter, CommandPayload, Commands, NewCommand};
 
-use super::support::Server;
+use super::support::{NOW, Server, device};
 use crate::api::code::Code;
-use crate::api::routes::PATHS;
+use crate::api::routes::{CHANGES, PATHS, allowed};
 
 /// One operation of the description.
 struct Described {
@@ -24,14 +25,20 @@ struct Described {
 impl Described {
     async fn all(server: &Server) -> Vec<Self> {
         let document = document(server).await;
+        let filter = CommandFilter { device: device("bus-2301"), state: None, before: None, limit: 1 };
+        let commands = server.registry.list_commands(filter).await.unwrap();
+        let command = commands[0].id.to_string();
         let paths = document["paths"].as_object().unwrap();
         let one = |(path, item): (&String, &Value)| {
             let item = item.as_object().unwrap();
-            assert_eq!(item.keys().collect::<Vec<_>>(), ["get"], "{path}");
+            let changes = CHANGES.iter().filter(|(_, changed)| changed == path).map(|(method, _)| *method);
+            let methods: BTreeSet<&str> = changes.chain(["get"]).collect();
+            assert_eq!(item.keys().map(String::as_str).collect::<BTreeSet<_>>(), methods, "{path}");
             let operation = item["get"].clone();
             let mut target = path.clone();
             for parameter in parameters(&operation, "path") {
                 let example = parameter["example"].as_str().expect("parameters in paths have examples");
+                let example = if parameter["name"] == "command" { &command } else { example };
                 target = target.replace(&format!("{{{}}}", parameter["name"].as_str().unwrap()), example);
             }
             Self { target, path: path.clone(), operation }
@@ -69,6 +76,10 @@ async fn server() -> (Server, String) {
     let server = Server::start().await;
     server.health.set_ready();
     let token = server.device_and_reader("bus-2301").await;
+    let payload = CommandPayload { content_type: "a/b".into(), bytes: Vec::new() };
+    let (device, expires_at) = (device("bus-2301"), NOW + 1_000_000);
+    let command = NewCommand { device, payload, expires_at, key: None, made_by: "a test".into() };
+    server.registry.add_command(command).await.unwrap();
     (server, token)
 }
 
@@ -153,6 +164,29 @@ async fn parameters_limits_and_media_types_are_as_described() {
         let offered: BTreeSet<&str> = detail.split_once(": accept ").unwrap().1.split(", ").collect();
         let content = one.operation["responses"]["200"]["content"].as_object().unwrap();
         assert_eq!((status, offered), (406, content.keys().map(String::as_str).collect()), "{}", one.path);
+    }
+}
+
+#[tokio::test]
+async fn what_changes_something_is_described() {
+    let (server, token) = server().await;
+    let document = document(&server).await;
+    let nothing = server.add_reader("nothing", &[Scope::FramesRead], &[]).await;
+    for (method, path) in CHANGES {
+        let operation = &document["paths"][*path][*method];
+        let scope = operation["security"][0]["reader"][0].as_str().unwrap();
+        let target = path.replace("{id}", "bus-2301").replace("{command}", "x");
+        let method = http::Method::from_bytes(method.to_ascii_uppercase().as_bytes()).unwrap();
+        let (status, _, detail) = server.ask(method.clone(), &target).token(&nothing).send().await.problem();
+        assert!(status == 403 && detail.contains(scope), "{target}: {detail}");
+        let query = format!("{target}?nonsense=1");
+        let (status, code, _) = server.ask(method, &query).token(&token).send().await.problem();
+        assert_eq!((status, code.as_str()), (400, "bad_parameter"), "{target}");
+        for status in ["400", "401", "403", "404", "405", "406", "409", "500", "503"] {
+            assert!(operation["responses"][status].is_object(), "{path}: {status}");
+        }
+        let allow = &operation["responses"]["405"]["headers"]["Allow"]["schema"]["const"];
+        assert_eq!(allow, &allowed(path));
     }
 }
 

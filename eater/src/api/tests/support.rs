@@ -26,7 +26,7 @@ use trough_store::{Group, GroupAccess, NewDevice, NewReader, ReaderName, Registr
 use super::client::Ask;
 use crate::api::fault::ReadFault;
 use crate::api::walk::Step;
-use crate::api::{ApiLimits, ApiMetrics, ApiState, serve};
+use crate::api::{ApiLimits, ApiMetrics, ApiState, CommandDesk, serve};
 use crate::doorbell::{Doorbell, Others};
 use crate::journal::{
     Chunk, CommitSink, Journal, JournalConfig, JournalMetrics, JournalParts, ReadError, Submission, local,
@@ -113,6 +113,7 @@ impl Server {
             journal: Arc::new(journal.clone()),
             live: Live::start(Arc::new(journal.clone()), doorbell, shutdown.killed.clone()),
             registry: registry.clone(),
+            commands: CommandDesk { store: registry.clone(), bus: None },
             clock: clock.clone(),
             health: health.clone(),
             metrics: metrics.clone(),

@@ -17,9 +17,10 @@ use crate::error::CliError;
 use crate::faults::Faults;
 use crate::notify::ReachArgs;
 use crate::opt::{self, Opt};
+use crate::output;
 use crate::registry::{Missing, Place};
 use crate::seal::{SealArgs, SealChoice};
-use crate::{outbox, output};
+use crate::stores::Stores;
 
 const READER: Opt = Opt { flag: "READER", env: "" };
 const QUIET_REMEDY: &str = "use HH:MM-HH:MM, such as 22:00-07:00";
@@ -177,7 +178,7 @@ fn quiet(args: &AddArgs, faults: &mut Faults) -> Option<Option<QuietHours>> {
 }
 
 async fn add(Settings { mut wanted, place, seal }: Settings) -> Result<(), CliError> {
-    let stores = outbox::open(place, Missing::Refuse)?;
+    let stores = Stores::open(place, Missing::Refuse)?;
     let readers = stores.registry.list_readers().await?;
     let owner = readers.iter().find(|reader| reader.name == wanted.owner);
     if owner.is_none_or(|reader| reader.revoked_at.is_some()) {

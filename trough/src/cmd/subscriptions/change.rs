@@ -17,10 +17,10 @@ use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
 use crate::opt;
-use crate::outbox::{self, Stores};
 use crate::output;
 use crate::registry::{Missing, Place};
 use crate::seal::{SealArgs, SealChoice};
+use crate::stores::Stores;
 
 /// Bytes of a signing key: the specification wants 24 to 64.
 const KEY_BYTES: usize = 32;
@@ -67,7 +67,7 @@ async fn rotate_key(
     id: SubscriptionId,
     keep_old: Duration,
 ) -> Result<(), CliError> {
-    let stores = outbox::open(place, Missing::Refuse)?;
+    let stores = Stores::open(place, Missing::Refuse)?;
     let mut wanted = stores.subscriptions.get_subscription(id).await?.wanted;
     let Target::Webhook { keys, old_key_until, .. } = &mut wanted.target else {
         return Err(anyhow!("subscription {id} is for pushes, which have no signing secret").into());
@@ -91,7 +91,7 @@ async fn rotate_key(
 
 /// Enables or disables one.
 pub async fn enable(place: Place, id: SubscriptionId, enable: bool) -> Result<(), CliError> {
-    let stores = outbox::open(place, Missing::Refuse)?;
+    let stores = Stores::open(place, Missing::Refuse)?;
     let reason = if enable { None } else { Some("disabled by trough subscriptions disable") };
     stores.subscriptions.disable_subscription(id, reason).await?;
     output::note(format!("subscription {id} is {}", if enable { "enabled" } else { "disabled" }));
@@ -100,7 +100,7 @@ pub async fn enable(place: Place, id: SubscriptionId, enable: bool) -> Result<()
 
 /// Removes one.
 pub async fn remove(place: Place, id: SubscriptionId) -> Result<(), CliError> {
-    let stores = outbox::open(place, Missing::Refuse)?;
+    let stores = Stores::open(place, Missing::Refuse)?;
     stores.subscriptions.remove_subscription(id).await?;
     output::note(format!("subscription {id} was removed; what was not delivered yet never is"));
     Ok(())
@@ -108,7 +108,7 @@ pub async fn remove(place: Place, id: SubscriptionId) -> Result<(), CliError> {
 
 /// Has a test sent.
 pub async fn test(place: Place, id: SubscriptionId) -> Result<(), CliError> {
-    let stores = outbox::open(place, Missing::Refuse)?;
+    let stores = Stores::open(place, Missing::Refuse)?;
     let subscription = stores.subscriptions.get_subscription(id).await?;
     if let Some(disabled) = &subscription.disabled {
         let reason = &disabled.reason;

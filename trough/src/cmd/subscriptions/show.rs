@@ -7,12 +7,13 @@ use trough_store::subscription::{QuietHours, Target};
 use trough_store::{EventKind, Subscription, SubscriptionId};
 
 use crate::error::CliError;
+use crate::output;
 use crate::registry::{Missing, Place};
-use crate::{outbox, output};
+use crate::stores::Stores;
 
 /// Lists all of them.
 pub async fn list(place: Place, json: bool) -> Result<(), CliError> {
-    let all = outbox::open(place, Missing::Refuse)?.subscriptions.list_subscriptions(None).await?;
+    let all = Stores::open(place, Missing::Refuse)?.subscriptions.list_subscriptions(None).await?;
     if json {
         return output::json(&all.iter().map(SubscriptionJson::of).collect::<Vec<_>>());
     }
@@ -38,7 +39,7 @@ pub async fn list(place: Place, json: bool) -> Result<(), CliError> {
 
 /// Shows one.
 pub async fn show(place: Place, id: SubscriptionId) -> Result<(), CliError> {
-    let subscription = outbox::open(place, Missing::Refuse)?.subscriptions.get_subscription(id).await?;
+    let subscription = Stores::open(place, Missing::Refuse)?.subscriptions.get_subscription(id).await?;
     output::json(&SubscriptionJson::of(&subscription))
 }
 

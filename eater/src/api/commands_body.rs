@@ -1,0 +1,213 @@
+//! The body of a request that makes a command.
+
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use trough_protocol::Micros;
+use trough_protocol::device::json::PayloadMembers;
+use trough_protocol::limits::{COMMAND_BYTES_MAX, INT_MAX};
+use trough_runtime::clock::micros;
+use trough_store::commands::{CommandPayload, EXPIRES_DEFAULT, EXPIRES_MAX, KEY_BYTES_MAX, is_key};
+
+use super::params::parse_rfc3339;
+use super::refusal::Refusal;
+
+/// Largest body, in bytes: a text of the largest payload, all of it written as escapes, and what stands around it.
+pub const BODY_BYTES_MAX: usize = 128 * 1024;
+/// The name of the header.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What to do.
+    pub payload: CommandPayload,
+    /// Until when.
+    pub expires_at: Micros,
+}
+
+/// For members that may be absent, but not `null`: `"json":null` is a payload.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// A time in either of its forms.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Instant {
+    Micros(u64),
+    Text(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BodyJson {
+    #[serde(default, deserialize_with = "present")]
+    json: Option<Box<RawValue>>,
+    #[serde(default, deserialize_with = "present")]
+    text: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    b64: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    content_type: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    expires_in: Option<u64>,
+    #[serde(default, deserialize_with = "present")]
+    expires_at: Option<Instant>,
+}
+
+/// The whole body, if it is JSON and not too large, and comes within `patience`.
+///
+/// # Errors
+/// [`Refusal::UnsupportedMediaType`], [`Refusal::BodyTooLarge`], [`Refusal::BadBody`].
+pub async fn read(headers: &HeaderMap, body: Body, patience: Duration) -> Result<Vec<u8>, Refusal> {
+    let named = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let named = named.unwrap_or_default();
+    let essence = named.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Refusal::UnsupportedMediaType(named.chars().take(80).collect()));
+    }
+    let limit = BODY_BYTES_MAX;
+    match tokio::time::timeout(patience, to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => Ok(bytes.into()),
+        Ok(Err(error)) if is_too_large(&error) => Err(Refusal::BodyTooLarge { max: limit }),
+        Ok(Err(_)) => Err(Refusal::BadBody("it broke off".into())),
+        Err(_) => Err(Refusal::BadBody(format!("it was not there within {} s", patience.as_secs()))),
+    }
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Reads the body.
+///
+/// # Errors
+/// [`Refusal::BadBody`], naming the member and what is accepted.
+pub fn parse(body: &[u8], now: Micros) -> Result<Asked, Refusal> {
+    let bad = |text: String| Refusal::BadBody(text.chars().take(300).collect());
+    let body: BodyJson = serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
+    let members = PayloadMembers {
+        json: body.json.as_deref(),
+        text: body.text.as_deref(),
+        b64: body.b64.as_deref(),
+        content_type: body.content_type.as_deref(),
+    };
+    let (content_type, payload) =
+        members.take(format_args!("the command")).map_err(|error| bad(error.to_string()))?;
+    if payload.len() > COMMAND_BYTES_MAX {
+        let bytes = payload.len();
+        return Err(bad(format!("the payload has {bytes} bytes: use {COMMAND_BYTES_MAX} at most")));
+    }
+    let payload =
+        CommandPayload { content_type: content_type.as_str().to_owned(), bytes: payload.into_owned() };
+    let longest = EXPIRES_MAX.as_secs();
+    let expires_at = match (body.expires_in, body.expires_at) {
+        (None, None) => now + micros(EXPIRES_DEFAULT),
+        (Some(seconds), None) if (1..=longest).contains(&seconds) => now + seconds * 1_000_000,
+        (Some(seconds), None) => {
+            return Err(bad(format!("expires_in is {seconds}: use 1 to {longest} seconds")));
+        }
+        (None, Some(at)) => instant(at, now).map_err(bad)?,
+        (Some(_), Some(_)) => return Err(bad("give expires_in or expires_at, not both".into())),
+    };
+    Ok(Asked { payload, expires_at })
+}
+
+fn instant(at: Instant, now: Micros) -> Result<Micros, String> {
+    let (at, shown) = match at {
+        Instant::Micros(at) => (Some(at), at.to_string()),
+        Instant::Text(text) => (parse_rfc3339(&text), format!("{text:?}")),
+    };
+    let range = now + 1..=(now + micros(EXPIRES_MAX)).min(INT_MAX);
+    at.filter(|at| range.contains(at)).ok_or_else(|| {
+        format!(
+            "expires_at is {shown}: use RFC 3339 with an offset, or whole microseconds since 1970, of a time that is to \
+             come, within 30 days"
+        )
+    })
+}
+
+/// The idempotency key, if there is one.
+///
+/// # Errors
+/// [`Refusal::BadBody`].
+pub fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let (value, more) = (values.next(), values.next());
+    let Some(value) = value else { return Ok(None) };
+    match value.to_str().ok().filter(|key| is_key(key) && more.is_none()) {
+        Some(key) => Ok(Some(key.to_owned())),
+        None => Err(Refusal::BadBody(format!(
+            "Idempotency-Key must be there once, with 1 to {KEY_BYTES_MAX} visible ASCII characters"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Micros = 1_700_000_000_000_000;
+
+    #[test]
+    fn takes_each_form_of_payload_and_time() {
+        let of = |body: &str| parse(body.as_bytes(), NOW).unwrap_or_else(|error| panic!("{body}: {error}"));
+        let hour = NOW + 3_600_000_000;
+        for (body, content_type, bytes, expires_at) in [
+            (r#"{"json":{"a": 1}}"#, "application/json", r#"{"a": 1}"#, hour),
+            (r#"{"json":null,"expires_in":60}"#, "application/json", "null", NOW + 60_000_000),
+            (r#"{"text":"go"}"#, "text/plain; charset=utf-8", "go", hour),
+            (r#"{"b64":"Z28="}"#, "application/octet-stream", "go", hour),
+            (r#"{"b64":"","content_type":"a/b","expires_at":1700000000000001}"#, "a/b", "", NOW + 1),
+            (
+                r#"{"text":"","expires_at":"2023-11-14T22:13:21Z"}"#,
+                "text/plain; charset=utf-8",
+                "",
+                NOW + 1_000_000,
+            ),
+        ] {
+            let asked = of(body);
+            assert_eq!(asked.payload.content_type, content_type);
+            assert_eq!((asked.payload.bytes, asked.expires_at), (bytes.as_bytes().to_vec(), expires_at));
+        }
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know_by_name() {
+        let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(COMMAND_BYTES_MAX + 1));
+        for (body, words) in [
+            ("", "EOF"),
+            ("[]", "invalid"),
+            ("{}", "exactly one of json, text and b64"),
+            (r#"{"text":"a","json":1}"#, "exactly one of"),
+            (r#"{"text":"a","text":"b"}"#, "duplicate field"),
+            (r#"{"text":null}"#, "null"),
+            (r#"{"text":"a","ttl":1}"#, "unknown field `ttl`"),
+            (r#"{"text":"a","content_type":"a/b"}"#, "goes only with b64"),
+            (r#"{"b64":"?"}"#, "base64 with padding"),
+            (r#"{"json":"\ud800"}"#, "surrogate"),
+            (r#"{"text":"a","expires_in":0}"#, "use 1 to 2592000 seconds"),
+            (r#"{"text":"a","expires_in":2592001}"#, "use 1 to 2592000 seconds"),
+            (r#"{"text":"a","expires_in":1.5}"#, "expected u64"),
+            (r#"{"text":"a","expires_in":1,"expires_at":2}"#, "not both"),
+            (r#"{"text":"a","expires_at":1}"#, "a time that is to come"),
+            (r#"{"text":"a","expires_at":"tomorrow"}"#, "RFC 3339"),
+            (&large, "16385 bytes: use 16384"),
+        ] {
+            let refused = parse(body.as_bytes(), NOW).unwrap_err().to_string();
+            assert!(refused.contains(words), "{body}: {refused}");
+        }
+    }
+}
