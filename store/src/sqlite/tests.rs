@@ -128,7 +128,7 @@ fn a_newer_schema_is_refused_naming_both_versions() {
     drop(open_registry(&path).unwrap());
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let error = open_registry(&path).unwrap_err().to_string();
-    assert!(error.contains("schema version 7") && error.contains("versions up to 2"), "{error}");
+    assert!(error.contains("schema version 7") && error.contains("versions up to 3"), "{error}");
     assert!(error.contains("registry.db"), "{error}");
 }
 
