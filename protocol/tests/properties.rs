@@ -236,8 +236,8 @@ proptest! {
         let message = server_message(seed);
         let mut bytes = Vec::new();
         binary::encode_server(&message, &mut bytes);
-        prop_assert_eq!(binary::decode_server(&bytes).unwrap(), message);
-        prop_assert_eq!(json::decode_server(&json::encode_server(&message)).unwrap(), message);
+        prop_assert_eq!(&binary::decode_server(&bytes).unwrap(), &message);
+        prop_assert_eq!(&json::decode_server(&json::encode_server(&message)).unwrap(), &message);
         for end in 0..bytes.len() {
             prop_assert!(binary::decode_server(&bytes[..end]).is_err());
         }

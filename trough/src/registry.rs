@@ -24,7 +24,6 @@ use crate::service::Chassis;
 const REGISTRY: &str = "registry.sqlite";
 /// The catalog's.
 pub(crate) const CATALOG: &str = "catalog.sqlite";
-/// The outbox's.
 /// The journal's.
 pub(crate) const JOURNAL: &str = "journal";
 

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use trough_protocol::Micros;
 use trough_protocol::device::json::PayloadMembers;
 use trough_protocol::limits::{COMMAND_BYTES_MAX, INT_MAX};
+use trough_protocol::wire::WireError;
 use trough_runtime::clock::micros;
 use trough_store::commands::{CommandPayload, EXPIRES_DEFAULT, EXPIRES_MAX, KEY_BYTES_MAX, is_key};
 
@@ -97,6 +98,10 @@ fn is_too_large(error: &axum::Error) -> bool {
 /// [`Refusal::BadBody`], naming the member and what is accepted.
 pub fn parse(body: &[u8], now: Micros) -> Result<Asked, Refusal> {
     let bad = |text: String| Refusal::BadBody(text.chars().take(300).collect());
+    // What serde derives would also take an array of the members' values.
+    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(bad("it is not a JSON object".into()));
+    }
     let body: BodyJson = serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
     let members = PayloadMembers {
         json: body.json.as_deref(),
@@ -105,7 +110,7 @@ pub fn parse(body: &[u8], now: Micros) -> Result<Asked, Refusal> {
         content_type: body.content_type.as_deref(),
     };
     let (content_type, payload) =
-        members.take(format_args!("the command")).map_err(|error| bad(error.to_string()))?;
+        members.take(format_args!("the command")).map_err(|error| bad(fault(&error)))?;
     if payload.len() > COMMAND_BYTES_MAX {
         let bytes = payload.len();
         return Err(bad(format!("the payload has {bytes} bytes: use {COMMAND_BYTES_MAX} at most")));
@@ -123,6 +128,14 @@ pub fn parse(body: &[u8], now: Micros) -> Result<Asked, Refusal> {
         (Some(_), Some(_)) => return Err(bad("give expires_in or expires_at, not both".into())),
     };
     Ok(Asked { payload, expires_at })
+}
+
+/// What is wrong with a payload, without the name of the device protocol.
+fn fault(error: &WireError) -> String {
+    match error {
+        WireError::Json(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn instant(at: Instant, now: Micros) -> Result<Micros, String> {
@@ -189,7 +202,7 @@ mod tests {
         let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(COMMAND_BYTES_MAX + 1));
         for (body, words) in [
             ("", "EOF"),
-            ("[]", "invalid"),
+            ("[]", "not a JSON object"),
             ("{}", "exactly one of json, text and b64"),
             (r#"{"text":"a","json":1}"#, "exactly one of"),
             (r#"{"text":"a","text":"b"}"#, "duplicate field"),
