@@ -65,6 +65,9 @@ pub enum Command {
     /// Set, list and enforce how long frames are kept; also while the server runs
     #[command(subcommand)]
     Retention(cmd::retention::RetentionCommand),
+    /// Set, list and remove the rules by which events are found; also while the server runs
+    #[command(subcommand)]
+    Rules(cmd::rules::RulesCommand),
     /// Send the lines of standard input as frames of one device
     Send(cmd::send::SendArgs),
     /// Print a device's frames as they become durable

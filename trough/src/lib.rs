@@ -21,6 +21,7 @@ mod opt;
 mod output;
 mod progress;
 mod registry;
+mod seal;
 mod send;
 mod service;
 mod sockets;

@@ -14,6 +14,7 @@ pub mod health;
 pub mod journal;
 pub mod readers;
 pub mod retention;
+pub mod rules;
 pub mod send;
 pub mod tail;
 pub mod up;
@@ -41,6 +42,7 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Readers(command) => readers::prepare(command, faults),
         Command::Channels(command) => channels::prepare(command, faults),
         Command::Retention(command) => retention::prepare(command, faults),
+        Command::Rules(command) => rules::prepare(command, faults),
         Command::Send(args) => send::prepare(args, faults),
         Command::Tail(args) => tail::prepare(args, faults),
         Command::Demo(args) => demo::prepare(args, faults),
