@@ -15,8 +15,7 @@ use trough_runtime::tls::Purpose;
 use trough_store::Registry;
 
 use crate::notify::NotifySettings;
-use crate::outbox;
-use crate::registry::Place;
+use crate::registry::{self, Place};
 use crate::seal::SealChoice;
 use crate::service::{Chassis, Part};
 use crate::storage::HistoryChoice;
@@ -132,12 +131,11 @@ fn notifier(
     telling: Telling,
     chassis: &mut Chassis,
 ) -> Result<impl Future<Output = Result<(), trough_notifier::StartError>> + use<>> {
-    let (subscriptions, outbox) = outbox::open_local(data_dir)?;
     let parts = trough_notifier::Parts {
         registry: chassis.registry.clone(),
-        subscriptions,
-        outbox,
-        seal: telling.seal.open()?,
+        subscriptions: chassis.subscriptions.clone(),
+        outbox: registry::open_outbox(Place::of(data_dir, None), chassis.health.clone())?,
+        seal: telling.seal.needed()?,
         bus: None,
         clock: chassis.clock.clone(),
         health: chassis.health.clone(),

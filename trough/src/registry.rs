@@ -1,4 +1,4 @@
-//! The stores of a data directory, and the registry in a database.
+//! The stores of a data directory, and registry and outbox in a database.
 
 use std::fmt;
 use std::fs;
@@ -9,19 +9,21 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
-use trough_store::mongo::{Mongo, MongoRegistry, MongoUrl};
+use trough_store::mongo::{Mongo, MongoOutbox, MongoRegistry, MongoUrl};
 use trough_store::objects::files::FileStore;
 use trough_store::objects::steady::Steady;
 use trough_store::objects::{Limits, ObjectMetrics};
 use trough_store::registry::LIST_DEVICES_MAX;
-use trough_store::sqlite::{SqliteCatalog, SqliteRegistry};
-use trough_store::{DeviceFilter, DeviceRecord, ObjectStore, Registry};
+use trough_store::sqlite::{SqliteCatalog, SqliteOutbox, SqliteRegistry};
+use trough_store::{DeviceFilter, DeviceRecord, ObjectStore, Outbox, Registry, Subscriptions};
 
 use crate::output;
 use crate::service::Chassis;
 
 /// The registry's name in a data directory.
 const REGISTRY: &str = "registry.sqlite";
+/// The outbox's.
+pub(crate) const OUTBOX: &str = "outbox.sqlite";
 /// The catalog's.
 pub(crate) const CATALOG: &str = "catalog.sqlite";
 /// The journal's.
@@ -61,11 +63,42 @@ impl Place {
     }
 }
 
+/// A registry, by both of its sides.
+pub struct OpenRegistry {
+    /// Who may do what.
+    pub registry: Arc<dyn Registry>,
+    /// Who is told what.
+    pub subscriptions: Arc<dyn Subscriptions>,
+}
+
+impl OpenRegistry {
+    fn of(store: impl Registry + Subscriptions) -> Self {
+        let store = Arc::new(store);
+        Self { registry: store.clone(), subscriptions: store }
+    }
+}
+
 /// Opens a registry for a command. One in a database is not connected to before it is used.
 ///
 /// # Errors
 /// There is none and none is to be made, or it cannot be opened.
 pub fn open(place: Place, missing: Missing) -> Result<Arc<dyn Registry>> {
+    Ok(open_both(place, missing)?.registry)
+}
+
+/// The same, for rules and subscriptions.
+///
+/// # Errors
+/// As of [`open`].
+pub fn open_subscriptions(place: Place, missing: Missing) -> Result<Arc<dyn Subscriptions>> {
+    Ok(open_both(place, missing)?.subscriptions)
+}
+
+/// The same, by both of its sides.
+///
+/// # Errors
+/// As of [`open`].
+pub fn open_both(place: Place, missing: Missing) -> Result<OpenRegistry> {
     let data_dir = match place {
         Place::Database(url) => return Ok(in_database(url, Health::new())),
         Place::DataDir(dir) => dir,
@@ -74,29 +107,37 @@ pub fn open(place: Place, missing: Missing) -> Result<Arc<dyn Registry>> {
     if missing == Missing::Create && !path.exists() {
         output::note(format!("beginning a new registry: {}", path.display()));
     }
-    Ok(Arc::new(open_file(&data_dir, missing)?))
+    Ok(OpenRegistry::of(open_file(&data_dir, missing)?))
 }
 
 /// Opens a registry for a service, without a word about a new one. Health says whether its database can be reached.
 ///
 /// # Errors
 /// It cannot be opened.
-pub fn open_for_service(place: Place, health: Health) -> Result<Arc<dyn Registry>> {
+pub fn open_for_service(place: Place, health: Health) -> Result<OpenRegistry> {
     Ok(match place {
-        Place::DataDir(dir) => Arc::new(open_file(&dir, Missing::Create)?),
+        Place::DataDir(dir) => OpenRegistry::of(open_file(&dir, Missing::Create)?),
         Place::Database(url) => in_database(url, health),
     })
 }
 
-fn in_database(url: MongoUrl, health: Health) -> Arc<dyn Registry> {
-    Arc::new(MongoRegistry::new(Mongo::new(url, health), Clock::system()))
+fn in_database(url: MongoUrl, health: Health) -> OpenRegistry {
+    OpenRegistry::of(MongoRegistry::new(Mongo::new(url, health), Clock::system()))
 }
 
-/// Opens the registry of a data directory.
+/// Opens the outbox where the registry is; in a data directory, which must exist, it is made if it is missing. One in a
+/// database is not connected to before it is used, and has connections of its own.
 ///
 /// # Errors
-/// There is none and none is to be made, or it cannot be opened.
-pub(crate) fn open_file(data_dir: &Path, missing: Missing) -> Result<SqliteRegistry> {
+/// It cannot be opened.
+pub fn open_outbox(place: Place, health: Health) -> Result<Arc<dyn Outbox>> {
+    Ok(match place {
+        Place::DataDir(dir) => Arc::new(SqliteOutbox::open(&dir.join(OUTBOX), Clock::system())?),
+        Place::Database(url) => Arc::new(MongoOutbox::new(Mongo::new(url, health))),
+    })
+}
+
+fn open_file(data_dir: &Path, missing: Missing) -> Result<SqliteRegistry> {
     let path = data_dir.join(REGISTRY);
     if !path.exists() {
         if missing == Missing::Refuse {

@@ -13,11 +13,11 @@ use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_runtime::metrics::{self, Metrics};
 use trough_runtime::shutdown::Shutdown;
-use trough_store::Registry;
+use trough_store::{Registry, Subscriptions};
 
 use crate::cli::DataDirArgs;
 use crate::faults::Faults;
-use crate::registry::{self, Place};
+use crate::registry::{self, OpenRegistry, Place};
 use crate::{opt, sockets};
 
 /// Descriptors a feeder needs besides those of its connections.
@@ -87,6 +87,8 @@ pub struct Chassis {
     pub health: Health,
     /// Who may do what.
     pub registry: Arc<dyn Registry>,
+    /// Who is told what.
+    pub subscriptions: Arc<dyn Subscriptions>,
     /// Filled by the services before [`Chassis::serve_admin`].
     pub metrics: metrics::Registry,
     /// When to stop.
@@ -100,9 +102,9 @@ impl Chassis {
     /// The directory or the registry cannot be used.
     pub fn new(place: Place, shutdown: Shutdown) -> Result<Self> {
         let (clock, health) = (Clock::system(), Health::new());
-        let registry = registry::open_for_service(place, health.clone())?;
+        let OpenRegistry { registry, subscriptions } = registry::open_for_service(place, health.clone())?;
         let metrics = metrics::new_registry(env!("CARGO_PKG_VERSION"), &clock);
-        Ok(Self { clock, health, registry, metrics, shutdown })
+        Ok(Self { clock, health, registry, subscriptions, metrics, shutdown })
     }
 
     /// Serves what was registered. It goes on while the service drains.

@@ -12,7 +12,7 @@ use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
 use crate::opt::{self, Opt};
-use crate::registry::{Missing, Place};
+use crate::registry::Place;
 use crate::{outbox, output};
 
 const DELIVERY: Opt = Opt { flag: "DELIVERY", env: "" };
@@ -113,7 +113,7 @@ fn filter(args: &ListArgs, faults: &mut Faults) -> Option<DeliveryFilter> {
 }
 
 async fn list(place: Place, filter: DeliveryFilter, json: bool) -> Result<(), CliError> {
-    let deliveries = outbox::open(place, Missing::Refuse)?.outbox.list_deliveries(filter).await?;
+    let deliveries = outbox::open(place)?.outbox.list_deliveries(filter).await?;
     if json {
         return output::json(&deliveries.iter().map(DeliveryJson::of).collect::<Vec<_>>());
     }
@@ -140,12 +140,12 @@ async fn list(place: Place, filter: DeliveryFilter, json: bool) -> Result<(), Cl
 }
 
 async fn show(place: Place, id: DeliveryId) -> Result<(), CliError> {
-    let delivery = outbox::open(place, Missing::Refuse)?.outbox.get_delivery(id).await?;
+    let delivery = outbox::open(place)?.outbox.get_delivery(id).await?;
     output::json(&DeliveryJson::of(&delivery))
 }
 
 async fn replay(place: Place, id: DeliveryId) -> Result<(), CliError> {
-    let delivery = outbox::open(place, Missing::Refuse)?.outbox.replay(id).await?;
+    let delivery = outbox::open(place)?.outbox.replay(id).await?;
     output::note(format!("delivery {id} is sent again, at position {}", delivery.position));
     Ok(())
 }

@@ -11,10 +11,10 @@ use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
 use crate::notify::{NotifyArgs, NotifySettings};
-use crate::registry::Place;
+use crate::registry::{self, Place};
 use crate::seal::{SealArgs, SealChoice};
 use crate::service::{self, Chassis, ServiceArgs};
-use crate::{opt, outbox, sockets};
+use crate::{opt, sockets};
 
 /// Where the outbox is, and what may be sent where.
 #[derive(Debug, Args)]
@@ -64,16 +64,17 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
     let Settings { admin, place, bus, seal, notify } = settings;
     let [admin] = sockets::bind([(opt::ADMIN, &admin)]).await?;
     let mut chassis = Chassis::new(place.clone(), shutdown.clone())?;
-    let stores = outbox::open_for_service(place.clone(), chassis.health.clone())?;
+    let outbox = registry::open_outbox(place.clone(), chassis.health.clone())?;
+    let seal = seal.needed()?;
     let bus = bus.open(&mut chassis);
     let metrics = Metrics::register(&mut chassis.metrics);
     tracing::info!(admin = %admin.local_addr()?, %place, "notifier starts");
     chassis.serve_admin(admin);
     let parts = Parts {
-        registry: stores.registry,
-        subscriptions: stores.subscriptions,
-        outbox: stores.outbox,
-        seal: seal.open()?,
+        registry: chassis.registry.clone(),
+        subscriptions: chassis.subscriptions.clone(),
+        outbox,
+        seal,
         bus: bus.map(|bus| bus.deployment),
         clock: chassis.clock,
         health: chassis.health.clone(),

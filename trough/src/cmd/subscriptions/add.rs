@@ -17,7 +17,7 @@ use crate::error::CliError;
 use crate::faults::Faults;
 use crate::notify::ReachArgs;
 use crate::opt::{self, Opt};
-use crate::registry::{Missing, Place};
+use crate::registry::Place;
 use crate::seal::{SealArgs, SealChoice};
 use crate::{outbox, output};
 
@@ -177,7 +177,7 @@ fn quiet(args: &AddArgs, faults: &mut Faults) -> Option<Option<QuietHours>> {
 }
 
 async fn add(Settings { mut wanted, place, seal }: Settings) -> Result<(), CliError> {
-    let stores = outbox::open(place, Missing::Refuse)?;
+    let stores = outbox::open(place)?;
     let readers = stores.registry.list_readers().await?;
     let owner = readers.iter().find(|reader| reader.name == wanted.owner);
     if owner.is_none_or(|reader| reader.revoked_at.is_some()) {
@@ -188,7 +188,7 @@ async fn add(Settings { mut wanted, place, seal }: Settings) -> Result<(), CliEr
     let mut secret = None;
     if let Target::Webhook { keys, .. } = &mut wanted.target {
         let key = new_key();
-        keys.push(seal.open()?.seal(&key, &id.to_string()));
+        keys.push(seal.needed()?.seal(&key, &id.to_string()));
         secret = Some(secret_of(&key));
     }
     stores.subscriptions.add_subscription(wanted).await?;

@@ -19,7 +19,7 @@ use crate::faults::Faults;
 use crate::opt;
 use crate::outbox::{self, Stores};
 use crate::output;
-use crate::registry::{Missing, Place};
+use crate::registry::Place;
 use crate::seal::{SealArgs, SealChoice};
 
 /// Bytes of a signing key: the specification wants 24 to 64.
@@ -67,14 +67,14 @@ async fn rotate_key(
     id: SubscriptionId,
     keep_old: Duration,
 ) -> Result<(), CliError> {
-    let stores = outbox::open(place, Missing::Refuse)?;
+    let stores = outbox::open(place)?;
     let mut wanted = stores.subscriptions.get_subscription(id).await?.wanted;
     let Target::Webhook { keys, old_key_until, .. } = &mut wanted.target else {
         return Err(anyhow!("subscription {id} is for pushes, which have no signing secret").into());
     };
     let key = new_key();
     keys.truncate(1);
-    keys.insert(0, seal.open()?.seal(&key, &id.to_string()));
+    keys.insert(0, seal.needed()?.seal(&key, &id.to_string()));
     *old_key_until = Some(stores.outbox.now().await?.saturating_add(micros(keep_old)));
     if keep_old.is_zero() {
         keys.truncate(1);
@@ -91,7 +91,7 @@ async fn rotate_key(
 
 /// Enables or disables one.
 pub async fn enable(place: Place, id: SubscriptionId, enable: bool) -> Result<(), CliError> {
-    let stores = outbox::open(place, Missing::Refuse)?;
+    let stores = outbox::open(place)?;
     let reason = if enable { None } else { Some("disabled by trough subscriptions disable") };
     stores.subscriptions.disable_subscription(id, reason).await?;
     output::note(format!("subscription {id} is {}", if enable { "enabled" } else { "disabled" }));
@@ -100,7 +100,7 @@ pub async fn enable(place: Place, id: SubscriptionId, enable: bool) -> Result<()
 
 /// Removes one.
 pub async fn remove(place: Place, id: SubscriptionId) -> Result<(), CliError> {
-    let stores = outbox::open(place, Missing::Refuse)?;
+    let stores = outbox::open(place)?;
     stores.subscriptions.remove_subscription(id).await?;
     output::note(format!("subscription {id} was removed; what was not delivered yet never is"));
     Ok(())
@@ -108,7 +108,7 @@ pub async fn remove(place: Place, id: SubscriptionId) -> Result<(), CliError> {
 
 /// Has a test sent.
 pub async fn test(place: Place, id: SubscriptionId) -> Result<(), CliError> {
-    let stores = outbox::open(place, Missing::Refuse)?;
+    let stores = outbox::open(place)?;
     let subscription = stores.subscriptions.get_subscription(id).await?;
     if let Some(disabled) = &subscription.disabled {
         let reason = &disabled.reason;

@@ -7,12 +7,12 @@ use trough_store::subscription::{QuietHours, Target};
 use trough_store::{EventKind, Subscription, SubscriptionId};
 
 use crate::error::CliError;
-use crate::registry::{Missing, Place};
+use crate::registry::Place;
 use crate::{outbox, output};
 
 /// Lists all of them.
 pub async fn list(place: Place, json: bool) -> Result<(), CliError> {
-    let all = outbox::open(place, Missing::Refuse)?.subscriptions.list_subscriptions(None).await?;
+    let all = outbox::open(place)?.subscriptions.list_subscriptions(None).await?;
     if json {
         return output::json(&all.iter().map(SubscriptionJson::of).collect::<Vec<_>>());
     }
@@ -38,7 +38,7 @@ pub async fn list(place: Place, json: bool) -> Result<(), CliError> {
 
 /// Shows one.
 pub async fn show(place: Place, id: SubscriptionId) -> Result<(), CliError> {
-    let subscription = outbox::open(place, Missing::Refuse)?.subscriptions.get_subscription(id).await?;
+    let subscription = outbox::open(place)?.subscriptions.get_subscription(id).await?;
     output::json(&SubscriptionJson::of(&subscription))
 }
 
