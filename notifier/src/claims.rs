@@ -15,6 +15,7 @@ use crate::context::Context;
 
 /// How often is looked what is to be renewed or to be had.
 const TICK: Duration = Duration::from_millis(500);
+const STOPPING_TICK: Duration = Duration::from_millis(10);
 /// A part of the life of a claim that is not used: clocks of machines do not run alike.
 const MARGIN: u32 = 10;
 
@@ -94,28 +95,20 @@ where
         }
         let shards = due(&context, duty, &held, &mut tried, stopping);
         let asked = Instant::now();
-        let answers =
-            join_all(
-                shards.into_iter().map(|shard| {
-                    let context = context.clone();
-                    async move {
-                        (shard, context.outbox.claim(shard, context.owner, context.config.claim_ttl).await)
-                    }
-                }),
-            );
-        for (shard, answer) in answers.await {
-            let until = asked + context.config.claim_ttl - context.config.claim_ttl / MARGIN;
+        let (owner, ttl) = (context.owner, context.config.claim_ttl);
+        let ask = |shard| {
+            let outbox = &context.outbox;
+            async move { (shard, outbox.claim(shard, owner, ttl).await) }
+        };
+        let answers = join_all(shards.into_iter().map(ask)).await;
+        for (shard, answer) in answers {
+            let until = asked + ttl - ttl / MARGIN;
             settle(&context, &mut held, shard, answer, until, asked, &mut work);
         }
-        let ended = async {
-            // Something that ended by itself, or because it was told to, is given back at once.
-            match held.values_mut().next() {
-                Some(_) if stopping => tokio::time::sleep(Duration::from_millis(10)).await,
-                _ => tokio::time::sleep(TICK).await,
-            }
-        };
+        // What ends because it was told to is given back at once.
+        let look_after = if stopping { STOPPING_TICK } else { TICK };
         tokio::select! {
-            () = ended => {}
+            () = tokio::time::sleep(look_after) => {}
             () = draining.cancelled(), if !stopping => {}
             () = killed.cancelled() => {}
         }

@@ -15,10 +15,10 @@ use trough_runtime::health::Health;
 use trough_runtime::shutdown::Shutdown;
 use trough_store::outbox::{Delivery, DeliveryFilter, PAGE_MAX};
 use trough_store::rule::Scope;
-use trough_store::sqlite::{SqliteOutbox, SqliteRegistry};
+use trough_store::sqlite::{SqliteOutbox, SqlitePresence, SqliteRegistry};
 use trough_store::subscription::{NewSubscription, PushEnvironment, PushToken, PushTokenId, Target};
 use trough_store::{
-    Event, EventId, EventKind, Group, GroupAccess, NewDevice, NewReader, Outbox, ReaderName, Registry,
+    Event, EventId, EventKind, Group, GroupAccess, NewDevice, NewReader, Outbox, Presence, ReaderName, Registry,
     SealKey, SubscriptionId, Subscriptions,
 };
 
@@ -33,6 +33,8 @@ pub struct Stores {
     pub subscriptions: Arc<dyn Subscriptions>,
     /// What happened.
     pub outbox: Arc<dyn Outbox>,
+    /// Which devices are connected.
+    pub presence: Arc<dyn Presence>,
     /// Seals what is secret.
     pub seal: SealKey,
     _dir: Option<TempDir>,
@@ -48,6 +50,9 @@ impl Stores {
             registry: registry.clone(),
             subscriptions: registry,
             outbox: Arc::new(outbox),
+            presence: Arc::new(
+                SqlitePresence::open(&dir.path().join("presence"), Clock::system()).unwrap(),
+            ),
             seal: SealKey::new(&[9; 32]),
             _dir: Some(dir),
         }
@@ -58,9 +63,10 @@ impl Stores {
         registry: Arc<dyn Registry>,
         subscriptions: Arc<dyn Subscriptions>,
         outbox: Arc<dyn Outbox>,
+        presence: Arc<dyn Presence>,
         seal: SealKey,
     ) -> Self {
-        Self { registry, subscriptions, outbox, seal, _dir: None }
+        Self { registry, subscriptions, outbox, presence, seal, _dir: None }
     }
 
     /// Adds a reader that sees these groups; all devices, if there are none.
@@ -171,6 +177,7 @@ impl Notifier {
             registry: stores.registry.clone(),
             subscriptions: stores.subscriptions.clone(),
             outbox: stores.outbox.clone(),
+            presence: stores.presence.clone(),
             seal: stores.seal.clone(),
             bus: None,
             clock: Clock::system(),

@@ -17,7 +17,7 @@ use trough_protocol::DeviceId;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_store::SealKey;
-use trough_store::mongo::{Mongo as Database, MongoOutbox, MongoRegistry};
+use trough_store::mongo::{Mongo as Database, MongoOutbox, MongoPresence, MongoRegistry};
 use trough_store::rule::Scope;
 use trough_store::subscription::NewSubscription;
 use trough_tests::cluster::{Cluster, Options, Role, Shape};
@@ -85,7 +85,7 @@ async fn stores(server: &Mongo, database: &str) -> Arc<Stores> {
     let client = Database::new(server.url(database).parse().unwrap(), Health::new());
     let registry = Arc::new(MongoRegistry::new(client.clone(), Clock::system()));
     let outbox = Arc::new(MongoOutbox::new(client));
-    Arc::new(Stores::of(registry.clone(), registry, outbox, SealKey::new(&[9; 32])))
+    Arc::new(Stores::of(registry.clone(), registry, outbox, presence, SealKey::new(&[9; 32])))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

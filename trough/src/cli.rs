@@ -76,6 +76,9 @@ pub enum Command {
     /// List, inspect and replay what subscribers were told, or were not; also while the server runs
     #[command(subcommand)]
     Deliveries(cmd::deliveries::DeliveriesCommand),
+    /// Set, list and remove the rules by which events are found; also while the server runs
+    #[command(subcommand)]
+    Rules(cmd::rules::RulesCommand),
     /// Send the lines of standard input as frames of one device
     Send(cmd::send::SendArgs),
     /// Print a device's frames as they become durable

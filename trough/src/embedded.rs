@@ -150,7 +150,7 @@ fn notifier(
         subscriptions: stores.subscriptions,
         outbox: stores.outbox,
         presence: stores.presence,
-        seal: telling.seal.open()?,
+        seal: telling.seal.needed()?,
         bus: None,
         clock: chassis.clock.clone(),
         health: chassis.health.clone(),

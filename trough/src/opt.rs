@@ -34,6 +34,7 @@ options! {
     CACHE_BUS = "--cache-bus", "TROUGH_CACHE_BUS";
     BUS_KEY_FILE = "--bus-key-file", "TROUGH_BUS_KEY_FILE";
     ENVIRONMENT = "--environment", "TROUGH_ENVIRONMENT";
+    SEAL_KEY_FILE = "--seal-key-file", "TROUGH_SEAL_KEY_FILE";
     TLS_CERT = "--tls-cert", "TROUGH_TLS_CERT";
     TLS_KEY = "--tls-key", "TROUGH_TLS_KEY";
     LINK_TLS_CERT = "--link-tls-cert", "TROUGH_LINK_TLS_CERT";
@@ -41,7 +42,6 @@ options! {
     LINK_TLS_CA = "--link-tls-ca", "TROUGH_LINK_TLS_CA";
     LINK_KEY_FILE = "--link-key-file", "TROUGH_LINK_KEY_FILE";
     CA = "--ca", "TROUGH_CA";
-    SEAL_KEY_FILE = "--seal-key-file", "TROUGH_SEAL_KEY_FILE";
     WEBHOOK_HTTP = "--webhook-http", "TROUGH_WEBHOOK_HTTP";
     WEBHOOK_PRIVATE_NETWORKS = "--webhook-private-networks", "TROUGH_WEBHOOK_PRIVATE_NETWORKS";
     APNS_KEY_FILE = "--apns-key-file", "TROUGH_APNS_KEY_FILE";
@@ -101,6 +101,20 @@ options! {
     DELIVERY_STATE = "--state", "TROUGH_DELIVERY_STATE";
     DELIVERY_LIMIT = "--limit", "TROUGH_DELIVERY_LIMIT";
     OLD_KEY = "--keep-old", "TROUGH_KEEP_OLD_KEY";
+    // What a rule waits for is said on the command line, or in one variable.
+    RULE_WHEN = "--when", "TROUGH_RULE_WHEN";
+    RULE_RATE = "--rate", "TROUGH_RULE_RATE";
+    RULE_GEOFENCE = "--geofence", "TROUGH_RULE_GEOFENCE";
+    RULE_CIRCLE = "--circle", "TROUGH_RULE_CIRCLE";
+    RULE_SILENCE = "--silence", "TROUGH_RULE_SILENCE";
+    RULE_PRESENCE = "--presence", "TROUGH_RULE_PRESENCE";
+    RULE_FIRST_FRAME = "--first-frame", "TROUGH_RULE_FIRST_FRAME";
+    RULE_GAPS = "--gaps", "TROUGH_RULE_GAPS";
+    RULE_AFTER = "--after", "TROUGH_RULE_AFTER";
+    RULE_CHANNEL = "--channel", "TROUGH_RULE_CHANNEL";
+    RULE_DEVICE = "--device", "TROUGH_RULE_DEVICE";
+    RULE_GROUP = "--group", "TROUGH_RULE_GROUP";
+    RULE_ALL = "--all", "TROUGH_RULE_ALL";
     JSON = "--json", "TROUGH_JSON";
     EXIT = "--exit", "TROUGH_EXIT";
     KEEP_OLD = "--keep-old", "TROUGH_KEEP_OLD";

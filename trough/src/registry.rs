@@ -72,11 +72,16 @@ pub fn open(place: Place, missing: Missing) -> Result<Arc<dyn Registry>> {
         }
         Place::DataDir(dir) => dir,
     };
+    tell_of_new(&data_dir, missing);
+    Ok(Arc::new(open_file(&data_dir, missing)?))
+}
+
+/// Says that a command is about to make a registry.
+pub(crate) fn tell_of_new(data_dir: &Path, missing: Missing) {
     let path = data_dir.join(REGISTRY);
     if missing == Missing::Create && !path.exists() {
         output::note(format!("beginning a new registry: {}", path.display()));
     }
-    Ok(Arc::new(open_file(&data_dir, missing)?))
 }
 
 /// Opens the registry of a data directory.

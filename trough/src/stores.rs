@@ -37,6 +37,9 @@ impl Stores {
     /// # Errors
     /// They cannot be opened, or there are none and none are to be made.
     pub fn open(place: Place, missing: Missing) -> Result<Self> {
+        if let Place::DataDir(dir) = &place {
+            registry::tell_of_new(dir, missing);
+        }
         Self::open_with(place, missing, Health::new())
     }
 

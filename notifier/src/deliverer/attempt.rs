@@ -13,6 +13,7 @@ use trough_store::{RegistryError, Subscription};
 use super::endpoint::Visit;
 use crate::book::{Book, NotAllowed};
 use crate::context::Context;
+use crate::metrics::Metrics;
 use crate::schedule;
 use crate::tried::{Standing, Tried, Verdict};
 use crate::webhook::Hook;
@@ -60,13 +61,29 @@ pub async fn attempt(
         return Ok(done(delivery, Outcome::Dropped, format!("not sent: {why}"), Next::GoOn));
     }
     let (channel, began) = (channel(&subscription.wanted.target), Instant::now());
-    context.metrics.in_flight.inc();
+    let on_its_way = OnItsWay::new(&context.metrics);
     let (tried, phone) = send(context, book, subscription, delivery).await;
-    context.metrics.in_flight.dec();
+    drop(on_its_way);
     visit.note(tried.endpoint);
     let done = settle(context, subscription, delivery, tried.clone(), phone).await?;
     report(context, (channel, subscription), delivery, (&tried, &done), began.elapsed());
     Ok(done)
+}
+
+/// Counts a request until its answer, or until nobody waits for that any more.
+struct OnItsWay<'a>(&'a Metrics);
+
+impl<'a> OnItsWay<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        metrics.in_flight.inc();
+        Self(metrics)
+    }
+}
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
 }
 
 fn channel(target: &Target) -> &'static str {

@@ -44,4 +44,6 @@ pub use registry::SqliteRegistry;
 pub use segment_catalog::SqliteSegmentCatalog;
 
 #[cfg(test)]
+mod outbox_simulation;
+#[cfg(test)]
 mod tests;

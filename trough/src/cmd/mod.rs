@@ -17,6 +17,7 @@ pub mod journal;
 pub mod notifier;
 pub mod readers;
 pub mod retention;
+pub mod rules;
 pub mod send;
 pub mod subscriptions;
 pub mod tail;
@@ -49,6 +50,7 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Retention(command) => retention::prepare(command, faults),
         Command::Subscriptions(command) => subscriptions::prepare(*command, faults),
         Command::Deliveries(command) => deliveries::prepare(command, faults),
+        Command::Rules(command) => rules::prepare(command, faults),
         Command::Send(args) => send::prepare(args, faults),
         Command::Tail(args) => tail::prepare(args, faults),
         Command::Demo(args) => demo::prepare(args, faults),

@@ -11,7 +11,7 @@ use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
 use crate::notify::{NotifyArgs, NotifySettings};
-use crate::registry::Place;
+use crate::registry::{self, Place};
 use crate::seal::{SealArgs, SealChoice};
 use crate::service::{self, Chassis, ServiceArgs};
 use crate::{opt, sockets};
@@ -73,7 +73,7 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
         subscriptions: chassis.stores.subscriptions,
         outbox: chassis.stores.outbox,
         presence: chassis.stores.presence,
-        seal: seal.open()?,
+        seal: seal.needed()?,
         bus: bus.map(|bus| bus.deployment),
         clock: chassis.clock,
         health: chassis.health.clone(),

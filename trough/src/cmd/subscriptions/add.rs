@@ -189,7 +189,7 @@ async fn add(Settings { mut wanted, place, seal }: Settings) -> Result<(), CliEr
     let mut secret = None;
     if let Target::Webhook { keys, .. } = &mut wanted.target {
         let key = new_key();
-        keys.push(seal.open()?.seal(&key, &id.to_string()));
+        keys.push(seal.needed()?.seal(&key, &id.to_string()));
         secret = Some(secret_of(&key));
     }
     stores.subscriptions.add_subscription(wanted).await?;

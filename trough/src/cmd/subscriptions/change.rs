@@ -74,7 +74,7 @@ async fn rotate_key(
     };
     let key = new_key();
     keys.truncate(1);
-    keys.insert(0, seal.open()?.seal(&key, &id.to_string()));
+    keys.insert(0, seal.needed()?.seal(&key, &id.to_string()));
     *old_key_until = Some(stores.outbox.now().await?.saturating_add(micros(keep_old)));
     if keep_old.is_zero() {
         keys.truncate(1);
