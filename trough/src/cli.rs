@@ -202,6 +202,9 @@ mod tests {
         "WHEN",
         "FILTER",
         "FORMAT",
+        "CONDITION",
+        "LON,LAT,METRES",
+        "TIME",
     ];
 
     #[test]
