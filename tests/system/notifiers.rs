@@ -84,6 +84,7 @@ impl Notifiers {
 async fn stores(server: &Mongo, database: &str) -> Arc<Stores> {
     let client = Database::new(server.url(database).parse().unwrap(), Health::new());
     let registry = Arc::new(MongoRegistry::new(client.clone(), Clock::system()));
+    let presence = Arc::new(MongoPresence::new(client.clone()));
     let outbox = Arc::new(MongoOutbox::new(client));
     Arc::new(Stores::of(registry.clone(), registry, outbox, presence, SealKey::new(&[9; 32])))
 }

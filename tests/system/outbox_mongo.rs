@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use trough_protocol::DeviceId;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
+use trough_store::conformance::outbox::PendingMax;
 use trough_store::conformance::subscriptions::InRegistry;
 use trough_store::conformance::{Fixture, START};
 use trough_store::event::{Event, EventId, EventKind};
@@ -21,6 +22,9 @@ use trough_store::subscription::SubscriptionId;
 use trough_store::{Registry, outbox_suite, subscriptions_suite};
 use trough_tests::poll::{LATER, until};
 use trough_tests::servers::mongo::Mongo;
+
+/// The test server takes its time.
+const PENDING: PendingMax = PendingMax(50);
 
 fn new_database(server: &Mongo) -> String {
     static DATABASES: AtomicU32 = AtomicU32::new(0);
@@ -32,10 +36,10 @@ async fn fixture(server: &Mongo) -> Fixture<dyn Outbox> {
     let url = new_database(server);
     let open = move || {
         let client = Database::new(url.parse().unwrap(), Health::new());
-        Arc::new(MongoOutbox::new(client)) as Arc<dyn Outbox>
+        Arc::new(MongoOutbox::new(client).with_pending_max(PENDING.0)) as Arc<dyn Outbox>
     };
     // The clock is the server's.
-    Fixture { clock: Clock::manual(START), open: Box::new(open), keep: Box::new(()) }
+    Fixture { clock: Clock::manual(START), open: Box::new(open), keep: Box::new(PENDING) }
 }
 
 async fn registry_fixture(server: &Mongo) -> Fixture<dyn InRegistry> {

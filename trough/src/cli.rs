@@ -215,6 +215,9 @@ mod tests {
         "WHEN",
         "FILTER",
         "FORMAT",
+        "CONDITION",
+        "LON,LAT,METRES",
+        "TIME",
     ];
 
     #[test]

@@ -36,6 +36,11 @@ pub use watching::*;
 
 type On = Fixture<dyn Outbox>;
 
+/// What a fixture keeps whose outboxes let fewer deliveries of a subscription wait than
+/// [`PENDING_MAX`]: where that many take minutes.
+#[derive(Debug, Clone, Copy)]
+pub struct PendingMax(pub u64);
+
 const TTL: Duration = CLAIM_MAX;
 const ME: [u8; 16] = [1; 16];
 const OTHER: [u8; 16] = [2; 16];

@@ -95,7 +95,6 @@ pub(super) fn indexes() -> Vec<IndexModel> {
     vec![
         IndexModel::builder().keys(doc! { "subscription": 1, "position": 1 }).options(waiting).build(),
         IndexModel::builder().keys(doc! { "finished_at": 1 }).options(finished).build(),
-        model(doc! { "created_at": -1, "_id": -1 }),
         model(doc! { "state": 1, "created_at": -1, "_id": -1 }),
         model(doc! { "subscription": 1, "state": 1, "created_at": -1, "_id": -1 }),
     ]
@@ -155,13 +154,10 @@ pub(super) async fn list(database: &Database, filter: &DeliveryFilter) -> Result
         those.insert("subscription", doc! { "$in": ids });
     }
     match filter.state {
-        Some(state) => drop(those.insert("state", number(state))),
-        // So that the index of a subscription's deliveries is as good for all states.
-        None if filter.subscriptions.is_some() => {
-            those.insert("state", doc! { "$in": DeliveryState::ALL.map(number).to_vec() });
-        }
-        None => {}
-    }
+        Some(state) => those.insert("state", number(state)),
+        // So that the indexes, which have the state before the time, are as good for all states.
+        None => those.insert("state", doc! { "$in": DeliveryState::ALL.map(number).to_vec() }),
+    };
     read(database, those, doc! { "created_at": -1, "_id": -1 }, filter.limit).await
 }
 

@@ -113,6 +113,7 @@ pub(super) async fn replay(
     session: &mut ClientSession,
     id: DeliveryId,
     now: Micros,
+    pending_max: u64,
 ) -> Result<Delivery> {
     let all = deliveries::<DeliveryDocument>(database);
     let found = all.find_one(this(id)).session(&mut *session).await?;
@@ -125,8 +126,8 @@ pub(super) async fn replay(
     let mut changed = queues::of(database, &mut *session, [subscription]).await?;
     let mut position = 0;
     for queue in changed.values_mut() {
-        if queue.is_full() {
-            return Err(refuse(check::full(subscription, queue.pending)));
+        if queue.is_full(pending_max) {
+            return Err(refuse(check::full(subscription, queue.pending, pending_max)));
         }
         queue.pending += 1;
         position = queue.next();

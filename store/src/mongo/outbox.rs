@@ -17,7 +17,7 @@ use crate::event::{Event, EventId};
 use crate::names::RuleName;
 use crate::outbox::{
     Attempt, Claim, Delivery, DeliveryFilter, DeliveryId, Duty, EnteredEvent, EventFilter, NewDelivery,
-    Outbox, OutboxError, PAGE_MAX, Queue, Shard, WatchState, WatchStep, check,
+    Outbox, OutboxError, PAGE_MAX, PENDING_MAX, Queue, Shard, WatchState, WatchStep, check,
 };
 use crate::subscription::SubscriptionId;
 
@@ -32,6 +32,7 @@ const COLLISIONS_MAX: usize = 5;
 #[derive(Debug)]
 pub struct MongoOutbox {
     section: Section,
+    pending_max: u64,
     news: watch::Sender<u64>,
 }
 
@@ -39,7 +40,13 @@ impl MongoOutbox {
     /// One in the collections `outbox_shards`, `outbox_states`, `outbox_events`, `outbox_queues`, `outbox_deliveries`,
     /// `outbox_merged` and `outbox_keys` of the database. Nothing is done yet.
     pub fn new(mongo: Mongo) -> Self {
-        Self { section: Section::new(mongo, prepare), news: watch::channel(0).0 }
+        Self { section: Section::new(mongo, prepare), pending_max: PENDING_MAX, news: watch::channel(0).0 }
+    }
+
+    /// The same, where fewer deliveries of a subscription may wait than [`PENDING_MAX`]: for tests.
+    #[must_use]
+    pub fn with_pending_max(self, pending_max: u64) -> Self {
+        Self { pending_max, ..self }
     }
 
     async fn run<T, W, F>(&self, at_most: Duration, work: W) -> Result<T, OutboxError>
@@ -191,13 +198,14 @@ impl Outbox for MongoOutbox {
         Box::pin(async move {
             check::duty(claim, &[Duty::Route])?;
             check::route(events.len(), &deliveries)?;
-            let (now, all) = (self.time().await?, Arc::new((events, deliveries)));
+            let (now, pending_max) = (self.time().await?, self.pending_max);
+            let all = Arc::new((events, deliveries));
             self.change_news(move |database, session| {
                 let all = all.clone();
                 Box::pin(async move {
                     shards::require(database, &mut *session, claim).await?;
                     events::set_routed(database, &mut *session, claim, &all.0).await?;
-                    routing::make(database, session, &all.1, now).await
+                    routing::make(database, session, &all.1, now, pending_max).await
                 })
             })
             .await
@@ -207,10 +215,12 @@ impl Outbox for MongoOutbox {
     fn deliver_test(&self, delivery: NewDelivery) -> BoxFuture<'_, Result<DeliveryId, OutboxError>> {
         Box::pin(async move {
             check::delivery(&delivery)?;
-            let now = self.time().await?;
+            let (now, pending_max) = (self.time().await?, self.pending_max);
             self.change_news(move |database, session| {
                 let delivery = delivery.clone();
-                Box::pin(async move { routing::make_test(database, session, &delivery, now).await })
+                Box::pin(
+                    async move { routing::make_test(database, session, &delivery, now, pending_max).await },
+                )
             })
             .await
         })
@@ -264,9 +274,9 @@ impl Outbox for MongoOutbox {
 
     fn replay(&self, id: DeliveryId) -> BoxFuture<'_, Result<Delivery, OutboxError>> {
         Box::pin(async move {
-            let now = self.time().await?;
+            let (now, pending_max) = (self.time().await?, self.pending_max);
             self.change_news(move |database, session| {
-                Box::pin(async move { delivering::replay(database, session, id, now).await })
+                Box::pin(async move { delivering::replay(database, session, id, now, pending_max).await })
             })
             .await
         })

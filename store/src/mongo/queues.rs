@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::deliveries::parsed;
 use super::failure::Failure;
 use super::segment_rows::all;
-use crate::outbox::{PENDING_MAX, Queue, Shard};
+use crate::outbox::{Queue, Shard};
 use crate::subscription::SubscriptionId;
 
 /// A queue.
@@ -35,9 +35,9 @@ impl QueueDocument {
         self.position
     }
 
-    /// Whether nothing more is made.
-    pub fn is_full(&self) -> bool {
-        self.pending > PENDING_MAX
+    /// Whether nothing more is made, of so many at most.
+    pub fn is_full(&self, pending_max: u64) -> bool {
+        self.pending > pending_max
     }
 }
 

@@ -40,6 +40,7 @@ struct Joined {
 /// What is known, and what comes of it.
 struct Routing {
     now: Micros,
+    pending_max: u64,
     made: HashSet<String>,
     queues: HashMap<SubscriptionId, QueueDocument>,
     keys: HashMap<String, KeyDocument>,
@@ -76,15 +77,16 @@ pub(super) async fn make(
     session: &mut ClientSession,
     wanted: &[NewDelivery],
     now: Micros,
+    pending_max: u64,
 ) -> Result<Vec<SubscriptionId>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let mut routing = Routing::read(database, &mut *session, wanted, now).await?;
+    let mut routing = Routing::read(database, &mut *session, wanted, now, pending_max).await?;
     for new in wanted {
         routing.take(new).map_err(|failure| refuse(OutboxError::from(failure)))?;
     }
-    let full = routing.queues.iter().filter(|(_, queue)| queue.is_full());
+    let full = routing.queues.iter().filter(|(_, queue)| queue.is_full(pending_max));
     let mut full: Vec<_> = full.map(|(id, _)| *id).collect();
     full.sort_unstable();
     routing.write(database, session).await?;
@@ -97,13 +99,15 @@ pub(super) async fn make_test(
     session: &mut ClientSession,
     new: &NewDelivery,
     now: Micros,
+    pending_max: u64,
 ) -> Result<DeliveryId> {
-    let mut routing = Routing::read(database, &mut *session, std::slice::from_ref(new), now).await?;
+    let mut routing =
+        Routing::read(database, &mut *session, std::slice::from_ref(new), now, pending_max).await?;
     if routing.made.contains(&new.id().to_string()) {
         return Ok(new.id());
     }
-    if let Some(queue) = routing.queues.get(&new.subscription).filter(|queue| queue.is_full()) {
-        return Err(refuse(check::full(new.subscription, queue.pending)));
+    if let Some(queue) = routing.queues.get(&new.subscription).filter(|queue| queue.is_full(pending_max)) {
+        return Err(refuse(check::full(new.subscription, queue.pending, pending_max)));
     }
     routing.insert(new, now).map_err(|failure| refuse(OutboxError::from(failure)))?;
     routing.write(database, session).await?;
@@ -116,6 +120,7 @@ impl Routing {
         session: &mut ClientSession,
         wanted: &[NewDelivery],
         now: Micros,
+        pending_max: u64,
     ) -> Result<Self> {
         let queues = queues::of(database, &mut *session, wanted.iter().map(|new| new.subscription)).await?;
         let ids: Vec<_> = wanted.iter().map(|new| new.id().to_string()).collect();
@@ -134,6 +139,7 @@ impl Routing {
         }
         Ok(Self {
             now,
+            pending_max,
             made,
             queues,
             keys: known.into_iter().map(|key| (key.id.clone(), key)).collect(),
@@ -204,7 +210,7 @@ impl Routing {
         let queue = self.queues.get_mut(&new.subscription).ok_or_else(no_queue)?;
         let state = match &new.dropped {
             Some(_) => DeliveryState::Dropped,
-            None if queue.is_full() => return Ok(false),
+            None if queue.is_full(self.pending_max) => return Ok(false),
             None => {
                 queue.pending += 1;
                 DeliveryState::Pending

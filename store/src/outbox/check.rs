@@ -10,8 +10,7 @@ use trough_runtime::clock::micros;
 
 use super::{
     Attempt, CLAIM_MAX, Claim, DELIVERIES_MAX, DeliveryId, Duty, KEY_BYTES_MAX, NewDelivery, OutboxError,
-    PENDING_MAX, PLACE_BYTES_MAX, SHARDS, STATE_BYTES_MAX, STEP_MAX, SUBSCRIPTIONS_LISTED_MAX, Shard,
-    WatchStep,
+    PLACE_BYTES_MAX, SHARDS, STATE_BYTES_MAX, STEP_MAX, SUBSCRIPTIONS_LISTED_MAX, Shard, WatchStep,
 };
 use crate::event::{EVENT_DATA_BYTES_MAX, Event};
 use crate::rule::AFTER_MAX;
@@ -159,9 +158,9 @@ pub(crate) fn no_delivery(id: DeliveryId) -> OutboxError {
 }
 
 /// As many wait as may.
-pub(crate) fn full(subscription: SubscriptionId, pending: u64) -> OutboxError {
+pub(crate) fn full(subscription: SubscriptionId, pending: u64, max: u64) -> OutboxError {
     OutboxError::Invalid(format!(
-        "{pending} deliveries of subscription {subscription} wait, and {PENDING_MAX} may: see why none of them is taken"
+        "{pending} deliveries of subscription {subscription} wait, and {max} may: see why none of them is taken"
     ))
 }
 

@@ -9,8 +9,8 @@ use super::json::to_json;
 use super::queues::Queues;
 use crate::outbox::slot::{Slot, is_open};
 use crate::outbox::{
-    Attempt, Claim, Delivery, DeliveryId, DeliveryState, NewDelivery, OutboxError, Outcome, Queue, Shard,
-    check,
+    Attempt, Claim, Delivery, DeliveryId, DeliveryState, NewDelivery, OutboxError, Outcome, PENDING_MAX,
+    Queue, Shard, check,
 };
 use crate::subscription::SubscriptionId;
 
@@ -49,7 +49,7 @@ pub(super) fn make_test(
     let mut queues = Queues::default();
     let queue = queues.of(connection, new.subscription)?;
     if queue.is_full() {
-        return Err(check::full(new.subscription, queue.pending));
+        return Err(check::full(new.subscription, queue.pending, PENDING_MAX));
     }
     insert(connection, &mut queues, new, now, now)?;
     queues.save(connection)?;
@@ -191,7 +191,7 @@ pub(super) fn replay(connection: &Connection, id: DeliveryId, now: Micros) -> Re
     let mut queues = Queues::default();
     let queue = queues.of(connection, found.subscription)?;
     if queue.is_full() {
-        return Err(check::full(found.subscription, queue.pending));
+        return Err(check::full(found.subscription, queue.pending, PENDING_MAX));
     }
     queue.pending += 1;
     let position = queue.next();
@@ -203,12 +203,7 @@ pub(super) fn replay(connection: &Connection, id: DeliveryId, now: Micros) -> Re
 }
 
 /// Forgets some that were finished before, and what only concerned them.
-pub(super) fn forget(
-    connection: &Connection,
-    before: Micros,
-    now: Micros,
-    limit: usize,
-) -> Result<usize, OutboxError> {
+pub(super) fn forget(connection: &Connection, before: Micros, limit: usize) -> Result<usize, OutboxError> {
     let sql = "DELETE FROM deliveries WHERE n IN (SELECT n FROM deliveries WHERE finished_at < ?1 \
                ORDER BY finished_at LIMIT ?2) RETURNING id";
     let forgotten: Vec<[u8; 16]> = connection
@@ -221,6 +216,6 @@ pub(super) fn forget(
     }
     let sql = "DELETE FROM keys WHERE (subscription, phone, name) IN \
                (SELECT subscription, phone, name FROM keys WHERE free_at < ?1 ORDER BY free_at LIMIT ?2)";
-    connection.prepare_cached(sql)?.execute(params![now.min(before), limit])?;
+    connection.prepare_cached(sql)?.execute(params![before, limit])?;
     Ok(forgotten.len())
 }

@@ -217,8 +217,7 @@ impl Outbox for SqliteOutbox {
         let limit = limit.min(PAGE_MAX);
         Box::pin(self.write(move |connection, now| {
             let before = check::before(now, older_than);
-            Ok(deliveries::forget(connection, before, now, limit)?
-                + events::forget(connection, before, limit)?)
+            Ok(deliveries::forget(connection, before, limit)? + events::forget(connection, before, limit)?)
         }))
     }
 

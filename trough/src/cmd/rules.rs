@@ -47,19 +47,23 @@ pub struct SetArgs {
     #[arg(value_name = "NAME")]
     name: String,
     /// A number in JSON payloads, such as '/speed > 30 clear 28 for 60s': matched while it holds
+    /// [default: none]
     #[arg(long, env = opt::RULE_WHEN.env, hide_env_values = true, value_name = "CONDITION")]
     when: Option<String>,
     /// The change of a number in a second of the device's time, such as '/level < -0.5'
+    /// [default: none]
     #[arg(long, env = opt::RULE_RATE.env, hide_env_values = true, value_name = "CONDITION")]
     rate: Option<String>,
     /// Positions in an area: a file with a GeoJSON Polygon or MultiPolygon, or a Feature of one
+    /// [default: none]
     #[arg(long, env = opt::RULE_GEOFENCE.env, hide_env_values = true, value_name = "FILE")]
     geofence: Option<PathBuf>,
     /// Positions in a circle: degrees of longitude and latitude of its center, and its radius in metres
+    /// [default: none]
     #[arg(long, env = opt::RULE_CIRCLE.env, hide_env_values = true, value_name = "LON,LAT,METRES",
           allow_hyphen_values = true)]
     circle: Option<String>,
-    /// No frame of a channel for the time of --after
+    /// No frame of a channel for the time of --after [default: none]
     #[arg(long, env = opt::RULE_SILENCE.env, hide_env_values = true, value_name = "CHANNEL")]
     silence: Option<String>,
     /// Nothing heard of a device for the time of --after, and when it is heard again
@@ -75,15 +79,16 @@ pub struct SetArgs {
           value_parser = clap::builder::BoolishValueParser::new())]
     gaps: bool,
     /// With --silence or --presence, the time: a number with s, m, h or d, or of seconds
+    /// [default: none]
     #[arg(long, env = opt::RULE_AFTER.env, hide_env_values = true, value_name = "TIME")]
     after: Option<String>,
     /// With --when or --rate, only frames of this channel [default: of all channels]
     #[arg(long, env = opt::RULE_CHANNEL.env, hide_env_values = true, value_name = "CHANNEL")]
     channel: Option<String>,
-    /// Of this device; may be repeated
+    /// Of this device; may be repeated [default: none]
     #[arg(long, env = opt::RULE_DEVICE.env, hide_env_values = true, value_name = "DEVICE", value_delimiter = ',')]
     device: Vec<String>,
-    /// Of the devices of this group; may be repeated
+    /// Of the devices of this group; may be repeated [default: none]
     #[arg(long, env = opt::RULE_GROUP.env, hide_env_values = true, value_name = "GROUP", value_delimiter = ',')]
     group: Vec<String>,
     /// Of every device
