@@ -183,6 +183,7 @@ mod tests {
         "BYTES",
         "SESSIONS",
         "FRAMES",
+        "DEVICES",
         "DAYS",
         "FILE|DIR",
         "DEVICE",
