@@ -40,14 +40,14 @@ impl Eater {
 
 #[test]
 fn what_was_acknowledged_is_read_whatever_happens() {
-    for seed in 0..seeds(30) {
+    each_seed(200, |seed| {
         let mut rng = Rng::new(seed);
         let ground = Ground::new(seed);
         let catalog = Arc::new(MemoryCatalog::default());
         let mut eater = Eater::open(&ground, &catalog);
         let mut history = ground.history(ground.store.clone(), Arc::new(eater.journal.clone()));
         let (mut model, mut next) = (Model::default(), BTreeMap::new());
-        for _ in 0..40 + rng.below(60) {
+        for _ in 0..20 + rng.below(60) {
             match rng.below(10) {
                 0..=5 => {
                     let device = DEVICES[rng.below(3) as usize];
@@ -88,7 +88,7 @@ fn what_was_acknowledged_is_read_whatever_happens() {
         compare(&history, &model, &mut rng, seed);
         ground.assert_clean(&ground.store.keys());
         assert!(eater.journal.sealed_files().is_empty(), "seed {seed}: all of it is compacted and removed");
-    }
+    });
 }
 
 #[test]
