@@ -53,7 +53,7 @@ if [[ ${1:-} == long ]]; then
     for seed in ${TROUGH_TEST_SEED:-1 2 3}; do
         step "long form, seed $seed"
         TROUGH_TEST_SEED=$seed TROUGH_TEST_KILLS=${TROUGH_TEST_KILLS:-260} TROUGH_TEST_FUZZ=${TROUGH_TEST_FUZZ:-2000} \
-            TROUGH_TEST_LONG=1 "${run[@]}"
+            TROUGH_TEST_BENCH_FRAMES=${TROUGH_TEST_BENCH_FRAMES:-1000000} TROUGH_TEST_LONG=1 "${run[@]}"
     done
     step "done"
     printf '%s\n' "${times[@]}"

@@ -10,8 +10,13 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use tempfile::TempDir;
 
+use trough_protocol::DeviceId;
+use trough_runtime::clock::Clock;
+
+use crate::history::Year;
 use crate::load::{Credentials, Target};
 use crate::server::Server;
+use crate::storage::{Storage, blocking};
 
 /// Argument of the hidden command that runs [`crate::floor`].
 pub const FLOOR_COMMAND: &str = "bench-floor";
@@ -76,6 +81,8 @@ pub struct Means {
     pub program: PathBuf,
     /// What feeder and eater stand on.
     pub backends: Backends,
+    /// What can be done to their data directory behind their backs.
+    pub storage: Storage,
     /// In which the temporary directories are made.
     pub dir: PathBuf,
     /// For the reader API.
@@ -104,9 +111,25 @@ pub struct Deployment {
     pub target: Target,
     /// Where frames are read; the floor has no such place.
     pub readers: Option<Readers>,
+    /// What was there before anything else, and waits to be compacted.
+    pub backlog: Option<Backlog>,
     // Last, so that the directory goes when the servers have gone.
     dir: TempDir,
 }
+
+/// Older frames, and compaction that is claimed by the bench.
+#[derive(Debug)]
+pub struct Backlog {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The claim.
+    pub claim: u64,
+    /// Where the eater's counters are, `host:port`.
+    pub admin: String,
+}
+
+/// Devices that the frames of a backlog are of.
+const BACKLOG_DEVICES: usize = 200;
 
 impl Backends {
     /// For people: what a frame waits for.
@@ -148,12 +171,22 @@ impl Deployment {
     /// # Errors
     /// A server cannot be started.
     pub async fn start(means: &Means, subject: Subject, devices: usize) -> Result<Self> {
-        let dir = tempfile::Builder::new()
-            .prefix("trough-bench-")
-            .tempdir_in(&means.dir)
-            .with_context(|| format!("cannot make a directory in {}", means.dir.display()))?;
+        Self::start_with(means, subject, devices, None).await
+    }
+
+    /// The same, with so many frames of others in the journal, of a year, and nobody to compact them.
+    ///
+    /// # Errors
+    /// As [`Deployment::start`].
+    pub async fn start_with(
+        means: &Means,
+        subject: Subject,
+        devices: usize,
+        backlog: Option<u64>,
+    ) -> Result<Self> {
+        let dir = temporary(means)?;
         match subject {
-            Subject::Trough | Subject::Embedded => Self::trough(means, subject, devices, dir).await,
+            Subject::Trough | Subject::Embedded => Self::trough(means, subject, devices, dir, backlog).await,
             Subject::FloorDurable | Subject::FloorNothing => Self::floor(means, subject, devices, dir).await,
         }
     }
@@ -172,10 +205,16 @@ impl Deployment {
             .map(|index| Credentials { device: format!("{index}"), token: "any".into() })
             .collect();
         let target = Target { url: format!("ws://{address}"), devices };
-        Ok(Self { subject, servers: vec![server], target, readers: None, dir })
+        Ok(Self { subject, servers: vec![server], target, readers: None, backlog: None, dir })
     }
 
-    async fn trough(means: &Means, subject: Subject, devices: usize, dir: TempDir) -> Result<Self> {
+    async fn trough(
+        means: &Means,
+        subject: Subject,
+        devices: usize,
+        dir: TempDir,
+        backlog: Option<u64>,
+    ) -> Result<Self> {
         let data = dir.path().join("data");
         // A database remembers earlier runs.
         let run_name = format!("bench-{:08x}", rand::random::<u32>());
@@ -184,14 +223,19 @@ impl Deployment {
             prepare(data.clone()).await?;
         }
         let token = run(means, ["readers", "add", &run_name, "--data-dir"], &data)?.trim().to_owned();
-        let (servers, feeder, api) = match subject {
+        let claim = match backlog {
+            Some(frames) => Some(fill(means, &data, frames).await?),
+            None => None,
+        };
+        let (servers, feeder, api, admin) = match subject {
             Subject::Embedded => {
                 let mut up =
                     start_service(means, "up", &["--listen", "--api", "--admin"], dir.path(), &data)?;
                 let feeder =
                     up.await_line("where devices connect", |line| between(line, "ws://", "/")).await?;
-                let api = up.await_line("where readers fetch", |line| between(line, "http://", "/")).await?;
-                (vec![up], feeder, api)
+                let api = up.await_line("where readers fetch", api_of_up).await?;
+                let admin = up.await_line("where metrics are", admin_of_up).await?;
+                (vec![up], feeder, api, admin)
             }
             _ => {
                 let sockets = ["--links", "--api", "--admin"];
@@ -199,16 +243,19 @@ impl Deployment {
                 let links =
                     eater.await_line("its links", |line| field(line, "eater starts", "links")).await?;
                 let api = eater.await_line("its api", |line| field(line, "eater starts", "api")).await?;
+                let admin =
+                    eater.await_line("its metrics", |line| field(line, "eater starts", "admin")).await?;
                 let sockets = ["--listen", "--admin"];
                 let mut feeder = start_feeder(means, &sockets, &links, dir.path(), &data)?;
                 let devices =
                     feeder.await_line("its port", |line| field(line, "feeder starts", "devices")).await?;
-                (vec![feeder, eater], devices, api)
+                (vec![feeder, eater], devices, api, admin)
             }
         };
         let target = Target { url: format!("ws://{feeder}"), devices };
         let readers = Some(Readers { base: format!("http://{api}"), token });
-        Ok(Self { subject, servers, target, readers, dir })
+        let backlog = claim.map(|claim| Backlog { data, claim, admin });
+        Ok(Self { subject, servers, target, readers, backlog, dir })
     }
 
     /// Bytes that the durable floor has stored.
@@ -231,6 +278,35 @@ impl Deployment {
     }
 }
 
+/// A directory for one deployment.
+pub(crate) fn temporary(means: &Means) -> Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("trough-bench-")
+        .tempdir_in(&means.dir)
+        .with_context(|| format!("cannot make a directory in {}", means.dir.display()))
+}
+
+/// Writes a year of frames into the journal and claims compaction.
+async fn fill(means: &Means, data: &Path, frames: u64) -> Result<u64> {
+    let device = |at| DeviceId::new(&format!("backlog-{at:03}"));
+    let devices = (0..BACKLOG_DEVICES).map(device).collect::<Result<_, _>>()?;
+    let year = Year::before(Clock::system().now(), devices, frames);
+    let fill = means.storage.fill;
+    blocking(data, move |data| fill(data, &year, &mut |_| {})).await?;
+    let claim = blocking(data, means.storage.claim).await?;
+    claim.with_context(|| format!("compaction of {} is claimed by another process", data.display()))
+}
+
+/// Where readers fetch, in what `trough up` says.
+pub(crate) fn api_of_up(line: &str) -> Option<String> {
+    between(line, "readers fetch from    http://", "/")
+}
+
+/// Where counters are.
+pub(crate) fn admin_of_up(line: &str) -> Option<String> {
+    between(line, "metrics and probes    http://", "/")
+}
+
 fn start_service(
     means: &Means,
     command: &'static str,
@@ -249,7 +325,7 @@ fn start_feeder(means: &Means, sockets: &[&str], links: &str, dir: &Path, data: 
 
 /// Logs are read for the addresses, so they must be there whatever the environment says; other options can be
 /// set through it.
-fn service(means: &Means, name: &str, sockets: &[&str], data: &Path) -> Result<Command> {
+pub(crate) fn service(means: &Means, name: &str, sockets: &[&str], data: &Path) -> Result<Command> {
     let data = data.to_str().context("the temporary directory's name is not UTF-8")?;
     let mut command = Command::new(&means.program);
     command.args([name, "--log", "info", "--log-format", "json", "--data-dir", data, "--linger", "0"]);
@@ -268,7 +344,7 @@ fn between(line: &str, before: &str, after: &str) -> Option<String> {
     Some(line.split_once(before)?.1.split_once(after)?.0.to_owned())
 }
 
-fn import_devices(
+pub(crate) fn import_devices(
     means: &Means,
     run_name: &str,
     dir: &Path,
@@ -296,7 +372,7 @@ fn import_devices(
 }
 
 /// Runs a command of the program to its end and returns what it printed.
-fn run<const N: usize>(means: &Means, args: [&str; N], data: &Path) -> Result<String> {
+pub(crate) fn run<const N: usize>(means: &Means, args: [&str; N], data: &Path) -> Result<String> {
     let mut command = Command::new(&means.program);
     means.backends.tell(&mut command);
     let output = command

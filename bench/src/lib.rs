@@ -3,10 +3,13 @@
 //! Servers run as processes of their own, and only their CPU time and memory are counted. The load generator is
 //! this process: the device client library on a few threads ([`load`]). [`measure`] runs traffic and checks
 //! afterwards that exactly what was acknowledged is stored, [`idle`] counts the memory of silent sessions,
-//! [`read`] reads a journal back. [`floor`] is the least a server can do for the same traffic.
+//! [`read`] reads a journal back, [`compacting`] has compaction run under the same traffic, [`history`] reads a year.
+//! [`floor`] is the least a server can do for the same traffic.
 
+pub mod compacting;
 pub mod deployment;
 pub mod floor;
+pub mod history;
 pub mod idle;
 pub mod load;
 pub mod machine;
@@ -15,7 +18,9 @@ pub mod payload;
 mod procfs;
 pub mod read;
 pub mod report;
+mod scrape;
 mod server;
+pub mod storage;
 mod stored;
 mod suite;
 mod text;
@@ -32,15 +37,15 @@ pub use suite::suite;
 
 /// How far the work is.
 #[derive(Debug)]
-pub enum News<'a> {
+pub enum News<'a, T = Run> {
     /// What is being done now, on one line.
     Stage(&'a str),
     /// The figures of a step.
-    Done(&'a Run),
+    Done(&'a T),
 }
 
 /// Told how far the work is.
-pub type Tell<'a> = &'a (dyn Fn(News<'_>) + Sync);
+pub type Tell<'a, T = Run> = &'a (dyn Fn(News<'_, T>) + Sync);
 type Say<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// One thing to measure.
@@ -48,6 +53,8 @@ type Say<'a> = &'a (dyn Fn(&str) + Sync);
 pub enum Step {
     /// Traffic of so many sessions.
     Load(Subject, usize, Load),
+    /// The same twice, on top of so many older frames: while nothing is compacted, and while they are.
+    Compacting(Subject, usize, Load, u64),
     /// So many silent sessions.
     Idle(Subject, usize),
     /// Reading back.
@@ -71,6 +78,10 @@ pub async fn run(
         let run = match step {
             Step::Load(subject, sessions, load) => {
                 Run::Load(Box::new(measure::run(means, *subject, *sessions, load, say).await?))
+            }
+            Step::Compacting(subject, sessions, load, backlog) => {
+                let run = compacting::run(means, *subject, *sessions, load, *backlog, say).await?;
+                Run::Compacting(Box::new(run))
             }
             Step::Idle(subject, sessions) => {
                 Run::Idle(idle::run(means, *subject, *sessions, threads, say).await?)

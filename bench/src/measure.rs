@@ -12,6 +12,8 @@ use crate::Say;
 use crate::deployment::{Deployment, Means, Subject};
 use crate::load::{Arrivals, Crew, Load, Pace};
 use crate::procfs;
+use crate::scrape::Scrape;
+use crate::storage::blocking;
 use crate::stored::{self, Stored};
 
 /// What a run of traffic has shown.
@@ -42,10 +44,22 @@ pub struct LoadFigures {
     /// How late the load generator itself began the frames of an open loop; counted in `ack`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late: Option<Latencies>,
+    /// What was compacted meanwhile, if there was a backlog.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compaction: Option<Compaction>,
     /// Sessions that were lost and made anew.
     pub reconnects: u64,
     /// The check of what is stored; none if the subject stores nothing.
     pub stored: Option<Stored>,
+}
+
+/// What compaction did while acknowledgements were measured.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Compaction {
+    /// Frames written to segments, each time they were.
+    pub frames: u64,
+    /// Whether it was at it when the traffic ended.
+    pub to_the_end: bool,
 }
 
 /// What the traffic of a run looked like. Runs of the same shape can be compared.
@@ -114,6 +128,7 @@ struct Sample {
     acked: u64,
     servers: Vec<Duration>,
     client: Duration,
+    compaction: Option<Compaction>,
 }
 
 /// Runs it and checks what is stored.
@@ -136,7 +151,7 @@ pub async fn run(
     Ok(figures)
 }
 
-fn describe_servers(deployment: &Deployment) -> String {
+pub(crate) fn describe_servers(deployment: &Deployment) -> String {
     let logs = deployment
         .servers
         .iter()
@@ -144,7 +159,11 @@ fn describe_servers(deployment: &Deployment) -> String {
     logs.collect::<Vec<_>>().join("\n")
 }
 
-async fn measure(
+/// Measures servers that run.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) async fn measure(
     deployment: &Deployment,
     means: &Means,
     sessions: usize,
@@ -168,6 +187,7 @@ async fn measure(
                 acked: acked.load(Ordering::Relaxed),
                 servers,
                 client,
+                compaction: compaction(deployment, means).await?,
             })
         }
     };
@@ -200,7 +220,23 @@ async fn measure(
         server_cpu_us_per_frame,
         client_cpu_us_per_frame: per_frame(before.client, after.client),
         late: matches!(load.pace, Pace::Open { .. }).then(|| Latencies::of(&outcome.late_ns)),
+        compaction: before.compaction.zip(after.compaction).map(|(before, after)| Compaction {
+            frames: after.frames - before.frames,
+            to_the_end: after.to_the_end,
+        }),
         reconnects: outcome.reconnects,
         stored,
     })
+}
+
+/// What was compacted until now, and whether somebody is at it.
+async fn compaction(deployment: &Deployment, means: &Means) -> Result<Option<Compaction>> {
+    let Some(backlog) = &deployment.backlog else { return Ok(None) };
+    let frames = Scrape::of(&means.http, &backlog.admin).await?.counter("trough_compaction_frames_total")?;
+    let claim = blocking(&backlog.data, means.storage.claim).await?;
+    if let Some(claim) = claim {
+        let release = means.storage.release;
+        blocking(&backlog.data, move |data| release(data, claim)).await?;
+    }
+    Ok(Some(Compaction { frames, to_the_end: claim.is_none() }))
 }

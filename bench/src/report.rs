@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::compacting::CompactingFigures;
 use crate::deployment::Subject;
 use crate::idle::IdleFigures;
 use crate::machine::Machine;
@@ -25,6 +26,8 @@ pub struct Report {
 pub enum Run {
     /// Traffic.
     Load(Box<LoadFigures>),
+    /// Traffic without and with compaction.
+    Compacting(Box<CompactingFigures>),
     /// Sessions without traffic.
     Idle(IdleFigures),
     /// Reading back.
@@ -77,19 +80,21 @@ impl Report {
 
     /// What is not stored as it was acknowledged: no figure but a fault.
     pub fn faults(&self) -> Vec<String> {
-        let faults = self.runs.iter().filter_map(|run| match run {
-            Run::Load(figures) => {
-                let stored = figures.stored.as_ref().filter(|stored| !stored.is_equal())?;
-                let (acked, found) = (stored.acked, stored.found);
-                let (title, some) = (figures.subject.title(), stored.mismatches.join("; "));
-                Some(format!("{title}: {acked} frames acknowledged, {found} stored: {some}"))
-            }
+        let of_load = |figures: &LoadFigures| {
+            let stored = figures.stored.as_ref().filter(|stored| !stored.is_equal())?;
+            let (acked, found) = (stored.acked, stored.found);
+            let (title, some) = (figures.subject.title(), stored.mismatches.join("; "));
+            Some(format!("{title}: {acked} frames acknowledged, {found} stored: {some}"))
+        };
+        let faults = self.runs.iter().flat_map(|run| match run {
+            Run::Load(figures) => vec![of_load(figures)],
+            Run::Compacting(both) => vec![of_load(&both.without), of_load(&both.with)],
             Run::Read(read) if !read.complete => {
-                Some(format!("{}: not every frame was read back", read.subject.title()))
+                vec![Some(format!("{}: not every frame was read back", read.subject.title()))]
             }
-            _ => None,
+            Run::Read(_) | Run::Idle(_) => Vec::new(),
         });
-        faults.collect()
+        faults.flatten().collect()
     }
 }
 

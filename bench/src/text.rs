@@ -9,12 +9,13 @@ use crate::measure::{Latencies, LoadFigures, Shape};
 use crate::read::ReadFigures;
 use crate::report::{Ratio, Report, Run};
 
-const MIB: f64 = 1024.0 * 1024.0;
+pub(crate) const MIB: f64 = 1024.0 * 1024.0;
 
 impl Display for Run {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Load(figures) => figures.fmt(f),
+            Self::Compacting(figures) => figures.fmt(f),
             Self::Idle(figures) => figures.fmt(f),
             Self::Read(figures) => figures.fmt(f),
         }
@@ -155,7 +156,7 @@ impl Display for Ratio {
 }
 
 /// 812345.6 as `812,346`.
-fn grouped(number: f64) -> String {
+pub(crate) fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {

@@ -18,8 +18,8 @@ use trough_store::rule::Scope;
 use trough_store::sqlite::{SqliteOutbox, SqlitePresence, SqliteRegistry};
 use trough_store::subscription::{NewSubscription, PushEnvironment, PushToken, PushTokenId, Target};
 use trough_store::{
-    Event, EventId, EventKind, Group, GroupAccess, NewDevice, NewReader, Outbox, Presence, ReaderName, Registry,
-    SealKey, SubscriptionId, Subscriptions,
+    Event, EventId, EventKind, Group, GroupAccess, NewDevice, NewReader, Outbox, Presence, ReaderName,
+    Registry, SealKey, SubscriptionId, Subscriptions,
 };
 
 /// The signing key of all webhooks of these tests.
@@ -50,9 +50,7 @@ impl Stores {
             registry: registry.clone(),
             subscriptions: registry,
             outbox: Arc::new(outbox),
-            presence: Arc::new(
-                SqlitePresence::open(&dir.path().join("presence"), Clock::system()).unwrap(),
-            ),
+            presence: Arc::new(SqlitePresence::open(&dir.path().join("presence"), Clock::system()).unwrap()),
             seal: SealKey::new(&[9; 32]),
             _dir: Some(dir),
         }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic with its place is the report")]
 
+mod bench;
 mod bus_memcached;
 mod commands;
 mod commands_mongo;

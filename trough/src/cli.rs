@@ -198,6 +198,7 @@ mod tests {
         "SESSIONS",
         "FRAMES",
         "DELIVERIES",
+        "DEVICES",
         "DAYS",
         "FILE|DIR",
         "DEVICE",

@@ -4,6 +4,7 @@
 //! hands them to the services, which own neither.
 
 mod api;
+mod backlog;
 mod bus;
 mod cli;
 mod cmd;

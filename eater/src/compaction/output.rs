@@ -11,8 +11,9 @@ use super::CompactError;
 use crate::segments::format::Loss;
 use crate::segments::{NewSegment, Row, SegmentWriter, Written};
 
-/// Days that are written at the same time: each holds a segment in memory.
-const DAYS_MAX: usize = 3;
+/// Days that are written at the same time: each holds a segment in memory. Input of more days is written all the same, in
+/// segments that are as small as what one device has of a day.
+pub(super) const DAYS_MAX: usize = 3;
 const MICROS_PER_DAY: Micros = 86_400_000_000;
 
 /// Stores a segment's objects.
@@ -35,6 +36,11 @@ pub(super) struct Output<'a> {
 /// On which day (UTC) a time is, in days since 1970-01-01.
 pub(crate) fn day(at: Micros) -> u32 {
     u32::try_from(at / MICROS_PER_DAY).unwrap_or(u32::MAX)
+}
+
+/// The last day that is written together with one on which something was received at this time.
+pub(super) fn last_day_with(at: Micros) -> u32 {
+    day(at).saturating_add(DAYS_MAX as u32 - 1)
 }
 
 /// A new id: a UUID of version 7 (RFC 9562, section 5.7).

@@ -17,7 +17,7 @@ use super::levels;
 use super::local::LocalInput;
 use super::merge;
 use super::objects::ObjectsInput;
-use super::output::{Output, day};
+use super::output::{Output, day, last_day_with};
 use super::{CompactError, Compactor};
 use crate::journal::{Journal, ReadError};
 use crate::objects::{WholeObject, object_key};
@@ -165,14 +165,14 @@ impl Compactor {
     /// The oldest sealed files of the local journal that are not compacted yet.
     fn take_files(&self, manifest: &Manifest, journal: Journal) -> Option<Taken> {
         let done = manifest.through_of(Incarnation::LOCAL);
-        let mut bytes = 0;
-        let mut fits = |size: u64| {
-            let first = bytes == 0;
-            bytes += size;
-            first || bytes <= self.config.input_bytes
-        };
-        let sealed = journal.sealed_files().into_iter().filter(|file| file.file_id > done);
-        let files: Vec<u64> = sealed.take_while(|file| fits(file.bytes)).map(|file| file.file_id).collect();
+        let mut sealed = journal.sealed_files().into_iter().filter(|file| file.file_id > done);
+        let first = sealed.next()?;
+        let (mut bytes, last_day) = (first.bytes, last_day_with(first.min_received));
+        let more = sealed.take_while(|file| {
+            bytes += file.bytes;
+            bytes <= self.config.input_bytes && day(file.max_received) <= last_day
+        });
+        let files: Vec<u64> = [first.file_id].into_iter().chain(more.map(|file| file.file_id)).collect();
         let n = *files.last()?;
         let input = Box::new(LocalInput::new(journal, files));
         Some(Taken { input, through: vec![Through { incarnation: Incarnation::LOCAL, n }] })
@@ -207,10 +207,13 @@ impl Compactor {
         }
         let oldest = pages.values().filter_map(|rows| rows.first()).map(|row| row.received_at).min();
         let Some(oldest) = oldest else { return Ok(None) };
+        let last_day = last_day_with(oldest);
         let waited = now.saturating_sub(oldest) >= micros(self.config.gather);
         if !waited && bytes < self.config.input_bytes / 4 {
             return Ok(None);
         }
+        // Those of an eater rise, so what is left is the oldest of each.
+        pages.values_mut().for_each(|rows| rows.retain(|row| day(row.received_at) <= last_day));
         let through = pages.iter().filter_map(|(incarnation, rows)| {
             Some(Through { incarnation: *incarnation, n: rows.last()?.id.n })
         });

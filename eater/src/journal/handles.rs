@@ -5,8 +5,9 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
+use prometheus_client::metrics::counter::Counter;
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{CountedFile, Disk, DiskFile};
 use super::names;
 use super::table::{Table, TableError};
 
@@ -19,6 +20,7 @@ pub(super) struct Handles {
     journals: Mutex<LruCache<u64, Arc<dyn DiskFile>>>,
     tables: Mutex<Tables>,
     table_bytes_max: usize,
+    read_bytes: Counter,
 }
 
 struct Tables {
@@ -27,12 +29,14 @@ struct Tables {
 }
 
 impl Handles {
-    pub(super) fn new(disk: Arc<dyn Disk>, table_bytes_max: usize) -> Self {
+    /// Bytes that are read of the files are counted in `read_bytes`.
+    pub(super) fn new(disk: Arc<dyn Disk>, table_bytes_max: usize, read_bytes: Counter) -> Self {
         Self {
             disk,
             journals: Mutex::new(LruCache::new(OPEN_MAX)),
             tables: Mutex::new(Tables { open: LruCache::new(OPEN_MAX), bytes: 0 }),
             table_bytes_max,
+            read_bytes,
         }
     }
 
@@ -42,7 +46,7 @@ impl Handles {
         if let Some(file) = journals.get(&id) {
             return Ok(file.clone());
         }
-        let file = self.disk.open(&names::journal(id))?;
+        let file = self.open(&names::journal(id))?;
         journals.put(id, file.clone());
         Ok(file)
     }
@@ -53,7 +57,7 @@ impl Handles {
             return Ok(table.clone());
         }
         // Not under the lock: another reader may open the same one meanwhile, which does no harm.
-        let table = Arc::new(Table::open(self.disk.open(&names::index(id))?)?);
+        let table = Arc::new(Table::open(self.open(&names::index(id))?)?);
         let mut tables = self.lock();
         tables.bytes += table.memory();
         if let Some((_, gone)) = tables.open.push(id, table.clone()) {
@@ -65,6 +69,10 @@ impl Handles {
             }
         }
         Ok(table)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(CountedFile::new(self.disk.open(name)?, self.read_bytes.clone()))
     }
 
     /// Closes what is open of a file that is removed.

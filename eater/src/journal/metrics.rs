@@ -16,6 +16,8 @@ pub struct JournalMetrics {
     pub frames: Counter,
     /// Bytes of them.
     pub bytes: Counter,
+    /// Bytes of files and their indexes that were read, for readers and for compaction.
+    pub read_bytes: Counter,
     /// How long fdatasync took, in seconds.
     pub sync_seconds: Histogram,
     /// Batches in a group.
@@ -46,6 +48,7 @@ impl JournalMetrics {
             batches: Counter::default(),
             frames: Counter::default(),
             bytes: Counter::default(),
+            read_bytes: Counter::default(),
             // 50 µs to 1.6 s
             sync_seconds: Histogram::new(exponential_buckets(50e-6, 2.0, 16)),
             group_batches: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
@@ -63,6 +66,7 @@ impl JournalMetrics {
         all.register("batches", "Batches made durable", metrics.batches.clone());
         all.register("frames", "Frames made durable, copies included", metrics.frames.clone());
         all.register("written_bytes", "Bytes made durable", metrics.bytes.clone());
+        all.register("read_bytes", "Bytes of journal files and indexes read", metrics.read_bytes.clone());
         all.register("sync_seconds", "How long fdatasync took", metrics.sync_seconds.clone());
         all.register("group_batches", "Batches in a commit group", metrics.group_batches.clone());
         all.register("duplicates", "Frames that came again, with the same bytes", metrics.duplicates.clone());

@@ -58,7 +58,7 @@ impl Core {
         let catalog = CatalogLink::new(parts.catalog)
             .map_err(|error| io_error("make a runtime for the catalog of", &dir, error))?;
         let shared = Arc::new(Shared {
-            handles: Handles::new(disk.clone(), config.cache_bytes_max),
+            handles: Handles::new(disk.clone(), config.cache_bytes_max, parts.metrics.read_bytes.clone()),
             disk: disk.clone(),
             index: RwLock::new(Index::new(config.compacted_through)),
             queue: Queue::default(),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use clap::Args;
 use clap::builder::BoolishValueParser;
+use clap::{Args, Subcommand};
 use trough_bench::deployment::{Backends, Means, Prepare, Subject};
 use trough_bench::load::{Arrivals, Load, Pace};
 use trough_bench::machine::Machine;
@@ -20,24 +20,27 @@ use trough_store::rule::{Condition, NewRule, RULES_MAX, Scope};
 
 use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
+use crate::cmd::bench_history::{self, BenchHistoryArgs};
 use crate::error::CliError;
 use crate::faults::Faults;
 use crate::registry::{Missing, Place};
 use crate::stages::Stages;
 use crate::storage::StorageArgs;
 use crate::stores::Stores;
-use crate::{http, opt, output, service, sockets};
+use crate::{backlog, http, opt, output, service, sockets};
 
 /// How long a stop of the bench itself may take.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// Before anything counts.
 const WARMUP: Duration = Duration::from_secs(1);
 const READ_FRAMES: u64 = 1_000_000;
 
 /// What to measure.
 #[derive(Debug, Args)]
-#[command(after_help = NOTES)]
+#[command(after_help = NOTES, args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    #[command(subcommand)]
+    other: Option<BenchCommand>,
     /// Devices that are connected at a time
     #[arg(long, env = opt::BENCH_SESSIONS.env, hide_env_values = true, value_name = "SESSIONS",
           default_value = "200")]
@@ -79,6 +82,11 @@ pub struct BenchArgs {
     #[arg(long, env = opt::BENCH_SUITE.env, hide_env_values = true, value_parser = BoolishValueParser::new(),
           conflicts_with_all = ["rate", "idle", "read", "floor", "embedded", "store", "database"])]
     suite: bool,
+    /// Measure the traffic twice, with so many older frames in the journal: while nothing is compacted, and while they are
+    /// [default: off]
+    #[arg(long, env = opt::BENCH_BACKLOG.env, hide_env_values = true, value_name = "FRAMES",
+          conflicts_with_all = ["idle", "read", "suite", "floor", "store", "database"])]
+    backlog: Option<String>,
     /// Measure the floor too, and say how far Trough is from it [default: off]
     #[arg(long, env = opt::BENCH_FLOOR.env, hide_env_values = true, value_parser = BoolishValueParser::new())]
     floor: bool,
@@ -106,6 +114,13 @@ pub struct BenchArgs {
     json: bool,
 }
 
+/// Other things to measure.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Measure how fast readers are answered when there is a year of frames
+    History(BenchHistoryArgs),
+}
+
 const NOTES: &str = "\
 The servers are processes of their own, started for each run and given their options by the environment; only
 their CPU time counts. After each run what is stored is read back and compared with what was acknowledged: a
@@ -117,6 +132,9 @@ they are asked to keep stays there, so give the bench a place of its own in both
 
 /// Checks the options.
 pub fn prepare(args: BenchArgs, mut faults: Faults) -> Result<Work, Faults> {
+    if let Some(BenchCommand::History(args)) = args.other {
+        return bench_history::prepare(args, faults);
+    }
     let threads = threads(&args, &mut faults);
     let steps = threads.and_then(|threads| steps(&args, threads, &mut faults));
     let backends = backends(&args, &mut faults);
@@ -151,6 +169,9 @@ fn steps(args: &BenchArgs, threads: usize, faults: &mut Faults) -> Option<Vec<St
     let payload = faults.number(opt::BENCH_PAYLOAD, &args.payload, "bytes", 2..=65_536);
     let duration = faults.seconds(opt::BENCH_DURATION, &args.duration, 1..=86_400);
     let pace = pace(args, faults);
+    let backlog = args.backlog.as_ref();
+    let backlog =
+        backlog.map(|frames| faults.number(opt::BENCH_BACKLOG, frames, "frames", 1..=1_000_000_000));
     let idle = args.idle.as_ref().map(|idle| faults.number(opt::BENCH_IDLE, idle, "sessions", 1..=20_000));
     let frames = &args.frames_per_message;
     let frames = faults.number(opt::BENCH_FRAMES_PER_MESSAGE, frames, "frames", 1..=1024);
@@ -189,6 +210,9 @@ fn steps(args: &BenchArgs, threads: usize, faults: &mut Faults) -> Option<Vec<St
         duration,
         threads,
     };
+    if let Some(backlog) = backlog {
+        return Some(vec![Step::Compacting(subject, sessions, load, backlog?)]);
+    }
     let subjects = floors.iter().copied().chain([subject]);
     Some(subjects.map(|subject| Step::Load(subject, sessions, load.clone())).collect())
 }
@@ -241,7 +265,8 @@ async fn run(
     if !json {
         output::line(format_args!("{machine}\n"))?;
     }
-    let means = Means { program, backends, dir, http: http::client(None)?, prepare };
+    let storage = backlog::STORAGE;
+    let means = Means { program, backends, storage, dir, http: http::client(None)?, prepare };
     let shutdown = service::shutdown_on_signals(GRACE)?;
     let stages = Stages::begin();
     let tell = |news: News<'_>| match news {

@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod bench_floor;
+pub mod bench_history;
 pub mod channels;
 pub mod commands;
 pub mod deliveries;

@@ -39,6 +39,7 @@ const COMMANDS: &[&str] = &[
     "tail",
     "demo",
     "bench",
+    "bench history",
     "export",
     "fsck",
     "journal check",

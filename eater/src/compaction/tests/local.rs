@@ -40,14 +40,14 @@ impl Eater {
 
 #[test]
 fn what_was_acknowledged_is_read_whatever_happens() {
-    for seed in 0..seeds(30) {
+    each_seed(200, |seed| {
         let mut rng = Rng::new(seed);
         let ground = Ground::new(seed);
         let catalog = Arc::new(MemoryCatalog::default());
         let mut eater = Eater::open(&ground, &catalog);
         let mut history = ground.history(ground.store.clone(), Arc::new(eater.journal.clone()));
         let (mut model, mut next) = (Model::default(), BTreeMap::new());
-        for _ in 0..40 + rng.below(60) {
+        for _ in 0..20 + rng.below(60) {
             match rng.below(10) {
                 0..=5 => {
                     let device = DEVICES[rng.below(3) as usize];
@@ -88,7 +88,7 @@ fn what_was_acknowledged_is_read_whatever_happens() {
         compare(&history, &model, &mut rng, seed);
         ground.assert_clean(&ground.store.keys());
         assert!(eater.journal.sealed_files().is_empty(), "seed {seed}: all of it is compacted and removed");
-    }
+    });
 }
 
 #[test]
@@ -116,4 +116,27 @@ fn a_catalog_that_was_lost_costs_no_segment() {
     let pass = ground.compactor(ground.store.clone(), journals).pass();
     assert!(matches!(pass, Err(CompactError::CatalogLost { known: 0, .. })), "{pass:?}");
     assert_eq!(ground.store.keys(), keys);
+}
+
+#[test]
+fn what_has_waited_for_days_becomes_few_segments() {
+    let ground = Ground::new(1);
+    let catalog = Arc::new(MemoryCatalog::default());
+    let mut eater = Eater::open(&ground, &catalog);
+    for day in 0..12 {
+        for device in DEVICES {
+            eater.send(&TestRun::Frames { device, epoch: 1, first: 1 + day * 40, count: 40 });
+        }
+        ground.clock.advance(Duration::from_secs(24 * 3600));
+    }
+    ground.runtime.block_on(eater.journal.close()).unwrap();
+    let eater = Eater::open(&ground, &catalog);
+    let files = eater.journal.sealed_files().len();
+    let mut compactor = ground.compactor(ground.store.clone(), Journals::Local(eater.journal.clone()));
+    compactor.config.input_bytes = u64::MAX;
+    let manifest = compactor.manifest().unwrap();
+    let token = ground.runtime.block_on(ground.segments.claim(Duration::from_secs(60))).unwrap().unwrap();
+    assert!(files > 6 && compactor.step(&manifest, token).unwrap());
+    let manifest = compactor.manifest().unwrap();
+    assert!(manifest.segments.len() <= 3, "three days at a time, each in one piece: {:?}", manifest.segments);
 }

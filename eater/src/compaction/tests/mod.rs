@@ -9,6 +9,7 @@
 pub(crate) mod local;
 pub(crate) mod objects;
 mod retention;
+mod seeds;
 pub(crate) mod store;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use crate::history::{History, Segments};
 use crate::journal::testing::{Rng, frame};
 use crate::journal::{GapKind, Order, ScanRange};
 use crate::segments::{SegmentCache, SegmentCacheLimits, SegmentMetrics};
+pub(crate) use seeds::{directory, each_seed, seeds};
 use store::FlakyStore;
 
 pub(crate) const DEVICES: [&str; 3] = ["a", "bus-17", "z"];
@@ -78,7 +80,7 @@ pub(crate) struct Ground {
 impl Ground {
     pub(crate) fn new(seed: u64) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let dir = TempDir::new().unwrap();
+        let dir = directory();
         // Late in a day: what comes later is of the next.
         let clock = Clock::manual(1_700_006_399_000_000);
         let catalog = SqliteSegmentCatalog::open(&dir.path().join("segments.sqlite"), clock.clone());
@@ -166,12 +168,6 @@ impl Ground {
 pub(crate) fn cache(store: Arc<dyn ObjectStore>) -> Arc<SegmentCache> {
     let limits = SegmentCacheLimits { opened_bytes_max: 64 * 1024, blocks_bytes_max: 256 * 1024 };
     SegmentCache::new(store, limits, SegmentMetrics::default())
-}
-
-/// How many seeds; the long form sets more.
-#[expect(clippy::disallowed_methods, reason = "a test has no command line")]
-pub(crate) fn seeds(few: u64) -> u64 {
-    std::env::var("TROUGH_TEST_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(few)
 }
 
 /// Compares all that is read with the model.

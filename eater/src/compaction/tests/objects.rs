@@ -58,7 +58,7 @@ impl Eater {
 
 #[test]
 fn two_eaters_make_one_history() {
-    for seed in 0..seeds(20) {
+    each_seed(50, |seed| {
         let mut rng = Rng::new(seed);
         let ground = Ground::new(seed);
         let world = Arc::new(World::default());
@@ -135,7 +135,7 @@ fn two_eaters_make_one_history() {
         let keys = stored();
         ground.assert_clean(&keys);
         assert!(keys.iter().all(|key| !key.starts_with("journal/")), "seed {seed}: all of it is compacted");
-    }
+    });
 }
 
 #[test]

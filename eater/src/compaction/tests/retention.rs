@@ -61,8 +61,22 @@ impl World {
 
     fn next_day(&mut self) {
         self.ground.clock.advance(DAY);
+        self.begin_day();
+    }
+
+    /// A number that came on two days would go with the later one, and is not what this is about.
+    fn begin_day(&mut self) {
         for (next, began) in self.next.values_mut() {
             *began = *next;
+        }
+    }
+
+    /// Compacts what there is, or a part of it. It may be midnight meanwhile.
+    fn compact(&mut self, rng: &mut Rng) {
+        let day = self.today();
+        self.ground.compact(self.journals(), rng);
+        if self.today() != day {
+            self.begin_day();
         }
     }
 
@@ -166,7 +180,7 @@ fn buses() -> Group {
 
 #[test]
 fn what_has_expired_is_gone_and_nothing_else() {
-    for seed in 0..seeds(20) {
+    each_seed(50, |seed| {
         let mut rng = Rng::new(seed);
         let mut world = World::new(seed);
         for _ in 0..60 + rng.below(60) {
@@ -181,13 +195,15 @@ fn what_has_expired_is_gone_and_nothing_else() {
                 9 => world.restart(),
                 10 => {
                     world.note_due();
-                    world.ground.compact(world.journals(), &mut rng);
+                    world.compact(&mut rng);
                 }
                 _ => drop(world.check(seed)),
             }
         }
         world.check(seed);
-        // In the end all that has expired is gone.
+        // In the end all that has expired is gone. What a limit in bytes may have removed of yesterday is old by now for one
+        // in days, too.
+        world.next_day();
         world.set(Some(1), None);
         world.settle();
         let counted = world.policy().unwrap().counted.unwrap();
@@ -203,7 +219,7 @@ fn what_has_expired_is_gone_and_nothing_else() {
         assert!(counted.frames >= (gone.len() - before) as u64, "seed {seed}");
         assert_eq!(record.counted.unwrap().frames, 0, "seed {seed}");
         world.ground.assert_clean(&world.ground.store.keys());
-    }
+    });
 }
 
 #[test]

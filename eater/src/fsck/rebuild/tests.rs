@@ -6,6 +6,7 @@
 //! 3. A segment that is missing is told, and left out only if that is said.
 //! 4. What is not lost stays, and nothing is done while somebody is at work.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use trough_store::segment_catalog::SegmentId;
@@ -16,7 +17,7 @@ use super::*;
 use crate::compaction::Journals;
 use crate::compaction::tests::local::Eater;
 use crate::compaction::tests::objects::Eater as ObjectsEater;
-use crate::compaction::tests::{Ground, Model, compare, seeds};
+use crate::compaction::tests::{Ground, Model, compare, each_seed};
 use crate::frames::Frames;
 use crate::fsck::FindingKind;
 use crate::fsck::tests::{LONG, Sender, Stopped, check_of};
@@ -64,8 +65,8 @@ fn assert_whole(ground: &Ground, store: Arc<dyn ObjectStore>, journals: JournalP
 
 #[test]
 fn of_a_local_journal() {
-    let (mut made, mut adopted) = (0, 0);
-    for seed in 0..seeds(30) {
+    let (made, adopted) = (AtomicU64::new(0), AtomicU64::new(0));
+    each_seed(50, |seed| {
         let mut rng = Rng::new(seed ^ 0x10);
         let mut stopped = Stopped::new(seed);
         lose(&mut stopped.ground);
@@ -81,7 +82,8 @@ fn of_a_local_journal() {
             stopped.ground.clock.advance(Duration::from_secs(61));
         }
         let rebuilt = stopped.rebuild(NOTHING).unwrap();
-        (made, adopted) = (made + u64::from(rebuilt.manifest.is_some()), adopted + rebuilt.adopted);
+        made.fetch_add(u64::from(rebuilt.manifest.is_some()), Ordering::Relaxed);
+        adopted.fetch_add(rebuilt.adopted, Ordering::Relaxed);
         let what = format!("seed {seed}, {rebuilt:?}");
         assert_whole(&stopped.ground, stopped.ground.store.clone(), stopped.journals(), &what);
         assert_eq!(stopped.rebuild(NOTHING).unwrap().manifest, None, "{what}: it is there now");
@@ -95,14 +97,15 @@ fn of_a_local_journal() {
         });
         stopped.ground.settle(stopped.ground.store.clone(), Journals::Local(eater.journal.clone()));
         compare(&history, &stopped.model, &mut rng, seed);
-    }
+    });
+    let (made, adopted) = (made.into_inner(), adopted.into_inner());
     println!("{made} manifests were made, and {adopted} segments adopted");
     assert!(made > 0);
 }
 
 #[test]
 fn of_journal_objects() {
-    for seed in 0..seeds(20) {
+    each_seed(50, |seed| {
         let mut rng = Rng::new(seed);
         let mut ground = Ground::new(seed);
         let world = Arc::new(World::default());
@@ -140,7 +143,7 @@ fn of_journal_objects() {
         compare(&history, &model, &mut rng, seed);
         ground.settle(line.clone(), Journals::Objects(catalog.clone()));
         compare(&history, &model, &mut rng, seed);
-    }
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod conformance;
+mod counted;
 mod real;
 #[cfg(test)]
 pub(in crate::journal) mod sim;
@@ -13,6 +14,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(super) use counted::CountedFile;
 pub(super) use real::FileDisk;
 
 /// A directory of files. Names are plain file names.

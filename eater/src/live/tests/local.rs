@@ -6,6 +6,7 @@ use std::sync::Arc;
 use trough_runtime::clock::Clock;
 use trough_store::object_catalog::Incarnation;
 
+use crate::compaction::tests::{directory, each_seed};
 use crate::journal::testing::{MemoryCatalog, Rng, TestRun, TestSink, batch, config, parts, wait_until};
 use crate::journal::{Journal, Submission};
 use crate::live::commit::Content;
@@ -56,9 +57,9 @@ async fn walk(
 #[test]
 fn each_number_comes_once_from_any_place_on() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    for seed in 0..10 {
+    each_seed(50, |seed| {
         let mut rng = Rng::new(seed);
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory();
         let mut config = config(dir.path());
         config.roll_bytes = 4096;
         let catalog = Arc::new(MemoryCatalog::default());
@@ -116,5 +117,5 @@ fn each_number_comes_once_from_any_place_on() {
         // The end, with nothing in the journal, is a place to go on from.
         let end = runtime.block_on(Source::end(&journal)).unwrap();
         assert!(end.place(Incarnation::LOCAL) > Place::behind(through));
-    }
+    });
 }
