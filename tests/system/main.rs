@@ -5,6 +5,7 @@
 mod bus_memcached;
 mod database;
 mod demo;
+mod deploy;
 mod disk;
 mod documents;
 mod doorbells;
