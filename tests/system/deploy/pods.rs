@@ -117,7 +117,7 @@ impl Namespace {
     /// A file that a Secret would be mounted as.
     fn key(&self, path: &Path) -> String {
         let file: PathBuf = self.dir.path().join(path.file_name().unwrap());
-        fs::write(&file, [b'k'; 48]).unwrap();
+        fs::write(&file, [b'k'; 32]).unwrap();
         file.display().to_string()
     }
 
@@ -142,8 +142,8 @@ impl Namespace {
         let client = client();
         for (name, (process, at)) in &mut self.running {
             let pod = self.manifests.pod(name.split('-').next().unwrap());
-            let path = text(&pod.container["readinessProbe"]["httpGet"]["path"]);
-            let url = format!("http://{}{path}", at["http"]);
+            let probe = &pod.container["readinessProbe"]["httpGet"];
+            let url = format!("http://{}{}", at[text(&probe["port"])], text(&probe["path"]));
             until(&format!("{name} is ready"), LATER, async || {
                 assert!(!process.has_ended(), "{name} ended:\n{}", process.log());
                 let answer = client.get(&url).send().await.ok()?;
