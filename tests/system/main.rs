@@ -8,6 +8,7 @@ mod commands;
 mod commands_mongo;
 mod database;
 mod demo;
+mod deploy;
 mod disk;
 mod documents;
 mod doorbells;
