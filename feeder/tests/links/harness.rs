@@ -76,6 +76,7 @@ impl Feeder {
             registry,
             bus: None,
             commands: None,
+            watched: None,
             clock: Clock::system(),
             health: health.clone(),
             metrics: metrics.clone(),

@@ -69,7 +69,7 @@ async fn run(devices: usize, frames: Vec<u64>, dir: PathBuf, json: bool) -> Resu
         output::line(format_args!("{machine}\n"))?;
     }
     let (backends, storage) = (Backends::default(), backlog::STORAGE);
-    let means = Means { program, backends, storage, dir, http: http::client(None)? };
+    let means = Means { program, backends, storage, dir, http: http::client(None)?, prepare: None };
     let shutdown = service::shutdown_on_signals(GRACE)?;
     let stages = Stages::begin();
     let tell = |news: News<'_, SizeFigures>| match news {

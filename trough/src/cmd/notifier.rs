@@ -11,7 +11,7 @@ use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
 use crate::notify::{NotifyArgs, NotifySettings};
-use crate::registry::{self, Place};
+use crate::registry::Place;
 use crate::seal::{SealArgs, SealChoice};
 use crate::service::{self, Chassis, ServiceArgs};
 use crate::{opt, sockets};
