@@ -34,7 +34,7 @@ pub const COMMAND_DEVICES_MAX: usize = 256;
 /// Most commands that one [`Commands::send_commands`] takes: all of them are in memory.
 pub const SEND_COMMANDS_MAX: usize = 64;
 /// Most commands that one [`Commands::sweep_commands`] ends, and most that it removes.
-pub const SWEEP_COMMANDS_MAX: usize = 200;
+pub const SWEEP_COMMANDS_MAX: usize = 50;
 
 /// Where a command stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,5 +1,7 @@
 //! Commands to devices: one document for each.
 
+use std::time::Duration;
+
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Document, doc};
 use mongodb::options::{IndexOptions, ReturnDocument};
@@ -24,6 +26,9 @@ use crate::commands::{
     NewCommand, PENDING_MAX, SEND_COMMANDS_MAX, SWEEP_COMMANDS_MAX, check_answer,
 };
 use crate::error::RegistryError;
+
+/// How long it may take to change many commands, one after another.
+const MANY_MAX: Duration = Duration::from_secs(15);
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -404,7 +409,7 @@ impl Commands for MongoCommands {
                 }
                 Ok(sent)
             };
-            Ok(self.run(work).await?)
+            Ok(self.section.run(MANY_MAX, work).await?)
         })
     }
 
@@ -440,7 +445,9 @@ impl Commands for MongoCommands {
 
     fn sweep_commands(&self) -> BoxFuture<'_, std::result::Result<Vec<ExpiredCommand>, RegistryError>> {
         let now = self.clock.now();
-        Box::pin(async move { Ok(self.run(async move |database| sweep(&database, now).await).await?) })
+        Box::pin(async move {
+            Ok(self.section.run(MANY_MAX, async move |database| sweep(&database, now).await).await?)
+        })
     }
 
     fn commands_added(&self) -> watch::Receiver<u64> {
