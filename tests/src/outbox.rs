@@ -48,7 +48,7 @@ impl Events {
         self.registry.set_position_schema(schema).await.unwrap();
     }
 
-    /// All events in the order in which they were entered.
+    /// All events in the order in which they were entered; of those that were entered together, in the order of their frames.
     pub async fn all(&self) -> Vec<Event> {
         let mut filter = EventFilter { limit: PAGE_MAX, ..EventFilter::default() };
         let mut events = Vec::new();
@@ -56,19 +56,21 @@ impl Events {
             let page = self.outbox.list_events(filter.clone()).await.unwrap();
             let Some(last) = page.last() else { break };
             filter.before = Some((last.entered_at, last.event.id));
-            events.extend(page.into_iter().map(|entered| entered.event));
+            events.extend(page);
         }
-        events.reverse();
-        events
+        events.sort_by_key(|entered| (entered.entered_at, entered.event.frame));
+        events.into_iter().map(|entered| entered.event).collect()
     }
 
     /// Waits until there are so many events, and gives them.
     pub async fn has(&self, count: usize) -> Vec<Event> {
-        let mut seen = 0;
+        let mut seen = None;
         until(&format!("there are {count} events"), LATER, async || {
             let events = self.all().await;
-            seen = events.len();
-            (seen >= count).then_some(events)
+            if seen.replace(events.len()) != Some(events.len()) {
+                println!("{} of {count} events", events.len());
+            }
+            (events.len() >= count).then_some(events)
         })
         .await
     }

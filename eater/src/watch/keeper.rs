@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use trough_runtime::random::random_bytes;
 use trough_store::outbox::{Claim, Duty, OutboxError, Shard};
@@ -20,8 +22,8 @@ use super::shard::ShardWatch;
 const CLAIM_TTL: Duration = Duration::from_secs(10);
 /// How often claims are renewed, and those of others asked for.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
-/// How long the outbox may take for that.
-const CLAIM_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the outbox may take for that: less than a claim lasts, so that one that is busy need not lose them.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long the end waits for what is to be stored.
 const END: Duration = Duration::from_secs(2);
 
@@ -41,6 +43,7 @@ pub(super) async fn run(
     let owner = random_bytes();
     let mut kept: HashMap<Shard, Kept> = HashMap::new();
     loop {
+        let renew_at = Instant::now() + RENEW_EVERY;
         let has_rules = !choosers.borrow_and_update().rules.is_empty();
         if has_rules {
             claim_all(&shared, &choosers, owner, &mut kept).await;
@@ -55,7 +58,7 @@ pub(super) async fn run(
         };
         let next = async {
             tokio::select! {
-                () = sleep(RENEW_EVERY) => {}
+                () = sleep_until(renew_at) => {}
                 () = turned => {}
             }
         };
@@ -71,11 +74,13 @@ async fn claim_all(
     owner: [u8; 16],
     kept: &mut HashMap<Shard, Kept>,
 ) {
-    let claims = Shard::all(Duty::Watch).map(async |shard| {
-        let claim = timeout(CLAIM_TIMEOUT, shared.parts.outbox.claim(shard, owner, CLAIM_TTL)).await;
-        (shard, claim)
-    });
-    for (shard, claim) in join_all(claims).await {
+    let mut claims: FuturesUnordered<_> = Shard::all(Duty::Watch)
+        .map(async |shard| {
+            let claim = timeout(CLAIM_TIMEOUT, shared.parts.outbox.claim(shard, owner, CLAIM_TTL)).await;
+            (shard, claim)
+        })
+        .collect();
+    while let Some((shard, claim)) = claims.next().await {
         let claim = match claim {
             Ok(Ok(claim)) => claim,
             // What is watched is watched on: its token says whether it still may be.
@@ -83,7 +88,10 @@ async fn claim_all(
                 failed(shared, shard, &error);
                 continue;
             }
-            Err(_) => continue,
+            Err(_) => {
+                shared.parts.metrics.failures.inc();
+                continue;
+            }
         };
         let is_same =
             kept.get(&shard).is_some_and(|kept| Some(kept.claim) == claim && !kept.task.is_finished());
@@ -99,6 +107,7 @@ async fn claim_all(
         let stop = CancellationToken::new();
         let watch = ShardWatch::new(shared.clone(), claim, choosers.clone(), stop.clone());
         kept.insert(shard, Kept { claim, stop, task: tokio::spawn(watch.run()) });
+        shared.parts.metrics.shards.set(i64::try_from(kept.len()).unwrap_or(i64::MAX));
     }
     shared.parts.metrics.shards.set(i64::try_from(kept.len()).unwrap_or(i64::MAX));
 }
