@@ -112,8 +112,12 @@ async fn killed_notifiers_forget_nothing_and_repeat_little() {
                 let some = first..(first + BATCH).min(per_device + 1);
                 let some: Vec<_> = some.map(|number| event(&device, number)).collect();
                 // Twice the same is once, also if nobody knows whether the first was heard.
-                until("events are entered", LATER, async || stores.outbox.enter(some.clone()).await.ok())
-                    .await;
+                let entering = async {
+                    while stores.outbox.enter(some.clone()).await.is_err() {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                ends("events are entered", LATER, entering).await;
             }
         }
     });
