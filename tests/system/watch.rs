@@ -244,7 +244,7 @@ async fn what_was_compacted_is_read_from_history() {
     let claims = events.hold().await;
     cluster.spawn(Role::Up);
     cluster.ready().await;
-    let hello = |next| Hello { epoch: Epoch(1), oldest: Seq(next), next: Seq(next), acked: Seq(next - 1) };
+    let hello = |next| Hello { epoch: Epoch(1), oldest: Seq(next), next: Seq(next), acked: Seq(next - 1), ..Hello::NEW };
     let (mut wire, _) = Wire::resume(cluster.at.devices, Form::Binary, &token, hello(3)).await;
     wire.frames(3, &[OPEN, SHUT, OPEN, SHUT, SHUT]).await;
     wire.acked(7).await;
@@ -315,7 +315,7 @@ async fn a_silent_channel_is_told_once() {
     cluster.kill(Role::Up);
     cluster.spawn(Role::Up);
     cluster.ready().await;
-    let hello = Hello { epoch: Epoch(1), oldest: Seq(3), next: Seq(3), acked: Seq(2) };
+    let hello = Hello { epoch: Epoch(1), oldest: Seq(3), next: Seq(3), acked: Seq(2), ..Hello::NEW };
     let (mut wire, _) = Wire::resume(cluster.at.devices, Form::Binary, &token, hello).await;
     wire.frames(3, &[b"3"]).await;
     wire.acked(3).await;
