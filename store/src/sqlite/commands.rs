@@ -246,8 +246,8 @@ fn list(
         filter.limit.min(LIST_COMMANDS_MAX),
     ];
     let mut found = connection.prepare_cached(&sql)?;
-    let records = found.query_map(values, read_record)?.map(|record| Ok(record?.at(now))).collect();
-    records
+    let found = found.query_map(values, read_record)?;
+    Ok(found.map(|record| Ok(record?.at(now))).collect::<rusqlite::Result<_>>()?)
 }
 
 fn cancel(connection: &Connection, place: &CommandPlace, now: Micros) -> Result<CommandRecord, CommandError> {
