@@ -273,6 +273,7 @@ macro_rules! outbox_suite {
             ($($fixture)*),
             a_claim_is_somebodys_until_it_is_given_back,
             a_claim_runs_out_and_is_taken_over_for_good,
+            a_claim_is_kept_from_who_looked_at_the_clock_before_it,
             of_many_who_claim_one_gets_it,
             who_was_taken_over_gets_through_with_nothing,
             a_claim_gives_the_right_to_its_own_part_only,

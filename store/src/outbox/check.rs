@@ -141,10 +141,11 @@ pub(crate) fn listed(subscriptions: Option<&[SubscriptionId]>) -> Result<(), Out
     at_most("subscriptions", subscriptions.map_or(0, <[_]>::len), SUBSCRIPTIONS_LISTED_MAX)
 }
 
-/// Whether a claim of somebody else that ends then is to be respected. One that ends later than any claim does is of a clock
-/// that was set back.
+/// Whether a claim of somebody else that ends then is to be respected. One that ends much later than any claim does is of a
+/// clock that was set back. A little later it may be: who looks at the clock first, and then at the claim, sees one that
+/// somebody has made in between.
 pub(crate) fn is_claimed(now: Micros, until: Micros) -> bool {
-    until > now && until - now <= micros(CLAIM_MAX)
+    until > now && until - now <= micros(2 * CLAIM_MAX)
 }
 
 /// This long ago.

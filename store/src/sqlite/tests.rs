@@ -17,6 +17,7 @@ use crate::conformance::subscriptions::InRegistry;
 use crate::conformance::{Fixture, START};
 use crate::error::{AuthError, RegistryError};
 use crate::format_level::{FORMAT_LEVEL, FormatLevel};
+use crate::outbox::{CLAIM_MAX, Duty, OutboxError, Shard, WatchStep};
 use crate::registry::{NewDevice, Registry};
 use crate::{
     Catalog, ObjectCatalog, Outbox, SegmentCatalog, catalog_suite, commands_suite, object_catalog_suite,
@@ -221,6 +222,19 @@ async fn damage_is_told_and_refuses_nobody_as_unknown() {
     let registry = open_registry(&path).unwrap();
     let refused = registry.authenticate_device(token.expose()).await;
     assert!(matches!(refused, Err(AuthError::Registry(RegistryError::Corrupt(_)))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_keeps_nobody_from_claiming() {
+    let fixture = outbox_fixture();
+    let (outbox, shard) = ((fixture.open)(), Shard { duty: Duty::Watch, number: 1 });
+    let first = outbox.claim(shard, [1; 16], CLAIM_MAX).await.unwrap().unwrap();
+    fixture.clock.set(START - 3_600_000_000);
+    let second = outbox.claim(shard, [2; 16], CLAIM_MAX).await.unwrap().unwrap();
+    assert!(second.token > first.token);
+    let fenced = outbox.watched(first, WatchStep::default()).await;
+    assert_eq!(fenced, Err(OutboxError::Fenced(shard)));
+    outbox.watched(second, WatchStep::default()).await.unwrap();
 }
 
 #[tokio::test]

@@ -67,6 +67,16 @@ pub async fn a_claim_runs_out_and_is_taken_over_for_good(on: &On) {
     assert!(third.token > second.token);
 }
 
+/// Of two who claim at once, one may have looked at the clock before the other, and at the claim after it.
+pub async fn a_claim_is_kept_from_who_looked_at_the_clock_before_it(on: &On) {
+    let (first, other) = ((on.open)(), (on.open)());
+    let shard = Shard { duty: Duty::Route, number: 5 };
+    let claim = first.claim(shard, ME, CLAIM_MAX).await.unwrap().unwrap();
+    on.clock.set(crate::conformance::START - 1000);
+    assert_eq!(other.claim(shard, OTHER, TTL).await, Ok(None));
+    assert_eq!(other.claim(shard, ME, TTL).await, Ok(Some(claim)));
+}
+
 pub async fn of_many_who_claim_one_gets_it(on: &On) {
     let outboxes = [(on.open)(), (on.open)()];
     let shard = Shard { duty: Duty::Deliver, number: 7 };
