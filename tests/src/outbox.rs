@@ -7,7 +7,7 @@ use trough_protocol::Channel;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_store::mongo::{Mongo, MongoOutbox, MongoRegistry};
-use trough_store::outbox::{CLAIM_MAX, Claim, Duty, EventFilter, PAGE_MAX, Shard};
+use trough_store::outbox::{CLAIM_MAX, Claim, Duty, EventFilter, OutboxError, PAGE_MAX, Shard};
 use trough_store::rule::Rule;
 use trough_store::sqlite::{SqliteOutbox, SqliteRegistry};
 use trough_store::{Event, Outbox, PositionSchema, Registry, Subscriptions};
@@ -42,6 +42,13 @@ impl Events {
         self.rules.set_rule(serde_json::from_str(json).unwrap()).await.unwrap()
     }
 
+    /// Sets a rule in a data directory, as if it had been set two minutes ago.
+    pub async fn set_old_rule(data_dir: &Path, json: &str) -> Rule {
+        let clock = Clock::manual(Clock::system().now() - 120_000_000);
+        let registry = SqliteRegistry::open(&data_dir.join("registry.sqlite"), clock).unwrap();
+        registry.set_rule(serde_json::from_str(json).unwrap()).await.unwrap()
+    }
+
     /// Says that a channel carries positions, at `/lat` and `/lon`.
     pub async fn has_positions(&self, channel: &str) {
         let schema = PositionSchema::new(Channel::new(channel).unwrap(), "/lat", "/lon").unwrap();
@@ -53,7 +60,14 @@ impl Events {
         let mut filter = EventFilter { limit: PAGE_MAX, ..EventFilter::default() };
         let mut events = Vec::new();
         loop {
-            let page = self.outbox.list_events(filter.clone()).await.unwrap();
+            let page = until("the outbox answers", LATER, async || {
+                match self.outbox.list_events(filter.clone()).await {
+                    // On a busy machine a database may not.
+                    Err(OutboxError::Unavailable { .. }) => None,
+                    page => Some(page.unwrap()),
+                }
+            })
+            .await;
             let Some(last) = page.last() else { break };
             filter.before = Some((last.entered_at, last.event.id));
             events.extend(page);

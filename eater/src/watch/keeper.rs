@@ -46,7 +46,8 @@ pub(super) async fn run(
         let renew_at = Instant::now() + RENEW_EVERY;
         let has_rules = !choosers.borrow_and_update().rules.is_empty();
         if has_rules {
-            claim_all(&shared, &choosers, owner, &mut kept).await;
+            // What is claimed when it is broken off runs out by itself.
+            stopped.run_until_cancelled(claim_all(&shared, &choosers, owner, &mut kept)).await;
         } else {
             end_all(&shared, &mut kept).await;
         }
