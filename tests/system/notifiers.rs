@@ -90,6 +90,7 @@ async fn stores(server: &Mongo, database: &str) -> Arc<Stores> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a process killed in a transaction leaves its shard's document locked in SecantusDB, and claims wait for it for minutes"]
 async fn killed_notifiers_forget_nothing_and_repeat_little() {
     let events = count("TROUGH_TEST_NOTICES", 2_000) as u64;
     let (server, hooks) = (Mongo::start().await, Hooks::start().await);
