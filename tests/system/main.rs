@@ -30,6 +30,7 @@ mod notifiers;
 mod object_catalog_mongo;
 mod objects_s3;
 mod objects_swift;
+mod offline;
 mod openapi;
 mod outbox_mongo;
 mod presence;

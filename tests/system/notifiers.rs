@@ -37,7 +37,7 @@ const BATCH: u64 = 20;
 const REPEATED_MAX: usize = 32;
 
 /// The notifiers of a test.
-struct Notifiers {
+pub struct Notifiers {
     arguments: Vec<String>,
     admin: Vec<SocketAddr>,
     running: Vec<Process>,
@@ -45,7 +45,8 @@ struct Notifiers {
 }
 
 impl Notifiers {
-    fn start(number: usize, database: &str) -> Self {
+    /// Starts some over a database; webhooks may lead anywhere, and memcached is dead.
+    pub fn start(number: usize, database: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = dir.path().join("seal.key");
         std::fs::write(&key, [9; 32]).unwrap();

@@ -245,7 +245,13 @@ async fn what_was_compacted_is_read_from_history() {
     let claims = events.hold().await;
     cluster.spawn(Role::Up);
     cluster.ready().await;
-    let hello = |next| Hello { epoch: Epoch(1), oldest: Seq(next), next: Seq(next), acked: Seq(next - 1), ..Hello::NEW };
+    let hello = |next| Hello {
+        epoch: Epoch(1),
+        oldest: Seq(next),
+        next: Seq(next),
+        acked: Seq(next - 1),
+        ..Hello::NEW
+    };
     let (mut wire, _) = Wire::resume(cluster.at.devices, Form::Binary, &token, hello(3)).await;
     wire.frames(3, &[OPEN, SHUT, OPEN, SHUT, SHUT]).await;
     wire.acked(7).await;
