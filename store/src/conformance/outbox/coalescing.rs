@@ -2,7 +2,7 @@
 
 use super::*;
 
-const EVERY: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_secs(10);
 
 fn keyed(number: u64, key: &str) -> NewDelivery {
     NewDelivery { key: Some(key.into()), every: EVERY, ..delivery(1, &event("bus-1", number)) }
