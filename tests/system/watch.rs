@@ -169,13 +169,13 @@ async fn real_buses_enter_and_leave_areas() {
     println!("{frames} frames were looked at");
 }
 
-async fn storm(name: &str, shape: Shape, (mut cluster, events): (Cluster, Events)) {
+async fn storm(name: &str, shape: Shape, buses: usize, (mut cluster, events): (Cluster, Events)) {
     let mut rng = seed::rng(name);
     let kills = seed::count("TROUGH_TEST_KILLS", KILLS_DEFAULT) / 4;
     let eaters = cluster.options.eaters;
     set_rules(&events).await;
     spawn_all(&mut cluster).await;
-    let tracks = data::buses().into_iter().take(72).collect();
+    let tracks = data::buses().into_iter().take(buses).collect();
     let mut fleet = Fleet::start(&cluster, tracks, Mode::Binary).await;
     println!("{} frames", data::frames(&fleet.tracks));
     for kill in 1..=kills {
@@ -197,13 +197,13 @@ async fn storm(name: &str, shape: Shape, (mut cluster, events): (Cluster, Events
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_found_once_over_kills() {
     let prepared = prepare(Shape::Up, 1, &["--compact-after", "1"]).await;
-    storm("watch up", Shape::Up, prepared).await;
+    storm("watch up", Shape::Up, 72, prepared).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_eater_goes_on_watching() {
     let prepared = prepare(Shape::Objects, 2, &["--compact-after", "1"]).await;
-    storm("watch objects", Shape::Objects, prepared).await;
+    storm("watch objects", Shape::Objects, 72, prepared).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,7 +213,8 @@ async fn another_eater_goes_on_watching_over_a_database() {
     let eater_args = ["--compact-after", "1"].map(str::to_owned).into();
     let options = Options { eaters: 2, eater_args, database: Some(url.clone()), ..Options::default() };
     let cluster = Cluster::prepare(Shape::Objects, options).await;
-    storm("watch database", Shape::Objects, (cluster, Events::in_database(&url))).await;
+    // The test's database takes its time for each event.
+    storm("watch database", Shape::Objects, 12, (cluster, Events::in_database(&url))).await;
 }
 
 const DOOR: &str =

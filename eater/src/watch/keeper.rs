@@ -1,6 +1,7 @@
 //! Which shards this process watches.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use trough_runtime::random::random_bytes;
-use trough_store::outbox::{Claim, Duty, OutboxError, Shard};
+use trough_store::outbox::{Claim, Duty, Shard};
 
 use super::Shared;
 use super::chosen::Chooser;
@@ -42,12 +43,13 @@ pub(super) async fn run(
 ) {
     let owner = random_bytes();
     let mut kept: HashMap<Shard, Kept> = HashMap::new();
+    let mut told = false;
     loop {
         let renew_at = Instant::now() + RENEW_EVERY;
         let has_rules = !choosers.borrow_and_update().rules.is_empty();
         if has_rules {
             // What is claimed when it is broken off runs out by itself.
-            stopped.run_until_cancelled(claim_all(&shared, &choosers, owner, &mut kept)).await;
+            stopped.run_until_cancelled(claim_all(&shared, &choosers, owner, (&mut kept, &mut told))).await;
         } else {
             end_all(&shared, &mut kept).await;
         }
@@ -73,7 +75,7 @@ async fn claim_all(
     shared: &Arc<Shared>,
     choosers: &watch::Receiver<Arc<Chooser>>,
     owner: [u8; 16],
-    kept: &mut HashMap<Shard, Kept>,
+    (kept, told): (&mut HashMap<Shard, Kept>, &mut bool),
 ) {
     let mut claims: FuturesUnordered<_> = Shard::all(Duty::Watch)
         .map(async |shard| {
@@ -83,14 +85,17 @@ async fn claim_all(
         .collect();
     while let Some((shard, claim)) = claims.next().await {
         let claim = match claim {
-            Ok(Ok(claim)) => claim,
+            Ok(Ok(claim)) => {
+                *told = false;
+                claim
+            }
             // What is watched is watched on: its token says whether it still may be.
             Ok(Err(error)) => {
-                failed(shared, shard, &error);
+                failed(shared, shard, &error, told);
                 continue;
             }
             Err(_) => {
-                shared.parts.metrics.failures.inc();
+                failed(shared, shard, &"it does not answer", told);
                 continue;
             }
         };
@@ -129,7 +134,10 @@ async fn end_all(shared: &Shared, kept: &mut HashMap<Shard, Kept>) {
     shared.parts.metrics.shards.set(0);
 }
 
-fn failed(shared: &Shared, shard: Shard, error: &OutboxError) {
+/// Told once, until one was had again.
+fn failed(shared: &Shared, shard: Shard, error: &dyn Display, told: &mut bool) {
     shared.parts.metrics.failures.inc();
-    tracing::debug!(%error, %shard, "a claim cannot be had just now");
+    if !std::mem::replace(told, true) {
+        tracing::warn!(%error, %shard, "a claim cannot be had: events come later; it is tried again");
+    }
 }
