@@ -123,7 +123,7 @@ fn secrets_and_keys_are_those_of_the_example() {
 fn service<'a>(manifests: &'a Manifests, at: &str) -> &'a Value {
     let (host, port) = at.rsplit_once(':').unwrap();
     let service = manifests.named("Service", host).unwrap_or_else(|| panic!("there is no Service {host}"));
-    assert!(list(&service["spec"]["ports"]).iter().any(|p| p["port"].to_string() == port), "{at}");
+    assert!(list(&service["spec"]["ports"]).iter().any(|p| p["port"].as_u64() == port.parse().ok()), "{at}");
     service
 }
 

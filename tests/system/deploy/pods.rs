@@ -52,7 +52,7 @@ impl Namespace {
         let dir = tempfile::Builder::new().prefix("trough-pods-").tempdir().unwrap();
         fs::create_dir(dir.path().join("root")).unwrap();
         let mut namespace = Self { manifests, database, store, bus, cache, dir, running: BTreeMap::new() };
-        for name in ["eater", "feeder"] {
+        for name in ["eater", "feeder", "notifier"] {
             for index in 0..EACH {
                 let [http, admin, links] = free_ports(own_ip());
                 let at = BTreeMap::from([("http", http), ("admin", admin), ("links", links)]);
@@ -214,7 +214,7 @@ async fn rendered_pods_take_frames_while_they_are_rolled() {
             Arc::new(Device::start(config).unwrap())
         })
         .collect();
-    let rolled = ["feeder-0", "eater-0", "eater-1", "feeder-1"];
+    let rolled = ["feeder-0", "eater-0", "notifier-0", "eater-1", "feeder-1"];
     for (part, name) in rolled.iter().enumerate() {
         send(&devices, &tracks, part, rolled.len() + 1).await;
         // What was sent is on its way, now.
