@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_few_are_in_flight_and_come_again_when_there_is_no_answer() {
-        let mut held = Held::new(Control::new(TokenId::random()));
+        let mut held = Held::new(Control::new(TokenId::random(), trough_protocol::LinkId([0; 16])));
         let (pending, start) = (ids(0..6), Instant::now());
         assert_eq!(held.choose(&pending, start), ids(0..4));
         held.choose(&pending, start).into_iter().for_each(|id| held.note(id, start));
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_is_known_of_a_session_is_bounded() {
-        let mut held = Held::new(Control::new(TokenId::random()));
+        let mut held = Held::new(Control::new(TokenId::random(), trough_protocol::LinkId([0; 16])));
         for id in ids(0..100) {
             held.note(id, Instant::now());
         }

@@ -135,7 +135,7 @@ impl Node {
     }
 
     fn enter(&self, number: usize) -> Arc<Control> {
-        let control = Control::new(TokenId::random());
+        let control = Control::new(TokenId::random(), trough_protocol::LinkId([0; 16]));
         self.presence.enter(&device(number), &control, DELAY);
         control
     }
