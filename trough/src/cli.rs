@@ -73,6 +73,9 @@ pub enum Command {
     /// Say who is told of what, and where: webhooks, and pushes to phones; also while the server runs
     #[command(subcommand)]
     Subscriptions(Box<cmd::subscriptions::SubscriptionsCommand>),
+    /// Say which phones a reader's pushes go to; also while the server runs
+    #[command(subcommand)]
+    Phones(cmd::phones::PhonesCommand),
     /// List, inspect and replay what subscribers were told, or were not; also while the server runs
     #[command(subcommand)]
     Deliveries(cmd::deliveries::DeliveriesCommand),
@@ -198,6 +201,7 @@ mod tests {
         "SESSIONS",
         "FRAMES",
         "DELIVERIES",
+        "RULES",
         "DEVICES",
         "DAYS",
         "FILE|DIR",

@@ -98,6 +98,9 @@ options! {
     QUIET_THEN = "--quiet-then", "TROUGH_QUIET_THEN";
     COALESCE = "--coalesce", "TROUGH_COALESCE";
     DELIVERY_SUBSCRIPTION = "--subscription", "TROUGH_DELIVERY_SUBSCRIPTION";
+    PUSH_TOKEN = "--push-token", "TROUGH_PUSH_TOKEN";
+    PHONE_APP = "--app", "TROUGH_PHONE_APP";
+    PHONE_SERVER = "--server", "TROUGH_PHONE_SERVER";
     DELIVERY_STATE = "--state", "TROUGH_DELIVERY_STATE";
     DELIVERY_LIMIT = "--limit", "TROUGH_DELIVERY_LIMIT";
     OLD_KEY = "--keep-old", "TROUGH_KEEP_OLD_KEY";

@@ -16,6 +16,7 @@ pub mod fsck;
 pub mod health;
 pub mod journal;
 pub mod notifier;
+pub mod phones;
 pub mod readers;
 pub mod retention;
 pub mod rules;
@@ -50,6 +51,7 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Channels(command) => channels::prepare(command, faults),
         Command::Retention(command) => retention::prepare(command, faults),
         Command::Subscriptions(command) => subscriptions::prepare(*command, faults),
+        Command::Phones(command) => phones::prepare(command, faults),
         Command::Deliveries(command) => deliveries::prepare(command, faults),
         Command::Rules(command) => rules::prepare(command, faults),
         Command::Send(args) => send::prepare(args, faults),

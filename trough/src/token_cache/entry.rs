@@ -123,7 +123,7 @@ mod tests {
         let reader = ReaderGrant {
             name: ReaderName::new("app").unwrap(),
             token_id: TokenId::parse("0123456789ab").unwrap(),
-            scopes: Scope::ALL.into(),
+            scopes: Scope::READING.into(),
             groups: GroupAccess::Only([Group::new("north").unwrap()].into()),
         };
         let bytes = r#"{"reader":"app","token_id":"0123456789ab","scopes":["devices:read","frames:read"],"groups":["north"]}"#;

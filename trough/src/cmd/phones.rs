@@ -1,0 +1,204 @@
+//! `trough phones`: which phones a reader's pushes go to. Works on the registry directly, also while the server runs.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use trough_protocol::Micros;
+use trough_runtime::clock::Clock;
+use trough_store::ReaderName;
+use trough_store::subscription::{PushEnvironment, PushToken, PushTokenId};
+
+use crate::cli::RegistryArgs;
+use crate::cmd::Work;
+use crate::error::CliError;
+use crate::faults::Faults;
+use crate::opt::{self, Opt};
+use crate::output;
+use crate::registry::{Missing, Place};
+use crate::seal::{SealArgs, SealChoice};
+use crate::stores::Stores;
+
+const READER: Opt = Opt { flag: "READER", env: "" };
+const PHONE: Opt = Opt { flag: "PHONE", env: "" };
+/// Most bytes of a token; Apple says that their length may change, and gives out 32 bytes.
+const TOKEN_BYTES_MAX: usize = 128;
+
+/// What to do with phones.
+#[derive(Debug, Subcommand)]
+pub enum PhonesCommand {
+    /// Add a phone, or the same one again, and print its id
+    Add(AddArgs),
+    /// List phones
+    List(ListArgs),
+    /// Remove a phone; what waits for it is dropped
+    Remove(RemoveArgs),
+}
+
+/// Whose phone, and how Apple knows it.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// The reader whose phone it is
+    #[arg(value_name = "READER")]
+    reader: String,
+    /// What the app was given by Apple, in hex digits [default: none, it must be given]
+    #[arg(long, env = opt::PUSH_TOKEN.env, hide_env_values = true, value_name = "TOKEN")]
+    push_token: Option<String>,
+    /// The app's bundle id [default: none, it must be given]
+    #[arg(long, env = opt::PHONE_APP.env, hide_env_values = true, value_name = "NAME")]
+    app: Option<String>,
+    /// Which of Apple's servers knows the token
+    #[arg(long, env = opt::PHONE_SERVER.env, hide_env_values = true, value_name = "NAME",
+          default_value = "production")]
+    server: Server,
+    #[command(flatten)]
+    seal: SealArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// One of Apple's servers.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Server {
+    /// For apps of the App Store and TestFlight
+    Production,
+    /// For apps run from Xcode
+    Sandbox,
+}
+
+/// How to list.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Print one JSON array [default: off, a table]
+    #[arg(long, env = opt::JSON.env, hide_env_values = true,
+          value_parser = clap::builder::BoolishValueParser::new())]
+    json: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Which one.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// The phone's id
+    #[arg(value_name = "PHONE")]
+    phone: String,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+struct NewPhone {
+    owner: ReaderName,
+    token: String,
+    app: String,
+    environment: PushEnvironment,
+    seal: SealChoice,
+    place: Place,
+}
+
+/// Checks the options.
+pub fn prepare(command: PhonesCommand, mut faults: Faults) -> Result<Work, Faults> {
+    Ok(match command {
+        PhonesCommand::Add(args) => {
+            let checked = check(args, &mut faults);
+            Box::pin(add(faults.into_result(checked)?))
+        }
+        PhonesCommand::List(args) => {
+            let place = args.registry.check(&mut faults);
+            Box::pin(list(faults.into_result(place)?, args.json))
+        }
+        PhonesCommand::Remove(args) => {
+            let id = faults.parsed(PHONE, &args.phone, "copy it from trough phones list");
+            let checked = id.zip(args.registry.check(&mut faults));
+            let (id, place) = faults.into_result(checked)?;
+            Box::pin(remove(place, id))
+        }
+    })
+}
+
+fn check(args: AddArgs, faults: &mut Faults) -> Option<NewPhone> {
+    let owner = faults.parsed(READER, &args.reader, "copy it from trough readers list");
+    let place = args.registry.check(faults);
+    let seal = place.as_ref().and_then(|place| args.seal.check(place, faults));
+    let token = args.push_token.unwrap_or_default().to_ascii_lowercase();
+    let is_hex = token.len() % 2 == 0 && token.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_hex || !(1..=TOKEN_BYTES_MAX).contains(&(token.len() / 2)) {
+        // What it is stays out of logs.
+        let why = format!("{} characters are no push token", token.len());
+        faults.add(opt::PUSH_TOKEN, "***", why, "give what the app got from Apple, as hex digits");
+        return None;
+    }
+    let app = args.app.unwrap_or_default();
+    let is_bundle = !app.is_empty() && app.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    if !is_bundle {
+        faults.add(opt::PHONE_APP, app, "is no bundle id", "use letters, digits, dots and dashes, such as com.example.app");
+        return None;
+    }
+    let environment = match args.server {
+        Server::Production => PushEnvironment::Production,
+        Server::Sandbox => PushEnvironment::Sandbox,
+    };
+    Some(NewPhone { owner: owner?, token, app, environment, seal: seal?, place: place? })
+}
+
+async fn add(phone: NewPhone) -> Result<(), CliError> {
+    let NewPhone { owner, token, app, environment, seal, place } = phone;
+    let stores = Stores::open(place, Missing::Refuse)?;
+    let readers = stores.registry.list_readers().await?;
+    if !readers.iter().any(|reader| reader.name == owner && reader.revoked_at.is_none()) {
+        let error = anyhow::anyhow!("there is no reader {owner}, or it was revoked: see trough readers list");
+        return Err(error.into());
+    }
+    let id = PushTokenId::of(&[token.as_bytes()]);
+    let token = seal.needed()?.seal(token.as_bytes(), &id.to_string());
+    let registered_at = Clock::system().now();
+    let phone = PushToken { id, owner, token, environment, topic: app, registered_at };
+    stores.subscriptions.set_push_token(phone).await?;
+    output::line(id)?;
+    output::note(format!("phone {id} was added; pushes of its reader's subscriptions go to it"));
+    Ok(())
+}
+
+/// A phone as `--json` shows it. Times are in µs since 1970.
+#[derive(Serialize)]
+struct PhoneJson<'a> {
+    id: PushTokenId,
+    reader: &'a ReaderName,
+    app: &'a str,
+    server: PushEnvironment,
+    registered_at: Micros,
+}
+
+async fn list(place: Place, json: bool) -> Result<(), CliError> {
+    let all = Stores::open(place, Missing::Refuse)?.subscriptions.list_push_tokens(None).await?;
+    let shown = |phone: &PushToken| match phone.environment {
+        PushEnvironment::Production => "production",
+        PushEnvironment::Sandbox => "sandbox",
+    };
+    if json {
+        let of = |phone: &PushToken| {
+            serde_json::to_value(PhoneJson {
+                id: phone.id,
+                reader: &phone.owner,
+                app: &phone.topic,
+                server: phone.environment,
+                registered_at: phone.registered_at,
+            })
+        };
+        let phones = all.iter().map(of).collect::<Result<Vec<_>, _>>();
+        return output::json(&phones.map_err(anyhow::Error::from)?);
+    }
+    if all.is_empty() {
+        output::note("no phones; add one: trough phones add READER --push-token HEX --app com.example.app");
+        return Ok(());
+    }
+    let row = |phone: &PushToken| {
+        [phone.id.to_string(), phone.owner.to_string(), phone.topic.clone(), shown(phone).to_owned()]
+    };
+    let rows: Vec<_> = all.iter().map(row).collect();
+    output::line(output::table(["PHONE", "READER", "APP", "SERVER"], &rows).trim_end())
+}
+
+async fn remove(place: Place, id: PushTokenId) -> Result<(), CliError> {
+    Stores::open(place, Missing::Refuse)?.subscriptions.remove_push_token(id, None).await?;
+    output::note(format!("phone {id} is removed"));
+    Ok(())
+}
