@@ -34,7 +34,8 @@ async fn bench(args: &[&str]) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_year_is_the_same_before_and_after_compaction() {
-    let frames = std::env::var("TROUGH_TEST_BENCH_FRAMES").unwrap_or_else(|_| FRAMES.to_owned());
+    let frames = std::env::var_os("TROUGH_TEST_BENCH_FRAMES");
+    let frames = frames.map_or(FRAMES.to_owned(), |frames| frames.into_string().unwrap());
     let report = bench(&["history", "--devices", "50", "--frames", &frames]).await;
     let size = &report["sizes"][0];
     let all: u64 = frames.parse().unwrap();

@@ -13,7 +13,7 @@ use crate::segments::{NewSegment, Row, SegmentWriter, Written};
 
 /// Days that are written at the same time: each holds a segment in memory. Input of more days is written all the same, in
 /// segments that are as small as what one device has of a day.
-pub(super) const DAYS_MAX: usize = 3;
+const DAYS_MAX: usize = 3;
 const MICROS_PER_DAY: Micros = 86_400_000_000;
 
 /// Stores a segment's objects.
