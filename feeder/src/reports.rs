@@ -23,6 +23,8 @@ use crate::presence::Control;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// A device that was not heard for so long has left a ping unanswered for a while.
 const QUIET_AFTER: Duration = Duration::from_secs(24);
+/// Most sessions that have ended and of which that could not be said.
+const ENDED_MAX: usize = 200_000;
 /// How long the last report may take.
 const LAST_REPORT_MAX: Duration = Duration::from_secs(2);
 /// How often is looked whether a rule wants to know, whether anything seems to have changed or not.
@@ -94,6 +96,15 @@ impl Reports {
         self.lock().push(Ended { device, control, heard_at });
     }
 
+    /// In front of those that have ended meanwhile. While presence cannot be told for long, the oldest are forgotten: their
+    /// feeder counts as one that lives, and the alarm comes when it is given up.
+    fn put_back(&self, ended: Vec<Ended>) {
+        let mut all = self.lock();
+        all.splice(0..0, ended);
+        let surplus = all.len().saturating_sub(ENDED_MAX);
+        all.drain(..surplus);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Ended>> {
         // A list cannot be half changed.
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
@@ -129,7 +140,12 @@ impl Reporter {
             }
             if has_changed(&mut changes) || Instant::now() >= look_at {
                 // A registry that does not answer now leaves it as it was.
+                let before = wanted;
                 wanted = self.is_wanted().await.unwrap_or(wanted);
+                if before && !wanted {
+                    // What ends from here on is said to nobody: should a rule come again, everything is said anew.
+                    self.forget().await;
+                }
                 self.context.reports.is_wanted.store(wanted, Ordering::Relaxed);
                 look_at = Instant::now() + RULES_EVERY;
             }
@@ -154,6 +170,13 @@ impl Reporter {
         }
     }
 
+    /// Presence is to forget this feeder; if it cannot now, others do.
+    async fn forget(&self) {
+        if let Err(error) = self.watched.presence.bury(self.feeder.0, Duration::ZERO).await {
+            tracing::debug!(%error, "presence was not told that nothing more is reported");
+        }
+    }
+
     async fn is_wanted(&self) -> Option<bool> {
         let rules = self.watched.subscriptions.list_rules().await.ok()?;
         Some(rules.iter().any(|rule| matches!(rule.rule.condition, Condition::Presence { .. })))
@@ -166,8 +189,7 @@ impl Reporter {
             Ok(()) => self.has_failed = false,
             Err(error) => {
                 self.is_known = false;
-                // In front of those that have ended meanwhile.
-                self.context.reports.lock().splice(0..0, ended);
+                self.context.reports.put_back(ended);
                 if !mem::replace(&mut self.has_failed, true) {
                     tracing::warn!(%error, "which devices are connected cannot be reported: alarms are late until it can");
                 }

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -100,8 +101,9 @@ where
             let outbox = &context.outbox;
             async move { (shard, outbox.claim(shard, owner, ttl).await) }
         };
-        let answers = join_all(shards.into_iter().map(ask)).await;
-        for (shard, answer) in answers {
+        // Each as it comes: one part that cannot be had, or not soon, keeps no other from being renewed in time.
+        let mut answers: FuturesUnordered<_> = shards.into_iter().map(ask).collect();
+        while let Some((shard, answer)) = answers.next().await {
             let until = asked + ttl - ttl / MARGIN;
             settle(&context, &mut held, shard, answer, until, asked, &mut work);
         }

@@ -80,7 +80,14 @@ impl SessionRow {
         let opened_at = match known {
             // Said again, it began at the same time.
             Some(known) if known.session == note.session => known.opened_at,
-            Some(known) if known.opened_at >= ago(note.opened_ago) => return None,
+            // What is said of a session that lives counts more than one that is over, whatever their clocks: reports may take
+            // their time.
+            Some(known)
+                if known.opened_at >= ago(note.opened_ago)
+                    && (known.state != SessionState::Closed || note.state == SessionState::Closed) =>
+            {
+                return None;
+            }
             _ => ago(note.opened_ago),
         };
         Some(Self {
@@ -88,7 +95,7 @@ impl SessionRow {
             session: note.session,
             feeder,
             opened_at,
-            heard_at: ago(note.heard_ago),
+            heard_at: known.map_or(0, |known| known.heard_at).max(ago(note.heard_ago)),
             state: note.state,
             changed_at: now,
         })
@@ -111,6 +118,8 @@ pub struct Feeders {
     pub now: Micros,
     /// Since when there was always a feeder that reported, but for pauses of [`LAPSE`]; `None` before the first.
     pub since: Option<Micros>,
+    /// When any feeder reported last; never later than `since` knows.
+    pub last: Option<Micros>,
     /// The feeders, and when each reported last.
     pub reported: Vec<(FeederId, Micros)>,
 }

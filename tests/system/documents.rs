@@ -125,28 +125,59 @@ async fn a_device_in_python() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_option_in_the_documents_exists() {
     let mut known = String::new();
-    for of in ["", "up", "feeder", "eater", "devices add", "devices import", "devices list", "devices rotate"]
-        .into_iter()
-        .chain([
-            "devices revoke",
-            "readers add",
-            "readers list",
-            "readers revoke",
-            "retention set",
-            "retention list",
-            "retention enforce",
-            "retention remove",
-            "upgrade status",
-            "channels position",
-            "channels list",
-            "channels remove",
-            "upgrade finalize",
-            "send",
-            "tail",
-            "demo",
-            "health",
-        ])
-        .chain(["bench", "bench history", "export", "fsck", "journal check", "journal repair"])
+    for of in [
+        "",
+        "up",
+        "feeder",
+        "eater",
+        "notifier",
+        "devices add",
+        "devices import",
+        "devices list",
+        "devices rotate",
+    ]
+    .into_iter()
+    .chain([
+        "devices revoke",
+        "readers add",
+        "readers list",
+        "readers revoke",
+        "retention set",
+        "retention list",
+        "retention enforce",
+        "retention remove",
+        "upgrade status",
+        "channels position",
+        "channels list",
+        "channels remove",
+        "upgrade finalize",
+        "commands send",
+        "commands list",
+        "commands show",
+        "commands cancel",
+        "rules set",
+        "rules list",
+        "rules remove",
+        "subscriptions add",
+        "subscriptions list",
+        "subscriptions show",
+        "subscriptions test",
+        "subscriptions enable",
+        "subscriptions disable",
+        "subscriptions remove",
+        "subscriptions rotate-key",
+        "phones add",
+        "phones list",
+        "phones remove",
+        "deliveries list",
+        "deliveries show",
+        "deliveries replay",
+        "send",
+        "tail",
+        "demo",
+        "health",
+    ])
+    .chain(["bench", "bench history", "export", "fsck", "journal check", "journal repair"])
     {
         let mut help = command();
         help.args(of.split(' ').filter(|word| !word.is_empty())).arg("--help");

@@ -76,7 +76,7 @@ async fn a_phone_that_is_gone_is_forgotten_unless_it_has_come_back() {
     let (apple, stores) = (Apns::start().await, Stores::new());
     let (owner, id) = subscribed(&stores, &["aa01", "bb02", "cc03"]).await;
     apple.answer("aa01", 410, json!({ "reason": "Unregistered", "timestamp": 9_999_999_999_999_u64 }), None);
-    apple.refuse("bb02", 400, "BadDeviceToken");
+    apple.answer("bb02", 410, json!({ "reason": "Unregistered", "timestamp": 9_999_999_999_999_u64 }), None);
     // Long before it was registered.
     apple.answer("cc03", 410, json!({ "reason": "Unregistered", "timestamp": 1 }), None);
     let notifier = Notifier::start(&stores, config(&apple));

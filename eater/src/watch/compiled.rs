@@ -1,6 +1,7 @@
 //! Rules, ready to be asked which of them concern a device.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use trough_protocol::{DeviceId, Micros};
@@ -125,8 +126,8 @@ impl CompiledRule {
 /// All rules about frames.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    /// By what they were asked for, the outbox's clock said this before.
-    pub at: Micros,
+    /// When they were asked for last, and were these, the outbox's clock said this before.
+    at: AtomicU64,
     rules: Vec<CompiledRule>,
     /// By name, where they stand.
     names: HashMap<RuleName, u32>,
@@ -146,8 +147,19 @@ pub(super) struct Concerned {
 }
 
 impl Rules {
+    /// When they were asked for last: whatever was set before is among them.
+    pub fn at(&self) -> Micros {
+        self.at.load(Ordering::Acquire)
+    }
+
+    /// They were asked for again, and are the same.
+    pub fn are_still(&self, at: Micros) {
+        self.at.fetch_max(at, Ordering::AcqRel);
+    }
+
     pub fn new(at: Micros, rules: &[Rule], schemas: &[PositionSchema]) -> Self {
-        let mut compiled = Self { at, positions: Positions::new(schemas), ..Self::default() };
+        let mut compiled =
+            Self { at: AtomicU64::new(at), positions: Positions::new(schemas), ..Self::default() };
         let mut all = Vec::new();
         for rule in rules {
             let Some(ready) = CompiledRule::new(rule) else { continue };

@@ -1,6 +1,7 @@
 //! Channels that have become silent.
 
 use trough_protocol::DeviceId;
+use trough_store::event::FrameNumber;
 
 use super::catch_up::blocking;
 use super::compiled::Concerned;
@@ -8,7 +9,7 @@ use super::retry::{Stop, again};
 use super::shard::ShardWatch;
 use super::states::Due;
 
-/// How long it is put off while a frame that has come is not looked at yet, in µs.
+/// How long it is put off from one look at a device to the next, in µs.
 const LOOK_AGAIN: u64 = 1_000_000;
 /// Silences that are looked at before anything else has its turn.
 const AT_A_TIME: usize = 100;
@@ -55,10 +56,15 @@ impl ShardWatch {
         let last = lasts.into_iter().find(|last| last.channel == silence.channel);
         let later = last.filter(|last| (last.epoch, last.seq) > (heard.epoch, heard.seq));
         match later {
-            Some(_) => {
-                // It is not looked at yet: then more is known.
-                let at = self.now() + LOOK_AGAIN;
-                self.silences.push(Due { at, ..due });
+            // It is not looked at yet; or it was, by somebody who did not store that, as it would have been stored too often.
+            Some(last) => {
+                let number = FrameNumber { epoch: last.epoch, seq: last.seq };
+                self.states.hear(&due, number, last.received_at);
+                let later = self.states.due(&rules, &due.device, &due.rule, due.version);
+                let soonest = self.now() + LOOK_AGAIN;
+                if let Some(later) = later {
+                    self.silences.push(Due { at: later.at.max(soonest), ..later });
+                }
             }
             None => self.states.expire(&rules, &due),
         }

@@ -23,6 +23,10 @@ const REGISTRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Only what fails for so long is told: a database may come up after its services.
 const QUIET_FOR: Duration = Duration::from_secs(30);
 
+/// How often is looked whether the rules are still the same, whether anything seems to have changed or not: whoever goes on
+/// from a place looks back to when the rules were last known.
+const CONFIRM_EVERY: Duration = Duration::from_secs(30);
+
 /// What the registry says.
 #[derive(PartialEq)]
 struct Read {
@@ -43,6 +47,7 @@ async fn look(shared: &Shared, directory: &Arc<Directory>, sender: watch::Sender
     let mut changes = shared.parts.registry.changes();
     let mut known: Option<(Read, Arc<Rules>)> = None;
     let mut failing: Option<(Instant, bool)> = None;
+    let mut has_changed = true;
     loop {
         changes.borrow_and_update();
         match timeout(REGISTRY_TIMEOUT, read(shared))
@@ -52,19 +57,27 @@ async fn look(shared: &Shared, directory: &Arc<Directory>, sender: watch::Sender
             Ok((at, found)) => {
                 failing = None;
                 let rules = match &known {
-                    Some((before, rules)) if *before == found => rules.clone(),
+                    Some((before, rules)) if *before == found => {
+                        rules.are_still(at);
+                        rules.clone()
+                    }
                     _ => {
                         let rules = Arc::new(Rules::new(at, &found.rules, &found.schemas));
                         tracing::info!(rules = rules.len(), "rules are watched");
                         shared.parts.metrics.rules.set(i64::try_from(rules.len()).unwrap_or(i64::MAX));
+                        has_changed = true;
                         known.insert((found, rules)).1.clone()
                     }
                 };
-                // Devices may be in other groups, too.
-                sender.send_replace(Arc::new(Chooser::new(rules, directory.clone())));
+                // Devices may be in other groups, too; but not if nothing has changed.
+                if std::mem::replace(&mut has_changed, true) {
+                    sender.send_replace(Arc::new(Chooser::new(rules, directory.clone())));
+                }
                 sleep(LOOK_EVERY).await;
-                if changes.changed().await.is_err() {
-                    return std::future::pending().await;
+                match timeout(CONFIRM_EVERY, changes.changed()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return std::future::pending().await,
+                    Err(_) => has_changed = false,
                 }
             }
             Err(reason) => {

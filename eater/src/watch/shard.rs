@@ -195,7 +195,7 @@ impl ShardWatch {
             return Ok(());
         }
         self.states.keep(&rules);
-        let known = before.rules.at.saturating_sub(RULES_MARGIN);
+        let known = before.rules.at().saturating_sub(RULES_MARGIN);
         let new = rules.iter().map(|rule| rule.set_at).filter(|set_at| *set_at >= known).min();
         if let Some(received_since) = new {
             // Until all of that is done, the place is not that of all rules.
@@ -247,7 +247,7 @@ impl ShardWatch {
     fn is_stored(&self) -> bool {
         let is_there = |place: &WatchPlace| {
             let vector = self.vector.as_ref().is_none_or(|vector| vector.places == place.vector.places);
-            vector && place.rules_at == self.chooser.rules.at
+            vector && place.rules_at == self.chooser.rules.at()
         };
         !self.states.is_changed() && self.place.as_ref().is_some_and(is_there)
     }
@@ -257,7 +257,7 @@ impl ShardWatch {
         let shared = self.shared.clone();
         let parts = &shared.parts;
         let place = match self.vector.clone() {
-            Some(vector) => Some(WatchPlace { at: self.done_at, rules_at: self.chooser.rules.at, vector }),
+            Some(vector) => Some(WatchPlace { at: self.done_at, rules_at: self.chooser.rules.at(), vector }),
             None => self.place.clone(),
         };
         let states = self.states.to_store(STEP_MAX);

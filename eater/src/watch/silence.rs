@@ -42,6 +42,10 @@ impl Silence {
         if self.channel.as_str() != seen.frame.channel {
             return None;
         }
+        // It may have been found when the channel seemed to be silent.
+        if heard.is_some_and(|heard| heard.frame >= seen.number) {
+            return None;
+        }
         // Clocks of eaters differ.
         let at = heard.map_or(seen.received_at, |heard| heard.at.max(seen.received_at));
         let before = heard.replace(Heard { frame: seen.number, at, silent: false });

@@ -10,6 +10,7 @@ use trough_store::{Event, RuleName};
 use super::compiled::{CompiledRule, Concerned, Rules};
 use super::frame::{Loss, Seen};
 use super::happening::Happening;
+use super::silence::Heard;
 use super::state::{Known, State};
 
 /// What one rule knows of one device.
@@ -215,6 +216,16 @@ impl States {
         match self.devices.get(&due.device)?.get(&due.rule)?.state.known {
             Known::Silence(Some(heard)) => Some(heard.frame),
             _ => None,
+        }
+    }
+
+    /// A later frame of a channel that is not silent was found, by whomever it was looked at.
+    pub fn hear(&mut self, due: &Due, frame: FrameNumber, at: Micros) {
+        let entry = self.devices.get_mut(&due.device).and_then(|known| known.get_mut(&due.rule));
+        let Some(Known::Silence(Some(heard))) = entry.map(|entry| &mut entry.state.known) else { return };
+        if !heard.silent && heard.frame < frame {
+            *heard = Heard { frame, at: heard.at.max(at), silent: false };
+            self.changed.insert((due.device.clone(), due.rule.clone()));
         }
     }
 

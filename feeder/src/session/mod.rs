@@ -140,6 +140,8 @@ where
     let id = LinkId(random_bytes());
     let device = peer.grant.device.clone();
     let control = Control::new(peer.grant.token_id, id);
+    // Nothing is read of it until it is open.
+    control.set_deaf(true);
     let older = context.presence.enter(&device, &control, context.config.takeover_delay);
     let entry = Entry::new(context.clone(), device.clone(), control.clone());
     let mut socket = Socket::new(stream, read, context.config.message_bytes_max);

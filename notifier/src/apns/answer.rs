@@ -50,9 +50,10 @@ pub fn read(status: u16, body: &[u8], asked: Option<Duration>, registered_at: Mi
         (410, _) if refusal.timestamp.is_some_and(|ms| ms.saturating_mul(1000) < registered_at) => {
             Verdict::Again(None)
         }
-        (410, _) | (_, "BadDeviceToken" | "Unregistered") => Verdict::Gone,
+        (410, _) | (_, "Unregistered") => Verdict::Gone,
         (429 | 500..=599, _) => Verdict::Again(asked),
-        // What is wrong with it is wrong with it every time: its topic, its size.
+        // What is wrong with it is wrong with it every time: its topic, its size, or a token of Apple's other server
+        // (BadDeviceToken): that is a mistake of whoever registered it, and may be mended.
         (400..=499, _) => Verdict::Never,
         _ => Verdict::Again(None),
     };
@@ -84,7 +85,7 @@ mod tests {
             (410, r#"{"reason":"Unregistered","timestamp":2001}"#, (Verdict::Gone, false)),
             (410, r#"{"reason":"Unregistered","timestamp":1999}"#, (Verdict::Again(None), false)),
             (410, r#"{"reason":"ExpiredToken"}"#, (Verdict::Gone, false)),
-            (400, r#"{"reason":"BadDeviceToken"}"#, (Verdict::Gone, false)),
+            (400, r#"{"reason":"BadDeviceToken"}"#, (Verdict::Never, false)),
             (400, r#"{"reason":"DeviceTokenNotForTopic"}"#, (Verdict::Never, false)),
             (413, r#"{"reason":"PayloadTooLarge"}"#, (Verdict::Never, false)),
             (403, r#"{"reason":"ExpiredProviderToken"}"#, (offended, true)),

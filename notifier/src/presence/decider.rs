@@ -95,8 +95,9 @@ pub(super) struct Task {
     rules_at: Option<Instant>,
     shards: HashMap<u16, Known>,
     roster: Roster,
-    /// When devices are to be looked at again.
+    /// When devices are to be looked at again, each once; and by device.
     due: BTreeSet<(Micros, DeviceId)>,
+    next: HashMap<DeviceId, Micros>,
 }
 
 /// What was decided of a device.
@@ -116,8 +117,8 @@ impl Task {
     ) -> Self {
         let changes = books.changes();
         let (rules, rules_at, shards) = (Vec::new(), None, HashMap::new());
-        let (roster, due) = (Roster::default(), BTreeSet::new());
-        Self { decider, presence, outbox, books, changes, rules, rules_at, shards, roster, due }
+        let (roster, due, next) = (Roster::default(), BTreeSet::new(), HashMap::new());
+        Self { decider, presence, outbox, books, changes, rules, rules_at, shards, roster, due, next }
     }
 
     async fn run(mut self) {
@@ -126,8 +127,9 @@ impl Task {
             let pause = match self.look().await {
                 Ok(()) => LOOK_EVERY,
                 Err(LookError::Outbox(OutboxError::Fenced(shard))) => {
-                    // Its claims notice, too; what was known of it may be old.
-                    self.shards.remove(&shard.number);
+                    // Its claims notice, too. What was found and could not be entered, of any shard, is found again.
+                    tracing::debug!(%shard, "somebody else decides which of its devices are offline");
+                    self.shards.clear();
                     LOOK_EVERY
                 }
                 Err(error) => {
@@ -146,6 +148,7 @@ impl Task {
         if self.rules.is_empty() {
             (self.shards, self.roster) = (HashMap::new(), Roster::default());
             self.due.clear();
+            self.next.clear();
             return Ok(());
         }
         of_all |= self.take_shards().await?;
@@ -161,6 +164,7 @@ impl Task {
         while self.due.first().is_some_and(|(at, _)| *at <= now)
             && let Some((_, device)) = self.due.pop_first()
         {
+            self.next.remove(&device);
             devices.insert(device);
         }
         let devices: Vec<DeviceId> =
@@ -284,12 +288,18 @@ impl Task {
             for (rule, after, due) in self.dues(device, groups) {
                 let Some(session) = self.roster.session(device) else { continue };
                 let now = self.roster.feeders().map_or(0, |feeders| feeders.now);
+                let known = self.known(device, &rule);
                 let standing = match due {
                     Due::Unknown => continue,
                     Due::At(at, heard_at) if at <= now => Standing::Offline { heard_at },
+                    // That its time began anew, as nobody had listened, is no sign of life.
+                    Due::At(_, heard_at)
+                        if known.is_some_and(|known| known.offline && heard_at <= known.heard_at) =>
+                    {
+                        continue;
+                    }
                     Due::At(..) | Due::Never => Standing::Online { since: session.opened_at },
                 };
-                let known = self.known(device, &rule);
                 if let Some(decision) = decide(known, standing, &rule) {
                     verdicts.push(Verdict { rule, after, device: device.clone(), decision });
                 }
@@ -315,15 +325,21 @@ impl Task {
 
     /// Notes when to look again at devices that are not offline yet.
     fn remember_due(&mut self, devices: &[DeviceId], groups: &Groups, now: Micros) {
-        let mut again = Vec::new();
         for device in devices {
             let dues = self.dues(device, groups).into_iter().filter_map(|(_, _, due)| match due {
                 Due::At(at, _) if at > now => Some(at),
                 _ => None,
             });
-            again.extend(dues.map(|at| (at, device.clone())));
+            let next = dues.min();
+            let before = match next {
+                Some(at) => self.next.insert(device.clone(), at),
+                None => self.next.remove(device),
+            };
+            if let Some(before) = before.filter(|before| Some(*before) != next) {
+                self.due.remove(&(before, device.clone()));
+            }
+            self.due.extend(next.map(|at| (at, device.clone())));
         }
-        self.due.extend(again);
     }
 
     /// The groups of devices, if a rule asks for groups.

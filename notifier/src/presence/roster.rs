@@ -10,8 +10,9 @@ use trough_store::presence::{FeederId, Feeders, LAPSE, NOTES_MAX, Presence, Sess
 
 /// A feeder that has not reported for so long may be dead: it reports each second.
 const STALE: Duration = Duration::from_secs(3);
-/// What was entered in the last seconds is looked at again: of two reports at once the later one may be seen first.
-const OVERLAP: Duration = Duration::from_secs(2);
+/// What was entered in the last seconds is looked at again: a report has the time at which it began, and may take as long as an
+/// operation of the database may.
+const OVERLAP: Duration = Duration::from_secs(8);
 
 /// When a device counts as offline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +28,7 @@ pub enum Due {
 /// When a device counts as offline that is to be heard within `after`.
 pub fn due(row: &SessionRow, feeders: &Feeders, after: Duration) -> Due {
     let age = |at: Micros| Duration::from_micros(feeders.now.saturating_sub(at));
-    let reported = feeders.reported.iter().map(|(_, at)| *at).max();
-    let (Some(since), Some(reported)) = (feeders.since, reported) else { return Due::Unknown };
+    let (Some(since), Some(reported)) = (feeders.since, feeders.last) else { return Due::Unknown };
     if age(reported) > LAPSE {
         // There is nobody to be heard by.
         return Due::Unknown;
@@ -73,7 +73,10 @@ impl Roster {
         let feeders = presence.feeders().await?;
         let listening = (living(&feeders), feeders.since);
         let mut news = News { of_all: self.listening != listening, ..News::default() };
-        let mut after = self.seen.clone().map(|(at, device)| (at.saturating_sub(micros(OVERLAP)), device));
+        let mut after = self.seen.clone().map(|(at, device)| {
+            // The clock may have been set back.
+            (at.min(feeders.now).saturating_sub(micros(OVERLAP)), device)
+        });
         loop {
             let rows = presence.changed(after.clone(), NOTES_MAX).await?;
             let full = rows.len() == NOTES_MAX;
@@ -147,8 +150,9 @@ mod tests {
     }
 
     fn feeders(now_s: u64, since_s: u64, reported: &[(u8, u64)]) -> Feeders {
-        let reported = reported.iter().map(|(feeder, at)| ([*feeder; 16], at * SECOND)).collect();
-        Feeders { now: now_s * SECOND, since: Some(since_s * SECOND), reported }
+        let reported: Vec<_> = reported.iter().map(|(feeder, at)| ([*feeder; 16], at * SECOND)).collect();
+        let last = reported.iter().map(|(_, at)| *at).max();
+        Feeders { now: now_s * SECOND, since: Some(since_s * SECOND), last, reported }
     }
 
     fn at(due_s: u64, heard_s: u64) -> Due {

@@ -254,6 +254,10 @@ async fn simulate(seed: u64) {
             if offline {
                 let due = model.due(number).unwrap_or_else(|| panic!("an alarm was invented: {context}"));
                 assert!(due <= now, "{} s too early: {context}", Model::ago(due, now).as_secs_f64());
+            } else {
+                let known = &model.devices[number];
+                let heard = known.heard.is_some_and(|heard| Model::ago(now, heard) <= TOLERANCE);
+                assert!(heard || known.session.is_some(), "it is not back: {context}");
             }
         }
         told = events.len();

@@ -62,12 +62,12 @@ pub async fn a_feeder_is_known_after_its_first_report(on: &On) {
 pub async fn sessions_are_entered_and_change(on: &On) {
     let presence = (on.open)();
     assert_eq!(presence.sessions(vec![device(1)]).await.unwrap().0, []);
-    presence.report(NORTH, vec![note(1, 7, 60, 0, SessionState::Open)]).await.unwrap();
+    presence.report(NORTH, vec![note(1, 7, 60, 40, SessionState::Open)]).await.unwrap();
     let opened = row(&*presence, 1).await;
     let feeders = presence.feeders().await.unwrap();
     assert_eq!((opened.session, opened.feeder, opened.state), ([7; 16], NORTH, SessionState::Open));
     is_ago(opened.opened_at, feeders.now, 60);
-    is_ago(opened.heard_at, feeders.now, 0);
+    is_ago(opened.heard_at, feeders.now, 40);
     // It began when it was said first, whatever is said later.
     presence.report(NORTH, vec![note(1, 7, 70, 26, SessionState::Quiet)]).await.unwrap();
     let quiet = row(&*presence, 1).await;

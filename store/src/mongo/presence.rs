@@ -117,6 +117,8 @@ struct FeederDocument {
 }
 
 const LISTENING: &str = "listening";
+/// In the place of what `joined` has, of a feeder whose sessions are being closed.
+const BURIED: &str = "buried";
 
 fn sessions(database: &Database) -> Collection<SessionDocument> {
     database.collection("sessions")
@@ -196,12 +198,12 @@ async fn reported(database: &Database) -> Result<Feeders, Failure> {
     let fields = doc! { "reported_at": 1, "joined": 1, "since": 1, "now": "$$NOW" };
     let all = feeders(database);
     let mut all = all.aggregate([doc! { "$project": fields }]).with_type::<FeederDocument>().await?;
-    let mut found = Feeders { now: 0, since: None, reported: Vec::new() };
+    let mut found = Feeders { now: 0, since: None, last: None, reported: Vec::new() };
     while all.advance().await? {
         let feeder = all.deserialize_current()?;
         found.now = feeder.now.map_or(0, micros);
         if feeder.id == LISTENING {
-            found.since = feeder.since.map(micros);
+            (found.since, found.last) = (feeder.since.map(micros), Some(micros(feeder.reported_at)));
         } else {
             found.reported.push((parsed_feeder(&feeder.id)?, micros(feeder.reported_at)));
         }
@@ -224,6 +226,11 @@ async fn report(database: &Database, feeder: FeederId, notes: &[SessionNote]) ->
     listen(database, now).await?;
     if !notes.is_empty() {
         enter(database, feeder, notes, micros(now)).await?;
+    }
+    if alive.joined.as_deref() == Some(BURIED) {
+        let again = doc! { "$set": { "joined": &life } };
+        feeders(database).update_one(doc! { "_id": hex(&feeder) }, again).await?;
+        return Ok(false);
     }
     Ok(alive.joined.as_deref() != Some(&*life))
 }
@@ -280,16 +287,24 @@ async fn bury(database: &Database, feeder: FeederId, silent: Duration) -> Result
     if at > known.now.saturating_sub(trough_runtime::clock::micros(silent)) {
         return Ok(());
     }
-    // Should it report now, it is known no more with the next report, and says everything again.
+    // Should it report from now on, it is told to say everything again. It is removed last: whoever dies here, or has no time
+    // for all sessions, is followed by somebody who goes on.
     let reported_at = DateTime::from_millis(i64::try_from(at / 1000).unwrap_or(i64::MAX));
     let silent = doc! { "_id": hex(&feeder), "reported_at": reported_at };
-    if feeders(database).delete_one(silent).await?.deleted_count == 0 {
+    let buried = doc! { "$set": { "joined": BURIED } };
+    if feeders(database).update_one(silent, buried).await?.matched_count == 0 {
         return Ok(());
     }
-    let open = doc! { "feeder": hex(&feeder), "state": { "$ne": state(SessionState::Closed) } };
+    let open = doc! {
+        "feeder": hex(&feeder),
+        "state": { "$ne": state(SessionState::Closed) },
+        // What it says again meanwhile stays.
+        "changed_at": { "$lte": integer(known.now) },
+    };
     loop {
         let open = rows(database, open.clone()).await?;
         if open.is_empty() {
+            feeders(database).delete_one(doc! { "_id": hex(&feeder), "joined": BURIED }).await?;
             return Ok(());
         }
         let buried: Vec<_> = open.iter().map(|row| row.clone().buried(at, known.now)).collect();

@@ -137,11 +137,13 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
 }
 
 fn feeders(connection: &Connection, clock: &Clock) -> Result<Feeders, OutboxError> {
-    let sql = "SELECT since FROM listening";
-    let since = connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+    let sql = "SELECT since, last FROM listening";
+    let listening =
+        connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (since, last) = listening.unzip();
     let mut found = connection.prepare_cached("SELECT feeder, reported_at FROM feeders")?;
     let reported = found.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(Feeders { since, reported: reported.collect::<Result<_, _>>()?, now: clock.now() })
+    Ok(Feeders { since, last, reported: reported.collect::<Result<_, _>>()?, now: clock.now() })
 }
 
 fn report(

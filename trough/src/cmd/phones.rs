@@ -127,9 +127,15 @@ fn check(args: AddArgs, faults: &mut Faults) -> Option<NewPhone> {
         return None;
     }
     let app = args.app.unwrap_or_default();
-    let is_bundle = !app.is_empty() && app.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    let is_bundle =
+        !app.is_empty() && app.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
     if !is_bundle {
-        faults.add(opt::PHONE_APP, app, "is no bundle id", "use letters, digits, dots and dashes, such as com.example.app");
+        faults.add(
+            opt::PHONE_APP,
+            app,
+            "is no bundle id",
+            "use letters, digits, dots and dashes, such as com.example.app",
+        );
         return None;
     }
     let environment = match args.server {
