@@ -140,7 +140,16 @@ pub fn push_token(token: &PushToken) -> Result<(), RegistryError> {
 
 /// What is kept of a reason.
 pub fn reason(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)]
+    cut(reason, REASON_BYTES_MAX)
+}
+
+/// The beginning of a text, in whole characters of at most so many bytes.
+pub fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// There is no such rule.

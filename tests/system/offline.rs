@@ -4,10 +4,11 @@
 //! comes to the other one, and one is connected all the time. The first two are told of, each once and at its time; the
 //! others are not. When one comes back, that is told, too.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use trough_device::Device;
 use trough_protocol::Micros;
+use trough_runtime::clock::Clock;
 use trough_store::{Event, EventKind};
 use trough_tests::cluster::{Cluster, Options, Role, Shape};
 use trough_tests::fleet;
@@ -22,7 +23,7 @@ const AFTER: Duration = Duration::from_secs(30);
 const TOLERANCE: Duration = Duration::from_millis(1500);
 
 fn now() -> Micros {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros().try_into().unwrap()
+    Clock::system().now()
 }
 
 /// A device that holds its session at one feeder.

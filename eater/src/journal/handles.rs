@@ -72,7 +72,7 @@ impl Handles {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(CountedFile::new(self.disk.open(name)?, self.read_bytes.clone()))
+        Ok(CountedFile::around(self.disk.open(name)?, self.read_bytes.clone()))
     }
 
     /// Closes what is open of a file that is removed.

@@ -1,6 +1,6 @@
 //! Pushes to phones by way of Apple (APNs): HTTP/2, one connection, a token that all processes share.
 //!
-//! - [`token`]: who pushes. [`payload`]: what. [`answer`]: what Apple says to it.
+//! - [`token`]: who pushes. [`mod@payload`]: what. [`answer`]: what Apple says to it.
 
 pub mod answer;
 pub mod payload;

@@ -35,13 +35,16 @@ pub enum CredentialsError {
     },
 }
 
+/// When a token was issued, in seconds since 1970, and the token.
+type Signed = (u64, Arc<str>);
+
 /// Who pushes, as registered with Apple. Clones share what was signed.
 #[derive(Clone)]
 pub struct Credentials {
     key: Arc<SigningKey>,
     key_id: String,
     team_id: String,
-    signed: Arc<Mutex<Option<(u64, Arc<str>)>>>,
+    signed: Arc<Mutex<Option<Signed>>>,
 }
 
 impl fmt::Debug for Credentials {

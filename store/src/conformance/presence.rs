@@ -169,7 +169,8 @@ pub async fn two_feeders_at_once_lose_nothing(on: &On) {
         };
         let (older, newer) = (notes(2 * round + 1, 1000), notes(2 * round + 2, 1));
         let (older, newer) = tokio::join!(north.report(NORTH, older), south.report(SOUTH, newer));
-        (older.unwrap(), newer.unwrap());
+        older.unwrap();
+        newer.unwrap();
         for number in 0..50 {
             let row = row(&*north, number).await;
             assert_eq!(row.feeder, SOUTH, "round {round}, {row:?}");

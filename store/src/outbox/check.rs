@@ -167,5 +167,5 @@ pub(crate) fn full(subscription: SubscriptionId, pending: u64, max: u64) -> Outb
 
 /// What is kept of what somebody said.
 pub(crate) fn said(text: &str) -> &str {
-    &text[..text.floor_char_boundary(super::SAID_BYTES_MAX)]
+    crate::checks::cut(text, super::SAID_BYTES_MAX)
 }

@@ -61,10 +61,13 @@ impl Push {
     }
 }
 
+/// A status, a body, and what `retry-after` says.
+type Reply = (u16, Value, Option<&'static str>);
+
 #[derive(Default)]
 struct State {
     /// What a phone's next pushes are answered, in order; then they are accepted.
-    answers: HashMap<String, Vec<(u16, Value, Option<&'static str>)>>,
+    answers: HashMap<String, Vec<Reply>>,
     pushes: Vec<Push>,
     connections: usize,
     bearers: Vec<String>,

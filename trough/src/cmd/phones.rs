@@ -1,6 +1,6 @@
 //! `trough phones`: which phones a reader's pushes go to. Works on the registry directly, also while the server runs.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use trough_protocol::Micros;
 use trough_runtime::clock::Clock;
@@ -45,23 +45,14 @@ pub struct AddArgs {
     /// The app's bundle id [default: none, it must be given]
     #[arg(long, env = opt::PHONE_APP.env, hide_env_values = true, value_name = "NAME")]
     app: Option<String>,
-    /// Which of Apple's servers knows the token
+    /// Which of Apple's servers knows the token: production, or sandbox for apps run from Xcode
     #[arg(long, env = opt::PHONE_SERVER.env, hide_env_values = true, value_name = "NAME",
           default_value = "production")]
-    server: Server,
+    server: String,
     #[command(flatten)]
     seal: SealArgs,
     #[command(flatten)]
     registry: RegistryArgs,
-}
-
-/// One of Apple's servers.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Server {
-    /// For apps of the App Store and TestFlight
-    Production,
-    /// For apps run from Xcode
-    Sandbox,
 }
 
 /// How to list.
@@ -119,7 +110,7 @@ fn check(args: AddArgs, faults: &mut Faults) -> Option<NewPhone> {
     let place = args.registry.check(faults);
     let seal = place.as_ref().and_then(|place| args.seal.check(place, faults));
     let token = args.push_token.unwrap_or_default().to_ascii_lowercase();
-    let is_hex = token.len() % 2 == 0 && token.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hex = token.len().is_multiple_of(2) && token.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_hex || !(1..=TOKEN_BYTES_MAX).contains(&(token.len() / 2)) {
         // What it is stays out of logs.
         let why = format!("{} characters are no push token", token.len());
@@ -138,9 +129,13 @@ fn check(args: AddArgs, faults: &mut Faults) -> Option<NewPhone> {
         );
         return None;
     }
-    let environment = match args.server {
-        Server::Production => PushEnvironment::Production,
-        Server::Sandbox => PushEnvironment::Sandbox,
+    let environment = match args.server.as_str() {
+        "production" => PushEnvironment::Production,
+        "sandbox" => PushEnvironment::Sandbox,
+        other => {
+            faults.add(opt::PHONE_SERVER, other, "is no server of Apple's", "use production or sandbox");
+            return None;
+        }
     };
     Some(NewPhone { owner: owner?, token, app, environment, seal: seal?, place: place? })
 }

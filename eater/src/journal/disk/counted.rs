@@ -15,7 +15,7 @@ pub(in crate::journal) struct CountedFile {
 
 impl CountedFile {
     /// The same file, whose reads are counted.
-    pub(in crate::journal) fn new(file: Arc<dyn DiskFile>, read_bytes: Counter) -> Arc<dyn DiskFile> {
+    pub(in crate::journal) fn around(file: Arc<dyn DiskFile>, read_bytes: Counter) -> Arc<dyn DiskFile> {
         Arc::new(Self { file, read_bytes })
     }
 }
