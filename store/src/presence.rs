@@ -14,7 +14,7 @@ use crate::BoxFuture;
 use crate::outbox::OutboxError;
 
 /// Most notes that one report has, and most rows that are returned at a time.
-pub const NOTES_MAX: usize = 1_000;
+pub const NOTES_MAX: usize = 250;
 /// When no feeder has reported for so long, nobody was there to be heard by.
 pub const LAPSE: Duration = Duration::from_secs(5);
 
