@@ -116,8 +116,9 @@ pub async fn run(parts: Parts, config: Config) -> Result<(), StartError> {
     });
     let (stopped, outbox) = (context.shutdown.draining.clone(), context.outbox.clone());
     let books = Books::new(registry, subscriptions);
-    tokio::spawn(presence::run(stopped, decider.clone(), presence, outbox, books));
-    tokio::join!(routing, delivering, deciding);
+    // In this task: should it panic, the notifier ends, rather than hold claims on what nobody decides.
+    let offline = presence::run(stopped, decider.clone(), presence, outbox, books);
+    tokio::join!(routing, delivering, deciding, offline);
     Ok(())
 }
 

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Document, doc};
 use mongodb::options::{IndexOptions, ReturnDocument};
 use mongodb::{ClientSession, Collection, Database, IndexModel};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::watch;
 use trough_protocol::device::CommandId;
 use trough_protocol::{DeviceId, Micros};
@@ -14,6 +13,7 @@ use trough_runtime::clock::{Clock, micros};
 use trough_runtime::random::random_bytes;
 
 use super::client::{Mongo, OPERATION_MAX, Section};
+use super::command_rows::{CommandDocument, binary, device_of, id_of};
 use super::devices::devices;
 use super::failure::Failure;
 use super::integer;
@@ -21,9 +21,9 @@ use super::transaction::{refuse, transact};
 use crate::BoxFuture;
 use crate::checks::no_device;
 use crate::commands::{
-    AddedCommand, COMMAND_DEVICES_MAX, CommandAnswer, CommandError, CommandFilter, CommandPayload,
-    CommandPlace, CommandRecord, CommandState, Commands, ExpiredCommand, FINISHED_KEPT, LIST_COMMANDS_MAX,
-    NewCommand, PENDING_MAX, SEND_COMMANDS_MAX, SWEEP_COMMANDS_MAX, check_answer,
+    AddedCommand, COMMAND_DEVICES_MAX, CommandAnswer, CommandError, CommandFilter, CommandPlace,
+    CommandRecord, CommandState, Commands, ExpiredCommand, FINISHED_KEPT, LIST_COMMANDS_MAX, NewCommand,
+    PENDING_MAX, SEND_COMMANDS_MAX, SWEEP_COMMANDS_MAX, check_answer,
 };
 use crate::error::RegistryError;
 
@@ -41,74 +41,9 @@ pub struct MongoCommands {
     added: watch::Sender<u64>,
 }
 
-/// A command. Times are in µs since 1970.
-#[derive(Debug, Serialize, Deserialize)]
-struct CommandDocument {
-    #[serde(rename = "_id")]
-    id: Binary,
-    device: String,
-    content_type: String,
-    payload: Binary,
-    created_at: Micros,
-    expires_at: Micros,
-    /// When there is something to do about it: to mark it as expired, and once it is finished to forget it.
-    due_at: Micros,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    made_by: String,
-    state: i64,
-    /// There only while it is neither finished nor marked as expired: what the index of those goes by.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pending: Option<bool>,
-    sends: i64,
-    sent_at: Option<Micros>,
-    finished_at: Option<Micros>,
-    result_type: Option<String>,
-    result: Option<Binary>,
-}
-
 impl From<Failure> for CommandError {
     fn from(failure: Failure) -> Self {
         Self::Registry(failure.into())
-    }
-}
-
-fn binary(bytes: &[u8]) -> Binary {
-    Binary { subtype: BinarySubtype::Generic, bytes: bytes.to_vec() }
-}
-
-fn id_of(binary: &Binary) -> Result<CommandId> {
-    let id = <[u8; 16]>::try_from(&binary.bytes[..]);
-    id.map(CommandId).map_err(|_| Failure::Corrupt("a command's id does not have 16 bytes".into()))
-}
-
-fn device_of(name: &str) -> Result<DeviceId> {
-    DeviceId::new(name).map_err(|error| Failure::Corrupt(error.to_string()))
-}
-
-impl TryFrom<CommandDocument> for CommandRecord {
-    type Error = Failure;
-    fn try_from(document: CommandDocument) -> Result<Self> {
-        let state = CommandState::of_number(document.state)
-            .ok_or_else(|| Failure::Corrupt(format!("command state {} is not known", document.state)))?;
-        let result = document.result_type.map(|content_type| CommandPayload {
-            content_type,
-            bytes: document.result.map(|result| result.bytes).unwrap_or_default(),
-        });
-        Ok(Self {
-            id: id_of(&document.id)?,
-            device: device_of(&document.device)?,
-            payload: CommandPayload { content_type: document.content_type, bytes: document.payload.bytes },
-            created_at: document.created_at,
-            expires_at: document.expires_at,
-            key: document.key,
-            made_by: document.made_by,
-            state,
-            sends: u32::try_from(document.sends).unwrap_or(u32::MAX),
-            sent_at: document.sent_at,
-            finished_at: document.finished_at,
-            result,
-        })
     }
 }
 

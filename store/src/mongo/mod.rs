@@ -5,6 +5,7 @@
 
 mod changes;
 mod client;
+mod command_rows;
 mod commands;
 mod deliveries;
 mod delivering;

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use trough_protocol::Micros;
 
 use super::failure::Failure;
-use super::integer;
 use super::object_catalog::micros;
 use super::transaction::refuse;
+use super::{hex, integer};
 use crate::outbox::{Claim, Duty, OutboxError, SHARDS, Shard, check};
 
 /// The document of those who enter events without a claim.
@@ -100,7 +100,7 @@ pub(super) async fn claim(
     owner: [u8; 16],
     ttl: Duration,
 ) -> std::result::Result<Option<Claim>, Failure> {
-    let (name, owner) = (shard.to_string(), hex(owner));
+    let (name, owner) = (shard.to_string(), hex(&owner));
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         let seen = look(database, &name).await?;
         let mine = seen.owner.as_ref() == Some(&owner);
@@ -117,10 +117,6 @@ pub(super) async fn claim(
         }
     }
     Err(Failure::Unavailable(format!("others claim {shard} and give it back all the time")))
-}
-
-fn hex(bytes: [u8; 16]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn claimed(claim: Claim) -> Document {

@@ -7,6 +7,7 @@ mod fsck;
 mod harness;
 mod help;
 mod journal;
+mod phones;
 mod registry;
 mod send;
 mod up;

@@ -1,6 +1,8 @@
 //! What each kind of condition finds in some frames. Numbers and holds are in `matching.rs`.
 
+use trough_protocol::{Epoch, Seq};
 use trough_store::Event;
+use trough_store::event::FrameNumber;
 use trough_store::outbox::STEP_MAX;
 
 use super::script::{Item, SET_AT, Stored, find, frame, look, numbered, rules};
@@ -120,6 +122,29 @@ fn a_silence_is_told_once_and_ends_with_the_next_frame() {
     look(&mut states, &rules, 4, &frame(4, "gps", "1"), usize::MAX);
     let [resumed] = states.events() else { panic!("told once") };
     assert_eq!((resumed.kind.as_str(), resumed.frame.unwrap().seq.0), ("channel.resumed", 4));
+}
+
+/// A watcher that was killed had looked at later frames, which is not stored with each of them.
+#[test]
+fn a_silence_is_told_by_a_watcher_that_has_not_seen_the_last_frames() {
+    let rules = rules(&[r#"{"kind":"silence","channel":"gps","after_s":60}"#]);
+    let mut states = States::default();
+    look(&mut states, &rules, 1, &frame(1, "gps", "1"), usize::MAX);
+    let mut stored = Stored::default();
+    stored.set(&states.to_store(STEP_MAX));
+    let mut states = stored.load(&rules);
+    let first = states.dues(&rules).next().unwrap();
+    let number = FrameNumber { epoch: Epoch(1), seq: Seq(5) };
+    states.hear(&first, number, SET_AT + 10_000_000);
+    let later = states.dues(&rules).next().unwrap();
+    assert_eq!(later.at, SET_AT + 70_000_000, "it counts from the last frame that there is");
+    // Should it come to a frame that it knows of already, that is no news.
+    look(&mut states, &rules, 5, &frame(5, "gps", "1"), usize::MAX);
+    assert_eq!(states.dues(&rules).next().unwrap().at, later.at);
+    states.expire(&rules, &later);
+    states.hear(&later, FrameNumber { seq: Seq(6), ..number }, SET_AT + 80_000_000);
+    let [silent] = states.events() else { panic!("told once") };
+    assert_eq!((silent.kind.as_str(), silent.frame.unwrap().seq.0), ("channel.silent", 5));
 }
 
 #[test]
