@@ -197,6 +197,8 @@ fn start_ingest(
     metrics: metrics::IngestMetrics,
     shutdown: &Shutdown,
 ) -> io::Result<tokio::sync::oneshot::Receiver<io::Result<()>>> {
+    // Here and not in its thread: whoever finds the eater ready finds the gauge set.
+    metrics.budget_bytes.set(budget_bytes as i64);
     let (sender, done) = tokio::sync::oneshot::channel();
     let (eater, shutdown) = (link_id(), shutdown.clone());
     std::thread::Builder::new().name("eater-ingest".into()).spawn(move || {

@@ -53,7 +53,6 @@ pub fn run(
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let budget = Budget::new(budget_bytes);
-    metrics.budget_bytes.set(budget_bytes as i64);
     let last = LastSubmitted::default();
     let security = security.into();
     let around = Surroundings { eater, journal, metrics, shutdown, budget, last, security };
