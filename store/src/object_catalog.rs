@@ -135,9 +135,6 @@ pub struct SpanQuery {
     pub after: Option<(Epoch, Seq)>,
     /// Only numbers before this one, or all.
     pub before: Option<(Epoch, Seq)>,
-    /// Leaves out rows of these journals up to and including these numbers, wide ones too: their frames are found in
-    /// segments. Each incarnation once; those that are not named are left out nowhere.
-    pub above: Vec<Through>,
     /// At most this many, and never more than [`SPANS_MAX`].
     pub limit: usize,
 }

@@ -74,7 +74,7 @@ async fn rows_outlive_the_server_and_are_entered_again_when_it_is_back() {
         })
         .await;
         entered += 1;
-        let all = SpanQuery { device: bus(), after: None, before: None, above: vec![], limit: 1000 };
+        let all = SpanQuery { device: bus(), after: None, before: None, limit: 1000 };
         let found = catalog.spans(&all).await.unwrap();
         assert_eq!(found.iter().map(|one| one.id.n).collect::<Vec<_>>(), (1..=entered).collect::<Vec<_>>());
     }

@@ -4,9 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use arrow_array::builder::{BinaryBuilder, StringBuilder};
-use arrow_array::types::{Int64Type, TimestampMicrosecondType};
-use arrow_array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray, RecordBatch};
+use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::column::writer::ColumnCloseResult;
@@ -15,7 +13,7 @@ use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
 use parquet::file::writer::SerializedFileWriter;
 
 use super::{ExportError, Exported};
-use crate::segments::{FRAME_COLUMNS, SCHEMA, export_properties};
+use crate::segments::{FRAME_COLUMNS, FrameColumns, SCHEMA, export_properties};
 
 /// Rows that are gathered before they are encoded, and their bytes.
 const ROWS_MAX: usize = 4096;
@@ -29,60 +27,7 @@ static FRAME_SCHEMA: LazyLock<SchemaRef> =
 pub(super) struct Part {
     path: PathBuf,
     writer: ArrowWriter<File>,
-    rows: Rows,
-}
-
-#[derive(Default)]
-struct Rows {
-    device: StringBuilder,
-    epoch: Vec<i64>,
-    seq: Vec<i64>,
-    ts: Vec<i64>,
-    received_at: Vec<i64>,
-    channel: StringBuilder,
-    content_type: StringBuilder,
-    payload: BinaryBuilder,
-    bytes: usize,
-}
-
-impl Rows {
-    fn push(&mut self, exported: &Exported<'_>) {
-        // All are at most 2^53 - 1.
-        let int = |value: u64| value as i64;
-        let Exported { device, epoch, seq, received_at, frame } = exported;
-        self.device.append_value(device);
-        self.epoch.push(int(epoch.0));
-        self.seq.push(int(seq.0));
-        self.ts.push(int(frame.ts));
-        self.received_at.push(int(*received_at));
-        self.channel.append_value(frame.channel);
-        self.content_type.append_value(frame.content_type.as_str());
-        self.payload.append_value(frame.payload);
-        self.bytes += frame.payload.len();
-    }
-
-    fn take(&mut self) -> Result<RecordBatch, ParquetError> {
-        self.bytes = 0;
-        let time = |values: &mut Vec<i64>| -> ArrayRef {
-            Arc::new(ints::<TimestampMicrosecondType>(values).with_timezone("UTC"))
-        };
-        let int = |values: &mut Vec<i64>| -> ArrayRef { Arc::new(ints::<Int64Type>(values)) };
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(self.device.finish()),
-            int(&mut self.epoch),
-            int(&mut self.seq),
-            time(&mut self.ts),
-            time(&mut self.received_at),
-            Arc::new(self.channel.finish()),
-            Arc::new(self.content_type.finish()),
-            Arc::new(self.payload.finish()),
-        ];
-        Ok(RecordBatch::try_new(FRAME_SCHEMA.clone(), columns)?)
-    }
-}
-
-fn ints<T: ArrowPrimitiveType<Native = i64>>(values: &mut Vec<i64>) -> PrimitiveArray<T> {
-    PrimitiveArray::new(std::mem::take(values).into(), None)
+    rows: FrameColumns,
 }
 
 fn failed(path: &Path) -> impl Fn(ParquetError) -> ExportError + '_ {
@@ -93,17 +38,23 @@ impl Part {
     pub(super) fn create(path: PathBuf) -> Result<Self, ExportError> {
         let file = File::create(&path).map_err(ExportError::io("create", &*path))?;
         let writer = ArrowWriter::try_new(file, FRAME_SCHEMA.clone(), Some(export_properties()));
-        Ok(Self { writer: writer.map_err(failed(&path))?, path, rows: Rows::default() })
+        Ok(Self { writer: writer.map_err(failed(&path))?, path, rows: FrameColumns::default() })
     }
 
     pub(super) fn push(&mut self, exported: &Exported<'_>) -> Result<(), ExportError> {
-        self.rows.push(exported);
-        if self.rows.seq.len() >= ROWS_MAX || self.rows.bytes >= BYTES_MAX { self.encode() } else { Ok(()) }
+        let Exported { device, epoch, seq, received_at, frame } = exported;
+        self.rows.push(device, (*epoch, *seq), *received_at, frame);
+        if self.rows.len() >= ROWS_MAX || self.rows.payload_bytes() >= BYTES_MAX {
+            self.encode()
+        } else {
+            Ok(())
+        }
     }
 
     fn encode(&mut self) -> Result<(), ExportError> {
-        if !self.rows.seq.is_empty() {
-            let batch = self.rows.take().map_err(failed(&self.path))?;
+        if !self.rows.is_empty() {
+            let batch = RecordBatch::try_new(FRAME_SCHEMA.clone(), self.rows.take());
+            let batch = batch.map_err(|error| failed(&self.path)(error.into()))?;
             self.writer.write(&batch).map_err(failed(&self.path))?;
         }
         Ok(())

@@ -303,8 +303,7 @@ impl ObjectsWalk {
         let mut found = false;
         for (device, epoch, seq) in self.queues.missing() {
             let (after, before) = (Some((epoch, Seq(seq.0 - 1))), Some((epoch, seq.next())));
-            let query =
-                SpanQuery { device: device.clone(), after, before, above: Vec::new(), limit: COPIES_MAX };
+            let query = SpanQuery { device: device.clone(), after, before, limit: COPIES_MAX };
             let copies = self.shared.catalog.spans(&query).await.map_err(ReadError::from)?;
             let mut listed = copies.iter().filter(|copy| copy.span.is_some()).peekable();
             let is_done = |id: ObjectId| match self.ahead.places.contains_key(&id.incarnation) {

@@ -220,7 +220,6 @@ macro_rules! object_catalog_suite {
             removed_numbers_stay_taken,
             the_last_row_can_be_entered_again_though_it_is_removed,
             rows_are_entered_while_others_are_removed,
-            rows_that_are_in_segments_are_left_out,
             heads_only_rise,
             devices_are_paged_with_their_newest_head,
             what_was_returned_survives_a_restart,

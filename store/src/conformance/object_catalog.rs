@@ -48,7 +48,7 @@ fn found(row: &ObjectRow, span: Option<DeviceSpan>) -> Found {
 }
 
 fn all_of(device: &str) -> SpanQuery {
-    SpanQuery { device: id(device), after: None, before: None, above: vec![], limit: 1000 }
+    SpanQuery { device: id(device), after: None, before: None, limit: 1000 }
 }
 
 fn at(epoch: u64, seq: u64) -> Option<(Epoch, Seq)> {

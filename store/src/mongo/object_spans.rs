@@ -1,13 +1,13 @@
 //! What journal objects hold of a device.
 
 use mongodb::Database;
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Document, doc};
 use serde::Deserialize;
 use trough_protocol::limits::INT_MAX;
 use trough_protocol::{Epoch, Micros, Seq};
 
 use super::failure::Failure;
-use super::object_rows::{SpanDocument, objects, parsed_key, rows_through};
+use super::object_rows::{SpanDocument, objects, parsed_key};
 use crate::object_catalog::{Found, SPANS_MAX, SpanQuery};
 
 #[derive(Debug, Deserialize)]
@@ -62,7 +62,7 @@ pub(super) async fn find(database: &Database, query: &SpanQuery) -> Result<Vec<F
         ask(database, listed(query, behind, before, limit)).await
     };
     let later = ask(database, listed(query, doc! { "e": { "$gt": epoch } }, before, limit));
-    let (mut found, rest, later) = tokio::try_join!(ask(database, wide(query, limit)), rest, later)?;
+    let (mut found, rest, later) = tokio::try_join!(ask(database, wide(limit)), rest, later)?;
     found.extend(rest);
     found.extend(later);
     found.truncate(limit);
@@ -82,11 +82,9 @@ async fn ask(database: &Database, pipeline: Vec<Document>) -> Result<Vec<Found>,
     Ok(found)
 }
 
-fn wide(query: &SpanQuery, limit: usize) -> Vec<Document> {
-    let mut wanted = doc! { "w": true };
-    wanted.extend(except(query));
+fn wide(limit: usize) -> Vec<Document> {
     vec![
-        doc! { "$match": wanted },
+        doc! { "$match": { "w": true } },
         doc! { "$project": { "b": 1, "r": 1 } },
         doc! { "$sort": { "r": 1, "_id": 1 } },
         doc! { "$limit": integer(limit as u64) },
@@ -107,8 +105,7 @@ fn listed(query: &SpanQuery, behind: Document, before: (i64, i64), limit: usize)
     let starts_before = [doc! { "s.e": { "$lt": epoch } }, doc! { "s.e": epoch, "s.f": { "$lt": seq } }];
     let mut wanted = fields("s");
     wanted.insert("$or", starts_before.to_vec());
-    let mut rows = doc! { "s": { "$elemMatch": element.clone() }, "w": { "$exists": false } };
-    rows.extend(except(query));
+    let rows = doc! { "s": { "$elemMatch": element.clone() }, "w": { "$exists": false } };
     vec![
         doc! { "$match": fields("s") },
         doc! { "$match": rows },
@@ -121,12 +118,6 @@ fn listed(query: &SpanQuery, behind: Document, before: (i64, i64), limit: usize)
         doc! { "$sort": { "s.e": 1, "s.f": 1, "r": 1, "_id": 1 } },
         doc! { "$limit": integer(limit as u64) },
     ]
-}
-
-/// Not the rows that are in segments already.
-fn except(query: &SpanQuery) -> Option<(String, Bson)> {
-    let rows: Vec<_> = query.above.iter().map(rows_through).collect();
-    (!rows.is_empty()).then(|| ("$nor".to_owned(), rows.into()))
 }
 
 /// A number as the database has it: what cannot occur there becomes the first that is above all.

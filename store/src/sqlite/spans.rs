@@ -7,7 +7,6 @@ use trough_protocol::{Epoch, Seq};
 use super::devices::parsed;
 use crate::error::CatalogError;
 use crate::object_catalog::{DeviceSpan, Found, Incarnation, ObjectId, SPANS_MAX, SpanQuery};
-use crate::segment_catalog::Through;
 
 /// Enters the spans of an object's row.
 pub(super) fn insert(connection: &Connection, object: i64, spans: &[DeviceSpan]) -> rusqlite::Result<()> {
@@ -30,46 +29,28 @@ pub(super) fn of_object(connection: &Connection, object: i64) -> rusqlite::Resul
 /// What [`ObjectCatalog::spans`](crate::ObjectCatalog::spans) answers.
 pub(super) fn find(connection: &Connection, query: &SpanQuery) -> Result<Vec<Found>, CatalogError> {
     let limit = query.limit.min(SPANS_MAX);
-    let above = above(&query.above);
-    let sql = format!(
-        "{ABOVE} SELECT o.incarnation, o.n, o.bytes, o.received_at \
-         FROM objects o LEFT JOIN above a ON a.incarnation = hex(o.incarnation) \
-         WHERE o.wide = 1 AND (a.n IS NULL OR o.n > a.n) \
-         ORDER BY o.received_at, o.incarnation, o.n LIMIT ?2"
-    );
-    let mut select = connection.prepare_cached(&sql)?;
-    let wide = select.query_map(params![above, limit], |row| read_found(row, None))?;
+    let mut select = connection.prepare_cached(
+        "SELECT incarnation, n, bytes, received_at FROM objects WHERE wide = 1 \
+         ORDER BY received_at, incarnation, n LIMIT ?1",
+    )?;
+    let wide = select.query_map([limit], |row| read_found(row, None))?;
     let mut found = wide.collect::<Result<Vec<_>, _>>()?;
 
     let sql = format!(
-        "{ABOVE} SELECT o.incarnation, o.n, o.bytes, o.received_at, {COLUMNS} \
+        "SELECT o.incarnation, o.n, o.bytes, o.received_at, {COLUMNS} \
          FROM spans s JOIN objects o ON o.object = s.object \
-         LEFT JOIN above a ON a.incarnation = hex(o.incarnation) \
-         WHERE s.device = ?2 AND (s.epoch, s.last) > (?3, ?4) AND (s.epoch, s.first) < (?5, ?6) AND o.wide = 0 \
-         AND (a.n IS NULL OR o.n > a.n) \
-         ORDER BY s.epoch, s.first, o.received_at, o.incarnation, o.n LIMIT ?7"
+         WHERE s.device = ?1 AND (s.epoch, s.last) > (?2, ?3) AND (s.epoch, s.first) < (?4, ?5) AND o.wide = 0 \
+         ORDER BY s.epoch, s.first, o.received_at, o.incarnation, o.n LIMIT ?6"
     );
     let fits = |(epoch, seq): (Epoch, Seq)| (epoch.0.min(INT_MAX + 1), seq.0.min(INT_MAX + 1));
     let after = query.after.map_or((0, 0), fits);
     let before = query.before.map_or((INT_MAX + 1, 0), fits);
     let mut select = connection.prepare_cached(&sql)?;
     let (device, rest) = (query.device.as_str(), limit - found.len());
-    let bounds = params![above, device, after.0, after.1, before.0, before.1, rest];
+    let bounds = params![device, after.0, after.1, before.0, before.1, rest];
     let listed = select.query_map(bounds, |row| read_found(row, Some(read(row, 4)?)))?;
     found.extend(listed.collect::<Result<Vec<_>, _>>()?);
     Ok(found)
-}
-
-/// What a query leaves out: ?1 is what [`above`] gives. Made once a question, and found by an index that SQLite gives it.
-const ABOVE: &str = "WITH above (incarnation, n) AS MATERIALIZED (SELECT key, value FROM json_each(?1))";
-
-/// An object of JSON: incarnations as `hex()` writes them, and up to which number their rows are left out.
-fn above(journals: &[Through]) -> String {
-    let entry = |through: &Through| {
-        let name = through.incarnation.to_string().to_ascii_uppercase();
-        format!("\"{name}\":{}", through.n.min(INT_MAX))
-    };
-    format!("{{{}}}", journals.iter().map(entry).collect::<Vec<_>>().join(","))
 }
 
 const COLUMNS: &str = "s.device, s.epoch, s.first, s.last, s.frames, s.min_ts, s.max_ts";

@@ -7,9 +7,9 @@ use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::frame_table::{int, ints, times};
 use super::table::{BATCH_BYTES_MAX, BATCH_ROWS_MAX, TableWriter};
 use super::{Row, RowValue, TableFormat, ValueKind};
+use crate::segments::{int, ints, times};
 
 /// Gathers rows column by column.
 #[derive(Debug)]

@@ -61,7 +61,7 @@ impl Reader {
         loop {
             limit = limit.min(SPANS_MAX);
             let Bounds { after, before } = bounds;
-            let query = SpanQuery { device: device.clone(), after, before, above: Vec::new(), limit };
+            let query = SpanQuery { device: device.clone(), after, before, limit };
             let found = self.catalog.spans(&query).await?;
             let more = found.len() >= limit;
             // They come by (epoch, first): what begins before the last one is complete.

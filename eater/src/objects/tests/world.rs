@@ -228,10 +228,7 @@ impl World {
 
     fn spans(&self, query: &SpanQuery) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
-        let in_segments = |id: ObjectId| {
-            query.above.iter().any(|above| above.incarnation == id.incarnation && id.n <= above.n)
-        };
-        for row in self.rows.lock().unwrap().values().filter(|row| !in_segments(row.id)) {
+        for row in self.rows.lock().unwrap().values() {
             let of = |span: Option<DeviceSpan>| Found {
                 id: row.id,
                 bytes: row.bytes,
