@@ -231,25 +231,14 @@ impl Deployment {
             Subject::Embedded => {
                 let mut up =
                     start_service(means, "up", &["--listen", "--api", "--admin"], dir.path(), &data)?;
-                let feeder =
-                    up.await_line("where devices connect", |line| between(line, "ws://", "/")).await?;
+                let feeder = up.await_line("where devices connect", devices_of_up).await?;
                 let api = up.await_line("where readers fetch", api_of_up).await?;
                 let admin = up.await_line("where metrics are", admin_of_up).await?;
                 (vec![up], feeder, api, admin)
             }
             _ => {
-                let sockets = ["--links", "--api", "--admin"];
-                let mut eater = start_service(means, "eater", &sockets, dir.path(), &data)?;
-                let links =
-                    eater.await_line("its links", |line| field(line, "eater starts", "links")).await?;
-                let api = eater.await_line("its api", |line| field(line, "eater starts", "api")).await?;
-                let admin =
-                    eater.await_line("its metrics", |line| field(line, "eater starts", "admin")).await?;
-                let sockets = ["--listen", "--admin"];
-                let mut feeder = start_feeder(means, &sockets, &links, dir.path(), &data)?;
-                let devices =
-                    feeder.await_line("its port", |line| field(line, "feeder starts", "devices")).await?;
-                (vec![feeder, eater], devices, api, admin)
+                let Both { servers, devices, api, admin } = start_both(means, dir.path(), &data).await?;
+                (servers, devices, api, admin)
             }
         };
         let target = Target { url: format!("ws://{feeder}"), devices };
@@ -297,7 +286,36 @@ async fn fill(means: &Means, data: &Path, frames: u64) -> Result<u64> {
     claim.with_context(|| format!("compaction of {} is claimed by another process", data.display()))
 }
 
-/// Where readers fetch, in what `trough up` says.
+/// A feeder and an eater.
+pub(crate) struct Both {
+    /// Their processes.
+    pub servers: Vec<Server>,
+    /// Where devices connect, `host:port`.
+    pub devices: String,
+    /// Where readers fetch.
+    pub api: String,
+    /// Where the eater's counters are.
+    pub admin: String,
+}
+
+/// Starts both on a data directory.
+pub(crate) async fn start_both(means: &Means, dir: &Path, data: &Path) -> Result<Both> {
+    let sockets = ["--links", "--api", "--admin"];
+    let mut eater = start_service(means, "eater", &sockets, dir, data)?;
+    let links = eater.await_line("its links", |line| field(line, "eater starts", "links")).await?;
+    let api = eater.await_line("its api", |line| field(line, "eater starts", "api")).await?;
+    let admin = eater.await_line("its metrics", |line| field(line, "eater starts", "admin")).await?;
+    let mut feeder = start_feeder(means, &["--listen", "--admin"], &links, dir, data)?;
+    let devices = feeder.await_line("its port", |line| field(line, "feeder starts", "devices")).await?;
+    Ok(Both { servers: vec![feeder, eater], devices, api, admin })
+}
+
+/// Where devices connect, in what `trough up` says.
+pub(crate) fn devices_of_up(line: &str) -> Option<String> {
+    between(line, "ws://", "/")
+}
+
+/// Where readers fetch.
 pub(crate) fn api_of_up(line: &str) -> Option<String> {
     between(line, "readers fetch from    http://", "/")
 }
@@ -328,7 +346,10 @@ fn start_feeder(means: &Means, sockets: &[&str], links: &str, dir: &Path, data: 
 pub(crate) fn service(means: &Means, name: &str, sockets: &[&str], data: &Path) -> Result<Command> {
     let data = data.to_str().context("the temporary directory's name is not UTF-8")?;
     let mut command = Command::new(&means.program);
-    command.args([name, "--log", "info", "--log-format", "json", "--data-dir", data, "--linger", "0"]);
+    command.args([name, "--log", "info", "--log-format", "json", "--data-dir", data]);
+    if name != "notifier" {
+        command.args(["--linger", "0"]);
+    }
     command.args(sockets.iter().flat_map(|socket| [socket, ANY_PORT]));
     means.backends.tell(&mut command);
     Ok(command)

@@ -3,7 +3,8 @@
 //! Servers run as processes of their own, and only their CPU time and memory are counted. The load generator is
 //! this process: the device client library on a few threads ([`load`]). [`measure`] runs traffic and checks
 //! afterwards that exactly what was acknowledged is stored, [`idle`] counts the memory of silent sessions,
-//! [`read`] reads a journal back, [`compacting`] has compaction run under the same traffic, [`history`] reads a year.
+//! [`read`] reads a journal back, [`compacting`] has compaction run under the same traffic, [`history`] reads a year,
+//! [`notify`] tells subscribers.
 //! [`floor`] is the least a server can do for the same traffic.
 
 pub mod compacting;
@@ -14,6 +15,7 @@ pub mod idle;
 pub mod load;
 pub mod machine;
 pub mod measure;
+pub mod notify;
 pub mod payload;
 mod procfs;
 pub mod read;

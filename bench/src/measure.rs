@@ -110,7 +110,8 @@ pub struct Latencies {
 }
 
 impl Latencies {
-    fn of(ns: &Histogram<u64>) -> Self {
+    /// Of nanoseconds.
+    pub fn of(ns: &Histogram<u64>) -> Self {
         let us = |quantile| ns.value_at_quantile(quantile) as f64 / 1000.0;
         Self {
             frames: ns.len(),

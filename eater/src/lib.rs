@@ -37,6 +37,7 @@ use trough_runtime::health::Health;
 use trough_runtime::random::link_id;
 use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::ServerTls;
+use trough_runtime::trace::Tracer;
 use trough_store::{Outbox, Registry, Subscriptions};
 
 pub use api::CommandDesk;
@@ -72,6 +73,8 @@ pub struct Config {
     pub tls: Option<ServerTls>,
     /// What links from other processes are secured with.
     pub links: LinkSecurity,
+    /// Where traces of runs go.
+    pub tracer: Tracer,
 }
 
 /// What an eater stands on; made by its caller.
@@ -145,13 +148,21 @@ pub async fn run(
     let compaction = storage::start_compaction(opened.compactor)?;
     let watching = watch.map(|WatchStores { subscriptions, outbox }| {
         let (registry, live, journal) = (registry.clone(), live.clone(), journal.clone());
-        let (clock, metrics) = (clock.clone(), metrics.watch);
-        let parts = WatchParts { registry, subscriptions, outbox, live, journal, bus, clock, metrics };
+        let (clock, metrics, tracer) = (clock.clone(), metrics.watch, config.tracer.clone());
+        let parts =
+            WatchParts { registry, subscriptions, outbox, live, journal, bus, clock, metrics, tracer };
         watch::start(parts, shutdown.draining.clone())
     });
 
-    let ingest =
-        start_ingest((links, config.links), journal.clone(), budget_bytes, metrics.ingest, &shutdown)?;
+    let ingest = ingest::Parts {
+        journal: journal.clone(),
+        budget_bytes,
+        metrics: metrics.ingest,
+        shutdown: shutdown.clone(),
+        security: config.links,
+        tracer: config.tracer.clone(),
+    };
+    let ingest = start_ingest(links, ingest)?;
     let (health_of_api, metrics) = (health.clone(), metrics.api);
     let state = ApiState {
         journal: journal.clone(),
@@ -191,19 +202,16 @@ pub async fn run(
 }
 
 fn start_ingest(
-    (links, security): (LinkListener, LinkSecurity),
-    journal: AnyJournal,
-    budget_bytes: u64,
-    metrics: metrics::IngestMetrics,
-    shutdown: &Shutdown,
+    links: LinkListener,
+    parts: ingest::Parts,
 ) -> io::Result<tokio::sync::oneshot::Receiver<io::Result<()>>> {
     // Here and not in its thread: whoever finds the eater ready finds the gauge set.
-    metrics.budget_bytes.set(budget_bytes as i64);
+    parts.metrics.budget_bytes.set(parts.budget_bytes as i64);
     let (sender, done) = tokio::sync::oneshot::channel();
-    let (eater, shutdown) = (link_id(), shutdown.clone());
+    let eater = link_id();
     std::thread::Builder::new().name("eater-ingest".into()).spawn(move || {
         // The receiver is gone only if the eater's own future was dropped.
-        let _ = sender.send(ingest::run(links, eater, journal, budget_bytes, metrics, shutdown, security));
+        let _ = sender.send(ingest::run(links, eater, parts));
     })?;
     Ok(done)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use trough_protocol::limits::{FRAME_BYTES_DEFAULT, FRAME_BYTES_MAX};
 use trough_runtime::tls::ServerTls;
+use trough_runtime::trace::Tracer;
 
 use crate::uplink::LinkSecurity;
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub tls: Option<ServerTls>,
     /// What links are secured with.
     pub links: LinkSecurity,
+    /// Where traces of runs go.
+    pub tracer: Tracer,
 }
 
 impl Default for Config {
@@ -82,6 +85,7 @@ impl Default for Config {
             drain_linger: Duration::from_secs(5),
             tls: None,
             links: LinkSecurity::default(),
+            tracer: Tracer::off(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use trough_runtime::random::random_bytes;
+use trough_runtime::trace::Tracer;
 
 use crate::apns::ApnsConfig;
 use crate::schedule;
@@ -33,6 +34,8 @@ pub struct Config {
     pub in_flight_of_endpoint_max: usize,
     /// How long what is finished is remembered.
     pub keep_finished: Duration,
+    /// Where traces of deliveries go.
+    pub tracer: Tracer,
 }
 
 impl Default for Config {
@@ -49,6 +52,7 @@ impl Default for Config {
             in_flight_max: 256,
             in_flight_of_endpoint_max: 4,
             keep_finished: Duration::from_secs(7 * 24 * 60 * 60),
+            tracer: Tracer::off(),
         }
     }
 }

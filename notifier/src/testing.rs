@@ -29,6 +29,7 @@ pub fn delivery(device: &str) -> Delivery {
         device: Some(device.parse().unwrap()),
         group: None,
         frame: Some(FrameNumber { epoch: Epoch(1), seq: Seq(7) }),
+        trace: None,
         data: raw(r#"{"value":31.5}"#),
     };
     Delivery {

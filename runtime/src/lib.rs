@@ -1,5 +1,6 @@
 //! The chassis every service of Trough stands on: time, randomness, shutdown, telemetry, health, and the
-//! small HTTP server of the admin port. Nothing here knows a device or a frame.
+//! small HTTP server of the admin port. Nothing here knows a device or a frame, but for [`trace`], which knows how their
+//! numbers make a trace's id.
 
 pub mod accept;
 pub mod admin;
@@ -15,6 +16,7 @@ pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 
 /// A response whose whole body is at hand.
 pub type FullResponse = http::Response<http_body_util::Full<bytes::Bytes>>;

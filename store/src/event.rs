@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use trough_protocol::{DeviceId, Epoch, Micros, Seq};
+use trough_runtime::trace::TraceContext;
 
 use crate::error::RegistryError;
 use crate::hashed_id::hashed_id;
@@ -123,6 +124,9 @@ pub struct Event {
     /// The frame that brought it about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frame: Option<FrameNumber>,
+    /// What it is a part of, if the frame's way is traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
     /// What else there is to say: a JSON object, at most [`EVENT_DATA_BYTES_MAX`].
     pub data: Box<RawValue>,
 }

@@ -154,6 +154,7 @@ pub fn event(device: &str, number: u64) -> Event {
         device: Some(DeviceId::new(device).unwrap()),
         group: None,
         frame: None,
+        trace: None,
         data: RawValue::from_string(format!(r#"{{"number":{number}}}"#)).unwrap(),
     }
 }

@@ -3,6 +3,7 @@
 //! 1. `trough bench history`: answers have the frames that they must have, and are the same before and after compaction; a
 //!    device's hour reads little. `TROUGH_TEST_BENCH_FRAMES` says how many frames; the long form takes a million.
 //! 2. `trough bench --backlog`: what is acknowledged while older frames are compacted is stored.
+//! 3. `trough bench notify`: as many deliveries as there were matches, in both of its parts.
 
 use std::path::Path;
 use std::time::Duration;
@@ -72,4 +73,15 @@ async fn what_is_acknowledged_during_compaction_is_stored() {
     }
     assert_eq!(run["without"]["compaction"]["frames"], 0, "{report}");
     assert!(run["with"]["compaction"]["frames"].as_u64().is_some(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_that_is_to_be_told_is_told() {
+    let few = ["--devices", "8", "--subscriptions", "3", "--rate", "200", "--every", "10", "--duration", "2"];
+    let report = bench(&[&["notify"], few.as_slice(), &["--deliveries", "400"]].concat()).await;
+    // One in ten of two seconds' frames, by the clock of the devices.
+    let told = report["told_of"].as_u64().unwrap();
+    assert!((30..=60).contains(&told) && report["told"]["frames"] == told, "{report}");
+    assert_eq!(report["work"]["deliveries"], 400, "{report}");
+    assert!(report["work"]["cpu_seconds"].as_f64() > Some(0.0), "{report}");
 }

@@ -49,5 +49,6 @@ mod stalls;
 mod tickets;
 mod tls;
 mod tokens;
+mod traces;
 mod watch;
 mod webhooks;

@@ -47,6 +47,11 @@ pub struct Notifiers {
 impl Notifiers {
     /// Starts some over a database; webhooks may lead anywhere, and memcached is dead.
     pub fn start(number: usize, database: &str) -> Self {
+        Self::start_with(number, database, &[])
+    }
+
+    /// The same with more options.
+    pub fn start_with(number: usize, database: &str, more: &[String]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = dir.path().join("seal.key");
         std::fs::write(&key, [9; 32]).unwrap();
@@ -55,6 +60,7 @@ impl Notifiers {
         arguments.push(key.display().to_string());
         arguments.extend(["--bus".to_owned(), format!("memcached://{nobody}")]);
         arguments.extend(["--webhook-http", "--webhook-private-networks"].map(str::to_owned));
+        arguments.extend_from_slice(more);
         let admin: Vec<SocketAddr> = (0..number).map(|_| free_ports::<1>(own_ip())[0]).collect();
         let mut notifiers = Self { arguments, admin, running: Vec::new(), dir };
         notifiers.running = (0..number).map(|index| notifiers.spawn(index)).collect();
@@ -82,7 +88,8 @@ impl Notifiers {
     }
 }
 
-async fn stores(server: &Mongo, database: &str) -> Arc<Stores> {
+/// The stores of a database.
+pub async fn stores(server: &Mongo, database: &str) -> Arc<Stores> {
     let client = Database::new(server.url(database).parse().unwrap(), Health::new());
     let registry = Arc::new(MongoRegistry::new(client.clone(), Clock::system()));
     let presence = Arc::new(MongoPresence::new(client.clone()));

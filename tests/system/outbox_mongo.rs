@@ -76,6 +76,7 @@ fn event(n: u64) -> Event {
         device: Some(DeviceId::new("bus-1").unwrap()),
         group: None,
         frame: None,
+        trace: None,
         data: RawValue::from_string("{}".into()).unwrap(),
     }
 }

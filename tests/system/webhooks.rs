@@ -69,7 +69,7 @@ impl Sender {
 
     async fn send(&self, url: &str, old_key_until: Option<u64>) -> Tried {
         let hook = Hook { url, keys: &self.keys, old_key_until };
-        self.webhooks.send(hook, &delivery(self.subscription), &self.seal).await
+        self.webhooks.send(hook, (&delivery(self.subscription), None), &self.seal).await
     }
 }
 

@@ -14,6 +14,7 @@ use trough_runtime::health::State;
 use trough_runtime::local;
 use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::Purpose;
+use trough_runtime::trace::Tracer;
 use trough_store::Registry;
 
 use crate::notify::NotifySettings;
@@ -22,6 +23,7 @@ use crate::seal::SealChoice;
 use crate::service::{Chassis, Part};
 use crate::storage::HistoryChoice;
 use crate::tls::Watcher;
+use crate::traces::TraceSettings;
 
 /// How often is looked whether the journal is open. Devices that come sooner wait in the listener's queue.
 const READY_POLL: Duration = Duration::from_millis(5);
@@ -37,12 +39,14 @@ pub struct Sockets {
     pub admin: TcpListener,
 }
 
-/// How subscribers are told.
+/// How subscribers are told, and operators shown.
 pub struct Telling {
     /// Where webhooks may lead to, and as whom is pushed.
     pub notify: NotifySettings,
     /// Opens what is sealed.
     pub seal: SealChoice,
+    /// Where traces go.
+    pub traces: TraceSettings,
 }
 
 /// A deployment that runs.
@@ -60,7 +64,7 @@ pub struct Embedded {
 pub async fn start(
     data_dir: &Path,
     sockets: Sockets,
-    config: trough_feeder::Config,
+    mut config: trough_feeder::Config,
     history: HistoryChoice,
     telling: Telling,
     shutdown: Shutdown,
@@ -69,7 +73,8 @@ pub async fn start(
     let storage = history.open_local(data_dir, &mut chassis)?;
     let feeder_metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     let eater_metrics = trough_eater::Metrics::register(&mut chassis.metrics);
-    let notifier = notifier(telling, &mut chassis)?;
+    config.tracer = telling.traces.clone().start(&mut chassis)?;
+    let notifier = notifier(telling, config.tracer.clone(), &mut chassis)?;
     let stores = chassis.stores.clone();
     let watcher = Watcher::new(&mut chassis);
     chassis.serve_admin(sockets.admin);
@@ -85,6 +90,7 @@ pub async fn start(
     eater_config.api.linger = config.drain_linger;
     // One certificate for both ports.
     eater_config.tls.clone_from(&config.tls);
+    eater_config.tracer = config.tracer.clone();
     let eater = trough_eater::Parts {
         registry: chassis.registry.clone(),
         bus: None,
@@ -142,6 +148,7 @@ pub async fn start(
 /// The notifier, to be started when the others are ready.
 fn notifier(
     telling: Telling,
+    tracer: Tracer,
     chassis: &mut Chassis,
 ) -> Result<impl Future<Output = Result<(), trough_notifier::StartError>> + use<>> {
     let stores = chassis.stores.clone();
@@ -157,7 +164,7 @@ fn notifier(
         metrics: trough_notifier::Metrics::register(&mut chassis.metrics),
         shutdown: chassis.shutdown.clone(),
     };
-    Ok(trough_notifier::run(parts, telling.notify.into_config(trough_notifier::Config::alone())))
+    Ok(trough_notifier::run(parts, telling.notify.into_config(trough_notifier::Config { tracer, ..trough_notifier::Config::alone() })))
 }
 
 /// The eater stops after the feeder: what devices have sent is still made durable and acknowledged.

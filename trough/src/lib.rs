@@ -20,6 +20,7 @@ mod http;
 mod import;
 mod notify;
 mod opt;
+mod otlp;
 mod output;
 mod progress;
 mod registry;
@@ -32,6 +33,7 @@ mod storage;
 mod stores;
 mod tls;
 mod token_cache;
+mod traces;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -55,6 +55,8 @@ options! {
     COMPACT_AFTER = "--compact-after", "TROUGH_COMPACT_AFTER";
     COMPACT_GRACE = "--compact-grace", "TROUGH_COMPACT_GRACE";
     CREDIT_BYTES_MAX = "--credit-bytes-max", "TROUGH_CREDIT_BYTES_MAX";
+    OTLP = "--otlp", "TROUGH_OTLP";
+    TRACE_EVERY = "--trace-every", "TROUGH_TRACE_EVERY";
     GRACE = "--grace", "TROUGH_GRACE";
     FRAME_BYTES_MAX = "--frame-bytes-max", "TROUGH_FRAME_BYTES_MAX";
     SESSIONS_MAX = "--sessions-max", "TROUGH_SESSIONS_MAX";
@@ -145,4 +147,9 @@ options! {
     BENCH_RULES = "--rules", "TROUGH_BENCH_RULES";
     BENCH_HISTORY_FRAMES = "--frames", "TROUGH_BENCH_HISTORY_FRAMES";
     BENCH_HISTORY_DEVICES = "--devices", "TROUGH_BENCH_HISTORY_DEVICES";
+    BENCH_NOTIFY_DEVICES = "--devices", "TROUGH_BENCH_NOTIFY_DEVICES";
+    BENCH_NOTIFY_RATE = "--rate", "TROUGH_BENCH_NOTIFY_RATE";
+    BENCH_SUBSCRIPTIONS = "--subscriptions", "TROUGH_BENCH_SUBSCRIPTIONS";
+    BENCH_EVERY = "--every", "TROUGH_BENCH_EVERY";
+    BENCH_DELIVERIES = "--deliveries", "TROUGH_BENCH_DELIVERIES";
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use crew::{CHANNEL, Crew, Outcome};
+pub(crate) use ledger::histogram;
 
 /// Who connects, and where.
 #[derive(Debug, Clone)]

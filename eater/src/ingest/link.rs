@@ -22,11 +22,13 @@ use trough_protocol::link::{self, LinkCode, LinkMessage};
 use trough_protocol::wire::WireError;
 use trough_protocol::{DeviceId, LinkId, Seq};
 use trough_runtime::shutdown::Shutdown;
+use trough_runtime::trace::Tracer;
 
 use super::budget::{Budget, Grant};
 use super::door::LinkSecurity;
 use super::questions::{LastSubmitted, Questions};
 use super::sink::{LinkSink, Rejection};
+use super::traces::Traces;
 use crate::frames::AnyJournal;
 use crate::journal::{Closed, Submission};
 use crate::metrics::IngestMetrics;
@@ -57,6 +59,8 @@ pub struct Surroundings {
     pub last: LastSubmitted,
     /// What a feeder must show.
     pub security: std::rc::Rc<LinkSecurity>,
+    /// Where traces of runs go.
+    pub tracer: Tracer,
 }
 
 struct Link<S> {
@@ -91,12 +95,13 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let began = Instant::now();
     let shutdown = around.shutdown.clone();
     let metrics = around.metrics.clone();
+    let traces = Traces::new(around.tracer.clone());
     let mut link = Link {
         socket,
         buffer: BytesMut::with_capacity(READ_BYTES),
         out: Vec::new(),
         around,
-        sink: LinkSink::new(),
+        sink: LinkSink::new(traces),
         waiting: VecDeque::new(),
         waiting_bytes: 0,
         last_number: 0,
@@ -235,17 +240,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             let text = format!("{waiting} bytes wait, {bytes} more came, and the credit is {credit}");
             return Err(protocol(text));
         }
-        if let Err(error) = Batch::check(&batch) {
-            self.around.metrics.batches_rejected.inc();
-            let single = batch.len() < BATCH_BYTES_MAX && is_single(&batch);
-            return Err(match error {
-                // Bytes that were damaged on the way are sent again; if the same device's are damaged when it
-                // travels alone, they were damaged before they left.
-                WireError::Checksum { .. } if !single => error.into(),
-                error => {
-                    LinkEnd::Rejected(Rejection { number, code: LinkCode::DAMAGED, text: error.to_string() })
-                }
-            });
+        match Batch::check(&batch) {
+            Ok(checked) => self.sink.traces.begin(number, &checked),
+            Err(error) => {
+                self.around.metrics.batches_rejected.inc();
+                let single = batch.len() < BATCH_BYTES_MAX && is_single(&batch);
+                return Err(match error {
+                    // Bytes that were damaged on the way are sent again; if the same device's are damaged when it
+                    // travels alone, they were damaged before they left.
+                    WireError::Checksum { .. } if !single => error.into(),
+                    error => {
+                        LinkEnd::Rejected(Rejection { number, code: LinkCode::DAMAGED, text: error.to_string() })
+                    }
+                });
+            }
         }
         self.last_number = number;
         self.waiting.push_back((number, batch.len()));

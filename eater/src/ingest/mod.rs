@@ -9,6 +9,7 @@ mod door;
 mod link;
 mod questions;
 mod sink;
+mod traces;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -20,6 +21,7 @@ use trough_protocol::LinkId;
 use trough_runtime::accept::accept_loop;
 use trough_runtime::local;
 use trough_runtime::shutdown::Shutdown;
+use trough_runtime::trace::Tracer;
 
 use crate::frames::AnyJournal;
 use crate::metrics::IngestMetrics;
@@ -38,24 +40,33 @@ pub enum LinkListener {
     Local(local::Listener),
 }
 
+/// What links stand on.
+pub struct Parts {
+    /// Where batches go.
+    pub journal: AnyJournal,
+    /// Bytes of batches that all feeders together may have on their way.
+    pub budget_bytes: u64,
+    /// Counters.
+    pub metrics: IngestMetrics,
+    /// When to stop.
+    pub shutdown: Shutdown,
+    /// What a feeder must show.
+    pub security: LinkSecurity,
+    /// Where traces of runs go.
+    pub tracer: Tracer,
+}
+
 /// Serves links until `shutdown` begins and the last feeder has gone, or it is killed. Blocks its thread.
 ///
 /// # Errors
 /// If the system refuses an event loop or the listener.
-pub fn run(
-    listener: LinkListener,
-    eater: LinkId,
-    journal: AnyJournal,
-    budget_bytes: u64,
-    metrics: IngestMetrics,
-    shutdown: Shutdown,
-    security: LinkSecurity,
-) -> io::Result<()> {
+pub fn run(listener: LinkListener, eater: LinkId, parts: Parts) -> io::Result<()> {
+    let Parts { journal, budget_bytes, metrics, shutdown, security, tracer } = parts;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let budget = Budget::new(budget_bytes);
     let last = LastSubmitted::default();
     let security = security.into();
-    let around = Surroundings { eater, journal, metrics, shutdown, budget, last, security };
+    let around = Surroundings { eater, journal, metrics, shutdown, budget, last, security, tracer };
     LocalSet::new().block_on(&runtime, serve(listener, around))
 }
 

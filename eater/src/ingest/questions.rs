@@ -85,7 +85,7 @@ mod tests {
         let (last, mut questions) = (LastSubmitted::default(), Questions::default());
         let device = DeviceId::new("d").unwrap();
         questions.ask(1, device.clone(), Epoch(1), &last);
-        let sink = LinkSink::new();
+        let sink = LinkSink::new(Traces::default());
         last.set(&sink, 7);
         questions.ask(2, device.clone(), Epoch(1), &last);
         last.set(&sink, 8);

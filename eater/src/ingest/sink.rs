@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use trough_protocol::link::LinkCode;
 
 use super::direct::DirectAte;
+use super::traces::Traces;
 use crate::journal::CommitSink;
 
 /// A batch that cannot be stored.
@@ -29,15 +30,17 @@ pub struct LinkSink {
     rejected: Mutex<Option<Rejection>>,
     /// How the feeder learns of commits without the link's task.
     pub direct: DirectAte,
+    /// What is traced of it.
+    pub traces: Traces,
     news: Notify,
 }
 
 impl LinkSink {
     /// An empty one.
-    pub fn new() -> Arc<Self> {
+    pub fn new(traces: Traces) -> Arc<Self> {
         let refused = AtomicU64::new(u64::MAX);
         let (committed, rejected, direct, news) = Default::default();
-        Arc::new(Self { committed, refused, rejected, direct, news })
+        Arc::new(Self { committed, refused, rejected, direct, traces, news })
     }
 
     /// Waits for news. Cancel-safe: what was not taken stays.
@@ -65,12 +68,14 @@ impl CommitSink for LinkSink {
     fn committed(&self, number: u64) {
         // Before the feeder learns of it: its next batch is checked against what is committed.
         self.committed.fetch_max(number, Ordering::Release);
+        self.traces.committed(number);
         if !self.direct.tell(number) {
             self.news.notify_one();
         }
     }
 
     fn rejected(&self, number: u64, code: LinkCode, text: &str) {
+        self.traces.rejected(number, code.name());
         let rejection = Rejection { number, code, text: text.to_owned() };
         self.rejected.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(rejection);
         self.refused.fetch_min(number, Ordering::Release);

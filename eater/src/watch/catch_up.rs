@@ -145,6 +145,7 @@ impl ShardWatch {
                     received_at: chunk.received_at,
                     from: chunk.first,
                     rules_since,
+                    trace: None,
                 };
                 self.take_frames(&frames, &chunk.bytes).await?;
                 done = done.max(Some((chunk.epoch, chunk.last())));

@@ -7,6 +7,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 use trough_protocol::frame::FrameRef;
 use trough_protocol::limits::FRAME_BYTES_MAX;
 use trough_protocol::{DeviceId, Epoch, Micros, Seq};
+use trough_runtime::trace::TraceContext;
 use trough_store::event::FrameNumber;
 
 use super::compiled::Concerned;
@@ -14,6 +15,7 @@ use super::frame::{Loss, Seen};
 use super::retry::{Stop, again};
 use super::shard::{ROOM, ShardWatch};
 use super::states::Looked;
+use super::traces::Traced;
 use crate::journal::run::Kind;
 use crate::live::{Commit, Follower, LiveRun, Next};
 
@@ -35,6 +37,8 @@ pub(super) struct Frames<'a> {
     pub from: Seq,
     /// Rules that were set before are not asked.
     pub rules_since: Micros,
+    /// What events are a part of.
+    pub trace: Option<TraceContext>,
 }
 
 impl ShardWatch {
@@ -163,6 +167,7 @@ impl ShardWatch {
         let LiveRun { device, run, fresh } = live;
         match (run.kind, data) {
             (Kind::Frames, Some(data)) => {
+                let traced = Traced::begin(&self.shared.parts.tracer, device, run);
                 let frames = Frames {
                     device,
                     concerned,
@@ -172,7 +177,9 @@ impl ShardWatch {
                     received_at: run.received_at,
                     from: *fresh,
                     rules_since: 0,
+                    trace: traced.as_ref().map(Traced::context),
                 };
+                self.traced.extend(traced);
                 self.take_frames(&frames, &data).await
             }
             (Kind::Skip(reason), _) => {
@@ -206,7 +213,10 @@ impl ShardWatch {
                 self.shared.parts.metrics.frames.inc();
                 let is_first = is_first && seq == from;
                 loop {
-                    let seen = Seen::new(number(seq), frames.received_at, frame, is_first, &rules.positions);
+                    let seen = Seen {
+                        trace: frames.trace,
+                        ..Seen::new(number(seq), frames.received_at, frame, is_first, &rules.positions)
+                    };
                     let looked =
                         self.states.take(&rules, (device, concerned), &seen, (frames.rules_since, ROOM));
                     match looked {

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 
 use trough_protocol::frame::FrameRef;
 use trough_protocol::{Micros, Seq};
+use trough_runtime::trace::TraceContext;
 use trough_store::event::FrameNumber;
 
 use crate::encounters::Positions;
@@ -17,6 +18,8 @@ pub(super) struct Seen<'a> {
     pub frame: FrameRef<'a>,
     /// Whether its device had none before; looked up only where a rule asks.
     pub is_first: bool,
+    /// What events that it brings about are a part of.
+    pub trace: Option<TraceContext>,
     positions: &'a Positions,
     json: OnceCell<Option<&'a [u8]>>,
     position: OnceCell<Option<(f64, f64)>>,
@@ -30,8 +33,8 @@ impl<'a> Seen<'a> {
         is_first: bool,
         positions: &'a Positions,
     ) -> Self {
-        let (json, position) = (OnceCell::new(), OnceCell::new());
-        Self { number, received_at, frame, is_first, positions, json, position }
+        let (trace, json, position) = (None, OnceCell::new(), OnceCell::new());
+        Self { number, received_at, frame, is_first, trace, positions, json, position }
     }
 
     /// A number of its payload, if that is JSON, whatever the device calls it.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use trough_protocol::{DeviceId, Micros};
+use trough_runtime::trace::TraceContext;
 use trough_store::event::FrameNumber;
 use trough_store::{Event, EventId, EventKind, RuleName};
 
@@ -27,7 +28,12 @@ impl Happening {
     }
 
     /// As an event, with an id that follows from the rule, the device, the frame and the kind.
-    pub fn into_event(self, rule: &RuleName, version: u64, device: &DeviceId) -> Event {
+    pub fn into_event(
+        self,
+        (rule, version): (&RuleName, u64),
+        device: &DeviceId,
+        trace: Option<TraceContext>,
+    ) -> Event {
         let Self { kind, at, frame, data } = self;
         let id = EventId::of(&[
             rule.as_str().as_bytes(),
@@ -37,6 +43,6 @@ impl Happening {
             kind.as_str().as_bytes(),
         ]);
         let (rule, device) = (Some(rule.clone()), Some(device.clone()));
-        Event { id, kind, at, rule, device, group: None, frame: Some(frame), data }
+        Event { id, kind, at, rule, device, group: None, frame: Some(frame), trace, data }
     }
 }

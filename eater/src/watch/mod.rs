@@ -42,6 +42,7 @@ mod state;
 mod states;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use trough_bus::Deployment;
 use trough_runtime::clock::Clock;
+use trough_runtime::trace::Tracer;
 use trough_store::{Outbox, Registry, Subscriptions};
 
 use crate::frames::AnyJournal;
@@ -82,6 +84,8 @@ pub(crate) struct WatchParts {
     pub clock: Clock,
     /// Registered by the caller.
     pub metrics: WatchMetrics,
+    /// Where traces of runs go.
+    pub tracer: Tracer,
 }
 
 /// The same, shared by all tasks.

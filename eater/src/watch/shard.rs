@@ -17,6 +17,7 @@ use super::place::WatchPlace;
 use super::retry::{Retry, Stop, again};
 use super::silences::Silences;
 use super::states::States;
+use super::traces::Traced;
 use crate::live::Vector;
 
 /// Room for events and for changed states before they are stored.
@@ -45,6 +46,8 @@ pub(super) struct ShardWatch {
     pub retry: Retry,
     pub states: States,
     pub silences: Silences,
+    /// Traced runs whose events are not stored yet.
+    pub traced: Vec<Traced>,
     /// As it is in the outbox.
     pub place: Option<WatchPlace>,
     /// What is done; `None` while that is not so of all rules.
@@ -84,6 +87,7 @@ impl ShardWatch {
             retry,
             states: States::default(),
             silences: Silences::default(),
+            traced: Vec::new(),
             place: None,
             vector: None,
             done_at: 0,
@@ -274,6 +278,7 @@ impl ShardWatch {
             shared.entered.notify_one();
             parts.metrics.events.inc_by(events.len() as u64);
         }
+        self.traced.drain(..).for_each(|traced| traced.end(&parts.tracer, &events));
         let now = parts.clock.now();
         for received_at in self.states.stored(&states) {
             parts.metrics.event_seconds.observe(now.saturating_sub(received_at) as f64 / 1e6);

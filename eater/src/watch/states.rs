@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use trough_protocol::{DeviceId, Micros};
+use trough_runtime::trace::TraceContext;
 use trough_store::event::FrameNumber;
 use trough_store::outbox::WatchState;
 use trough_store::{Event, RuleName};
@@ -124,7 +125,8 @@ impl States {
         seen: &Seen<'_>,
         limits: (Micros, usize),
     ) -> Looked {
-        self.look(rules, of, (seen.number, seen.received_at), limits, |rule, known| rule.take(known, seen))
+        let at = (seen.number, seen.received_at, seen.trace);
+        self.look(rules, of, at, limits, |rule, known| rule.take(known, seen))
     }
 
     /// Has them look at a declared loss.
@@ -136,14 +138,14 @@ impl States {
         limits: (Micros, usize),
     ) -> Looked {
         let last = FrameNumber { epoch: loss.first.epoch, seq: loss.last };
-        self.look(rules, of, (last, loss.received_at), limits, |rule, known| rule.lose(known, loss))
+        self.look(rules, of, (last, loss.received_at, None), limits, |rule, known| rule.lose(known, loss))
     }
 
     fn look(
         &mut self,
         rules: &Rules,
         (device, concerned): (&DeviceId, &Concerned),
-        (number, received_at): (FrameNumber, Micros),
+        (number, received_at, trace): (FrameNumber, Micros, Option<TraceContext>),
         (since, room): (Micros, usize),
         find: impl Fn(&CompiledRule, &mut Known) -> Option<Happening>,
     ) -> Looked {
@@ -177,7 +179,7 @@ impl States {
                 changed.insert((device.clone(), rule.name.clone()));
             }
             if let Some(happening) = happening {
-                events.push(happening.into_event(&rule.name, rule.version, device));
+                events.push(happening.into_event((&rule.name, rule.version), device, trace));
                 received.push(received_at);
             }
         }
@@ -236,7 +238,7 @@ impl States {
         let (Some(silence), Some(entry)) = (silence, entry) else { return };
         let Known::Silence(Some(heard)) = &mut entry.state.known else { return };
         if let Some(happening) = silence.expire(heard) {
-            self.events.push(happening.into_event(&due.rule, due.version, &due.device));
+            self.events.push(happening.into_event((&due.rule, due.version), &due.device, None));
             self.changed.insert((due.device.clone(), due.rule.clone()));
         }
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::flow::Flow;
+use super::traces::{Traced, Traces};
 use crate::scheduler::Share;
 
 /// One of them.
@@ -15,6 +16,8 @@ pub struct Sent {
     pub bytes: usize,
     /// Whose frames it holds.
     pub shares: Vec<Share>,
+    /// Those of its runs that are traced.
+    pub traced: Vec<Traced>,
 }
 
 /// All of them, in the order of their numbers.
@@ -25,6 +28,8 @@ pub struct InFlight {
     last_number: u64,
     /// Emptied lists, used again.
     spare: Vec<Vec<Share>>,
+    /// Where spans go.
+    traces: Traces,
 }
 
 /// An answer to a batch that was never sent: the eater and this feeder do not understand each other.
@@ -32,6 +37,11 @@ pub struct InFlight {
 pub struct UnknownBatch(pub u64);
 
 impl InFlight {
+    /// None yet.
+    pub fn new(traces: Traces) -> Self {
+        Self { traces, ..Self::default() }
+    }
+
     /// Bytes of all batches.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -51,7 +61,8 @@ impl InFlight {
     pub fn enter(&mut self, bytes: usize, shares: Vec<Share>) -> u64 {
         self.last_number += 1;
         self.bytes += bytes;
-        self.sent.push_back(Sent { number: self.last_number, bytes, shares });
+        let traced = self.traces.begin(&shares);
+        self.sent.push_back(Sent { number: self.last_number, bytes, shares, traced });
         self.last_number
     }
 
@@ -70,6 +81,7 @@ impl InFlight {
             self.bytes -= sent.bytes;
             settled.batches += 1;
             settled.bytes += sent.bytes;
+            self.traces.end(sent.number, sent.traced, None);
             for share in sent.shares.drain(..) {
                 settled.frames += share.frames;
                 if share.flow.settled(share.last, share.bytes) {
@@ -84,9 +96,10 @@ impl InFlight {
     }
 
     /// Removes one refused batch.
-    pub fn reject(&mut self, number: u64) -> Option<Sent> {
+    pub fn reject(&mut self, number: u64, why: &str) -> Option<Sent> {
         let index = self.sent.iter().position(|sent| sent.number == number)?;
-        let sent = self.sent.remove(index)?;
+        let mut sent = self.sent.remove(index)?;
+        self.traces.end(number, std::mem::take(&mut sent.traced), Some(why));
         self.bytes -= sent.bytes;
         Some(sent)
     }

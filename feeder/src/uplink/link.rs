@@ -16,6 +16,7 @@ use super::connection::{LinkEnd, goaway};
 use super::in_flight::{InFlight, Settled};
 use super::locates::Locates;
 use super::placement::Candidate;
+use super::traces::Traces;
 use crate::discovery::EaterAddress;
 use crate::flow::Flow;
 use crate::metrics::Metrics;
@@ -62,7 +63,7 @@ pub(super) struct Live {
 }
 
 impl Link {
-    pub(super) fn new(eater: LinkId, credit: u64, address: EaterAddress) -> Rc<Self> {
+    pub(super) fn new(eater: LinkId, credit: u64, address: EaterAddress, traces: Traces) -> Rc<Self> {
         let now = Instant::now();
         Rc::new(Self {
             eater,
@@ -71,7 +72,7 @@ impl Link {
             opened: now,
             live: RefCell::new(Live {
                 credit,
-                in_flight: InFlight::default(),
+                in_flight: InFlight::new(traces),
                 locates: Locates::default(),
                 control: Vec::new(),
                 farewell: None,
@@ -178,7 +179,7 @@ impl Link {
                 self.work.notify_one();
             }
             LinkMessage::Reject { number, code, text } => {
-                let Some(sent) = live.in_flight.reject(number) else { return Ok(()) };
+                let Some(sent) = live.in_flight.reject(number, code.name()) else { return Ok(()) };
                 metrics.in_flight_bytes.dec_by(sent.bytes as i64);
                 metrics.batches_rejected.inc();
                 let devices: Vec<&str> = sent.shares.iter().map(|s| s.flow.device.as_str()).take(8).collect();

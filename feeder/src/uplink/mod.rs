@@ -14,6 +14,7 @@ mod locates;
 mod placement;
 mod rebalance;
 mod slot;
+mod traces;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -33,6 +34,7 @@ pub use in_flight::Settled;
 use link::BatchSizes;
 pub use link::Link;
 use slot::Slot;
+use traces::Traces;
 
 use crate::context::Context;
 use crate::discovery::{EaterAddress, Place};
@@ -263,7 +265,8 @@ impl Uplink {
     ) -> Rc<Link> {
         let Connection { eater, credit, version, .. } = connection;
         tracing::info!(eater = %address, id = %eater, credit, version, "link up");
-        let link = Link::new(eater, credit, address.clone());
+        let traces = Traces::new(&self.context.config.tracer, eater);
+        let link = Link::new(eater, credit, address.clone(), traces);
         let is_new = self.is_up() && !self.leads_to(eater, None);
         self.links.borrow_mut().push(link.clone());
         self.context.links.opened(eater);

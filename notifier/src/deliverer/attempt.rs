@@ -6,11 +6,13 @@ use rand::Rng as _;
 use tokio::time::Instant;
 use trough_protocol::Micros;
 use trough_runtime::clock::micros;
+use trough_runtime::trace::TraceContext;
 use trough_store::outbox::{Attempt, Delivery, Outcome};
 use trough_store::subscription::{PushToken, Target};
 use trough_store::{RegistryError, Subscription};
 
 use super::endpoint::Visit;
+use super::traces::Traced;
 use crate::book::{Book, NotAllowed};
 use crate::context::Context;
 use crate::metrics::Metrics;
@@ -62,10 +64,15 @@ pub async fn attempt(
     }
     let (channel, began) = (channel(&subscription.wanted.target), Instant::now());
     let on_its_way = OnItsWay::new(&context.metrics);
-    let (tried, phone) = send(context, book, subscription, delivery).await;
+    let traced = Traced::begin(&context.config.tracer, delivery);
+    let trace = traced.as_ref().map(Traced::context);
+    let (tried, phone) = send(context, book, subscription, (delivery, trace)).await;
     drop(on_its_way);
     visit.note(tried.endpoint);
     let done = settle(context, subscription, delivery, tried.clone(), phone).await?;
+    if let Some(traced) = traced {
+        traced.end(&context.config.tracer, channel, delivery, &tried);
+    }
     report(context, (channel, subscription), delivery, (&tried, &done), began.elapsed());
     Ok(done)
 }
@@ -97,12 +104,12 @@ async fn send<'a>(
     context: &Context,
     book: &'a Book,
     subscription: &Subscription,
-    delivery: &Delivery,
+    (delivery, trace): (&Delivery, Option<TraceContext>),
 ) -> (Tried, Option<&'a PushToken>) {
     match &subscription.wanted.target {
         Target::Webhook { url, keys, old_key_until } => {
             let hook = Hook { url, keys, old_key_until: *old_key_until };
-            (context.webhooks.send(hook, delivery, &context.seal).await, None)
+            (context.webhooks.send(hook, (delivery, trace), &context.seal).await, None)
         }
         Target::Push => {
             let phone =

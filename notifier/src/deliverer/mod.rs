@@ -8,6 +8,7 @@ pub mod attempt;
 pub mod endpoint;
 mod notes;
 mod queue;
+mod traces;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -127,6 +127,7 @@ impl Decision {
             device: Some(device.clone()),
             group: None,
             frame: None,
+            trace: None,
             // Numbers and fixed names: it cannot fail.
             data: to_raw_value(&data).ok()?,
         })

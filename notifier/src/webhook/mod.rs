@@ -21,6 +21,7 @@ use standardwebhooks::{
 use tokio::time::{Instant, timeout_at};
 use trough_protocol::Micros;
 use trough_runtime::clock::Clock;
+use trough_runtime::trace::TraceContext;
 use trough_store::outbox::Delivery;
 use trough_store::{SealKey, Sealed, SubscriptionId};
 
@@ -39,6 +40,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections of an endpoint that are kept, and for how long.
 const IDLE_CONNECTIONS: usize = 4;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Of W3C Trace Context.
+const TRACEPARENT: &str = "traceparent";
 
 /// Sends webhooks. Clones share connections.
 #[derive(Debug, Clone)]
@@ -83,10 +87,15 @@ impl Webhooks {
         self.reach
     }
 
-    /// Sends one, and says what came of it.
+    /// Sends one, with a `traceparent` if it is traced, and says what came of it.
     ///
     /// Cancel safety: if the future is dropped, nobody knows whether it was delivered.
-    pub async fn send(&self, hook: Hook<'_>, delivery: &Delivery, seal: &SealKey) -> Tried {
+    pub async fn send(
+        &self,
+        hook: Hook<'_>,
+        (delivery, trace): (&Delivery, Option<TraceContext>),
+        seal: &SealKey,
+    ) -> Tried {
         let url = match self.reach.check(hook.url) {
             Ok(url) => url,
             Err(error) => return Tried::unsent(Verdict::Again(None), error.to_string()),
@@ -106,6 +115,10 @@ impl Webhooks {
             .header(HEADER_WEBHOOK_TIMESTAMP, seconds)
             .header(HEADER_WEBHOOK_SIGNATURE, signature)
             .body(body);
+        let request = match trace {
+            Some(trace) => request.header(TRACEPARENT, trace.to_string()),
+            None => request,
+        };
         match request.send().await {
             Ok(response) => self.judge(response, until).await,
             Err(error) => not_public(&error).unwrap_or_else(|| Tried::unanswered(client::plain(&error))),

@@ -63,6 +63,7 @@ fn event(device_name: &str, number: u64) -> Event {
         device: Some(device(device_name)),
         group: None,
         frame: Some(FrameNumber { epoch: Epoch(1), seq: Seq(number) }),
+        trace: None,
         data: RawValue::from_string(format!("{{\"number\":{number}}}")).unwrap(),
     }
 }

@@ -93,6 +93,7 @@ fn event(device: &str, number: u64) -> Event {
         device: Some(DeviceId::new(device).unwrap()),
         group: None,
         frame: Some(FrameNumber { epoch: Epoch(1), seq: Seq(number) }),
+        trace: None,
         data: RawValue::from_string("{}".into()).unwrap(),
     }
 }

@@ -147,7 +147,8 @@ impl Stage {
         };
         service::prepare_open_files(&config);
         let sockets = Sockets { devices, api, admin };
-        let telling = Telling { notify: NotifySettings::default(), seal: SealChoice::DataDir(dir.clone()) };
+        let (notify, traces) = Default::default();
+        let telling = Telling { notify, seal: SealChoice::DataDir(dir.clone()), traces };
         let deployment =
             embedded::start(&dir, sockets, config, HistoryChoice::default(), telling, shutdown.clone())
                 .await?;

@@ -21,6 +21,7 @@ use crate::registry::{self, Place};
 use crate::service::{self, Chassis, ServiceArgs};
 use crate::storage::{StorageArgs, StorageChoice};
 use crate::tls::{LinkArgs, TlsArgs, Watcher};
+use crate::traces::{TraceArgs, TraceSettings};
 use crate::{opt, sockets};
 
 /// From one largest batch, which is one link, to more than any machine needs; in bytes.
@@ -61,6 +62,8 @@ pub struct EaterArgs {
     link: LinkArgs,
     #[command(flatten)]
     service: ServiceArgs,
+    #[command(flatten)]
+    traces: TraceArgs,
 }
 
 struct Settings {
@@ -74,6 +77,7 @@ struct Settings {
     bus: BusSettings,
     tls: Option<ServerTls>,
     link: LinkSecurity,
+    traces: TraceSettings,
 }
 
 /// Checks the options.
@@ -90,16 +94,17 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
     let tls = args.tls.check(&mut faults);
     let link = args.link.check_eater(&mut faults);
     let grace = args.service.check(&mut faults);
+    let traces = args.traces.check(&mut faults);
     let settings = (|| {
         let (database, storage, bus) = (database?, storage?, bus?);
-        let (links, api, admin, linger) = (links?, api?, admin?, linger?);
+        let (links, api, admin, linger, traces) = (links?, api?, admin?, linger?, traces?);
         // Given and wrong is not the same as not given.
         let budget_bytes = match budget_bytes {
             None => None,
             Some(bytes) => Some(bytes?),
         };
         let settings =
-            Settings { links, api, admin, linger, budget_bytes, database, storage, bus, tls, link };
+            Settings { links, api, admin, linger, budget_bytes, database, storage, bus, tls, link, traces };
         Some((settings, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
@@ -108,7 +113,8 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
 }
 
 async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { links, api, admin, linger, budget_bytes, database, storage, bus, tls, link } = settings;
+    let Settings { links, api, admin, linger, budget_bytes, database, storage, bus, tls, link, traces } =
+        settings;
     let bound = sockets::bind([(opt::LINKS, &links), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let [links, api, admin] = bound;
     sockets::raise_open_files();
@@ -122,6 +128,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     let deployment = bus.as_ref().map(|bus| bus.deployment.clone());
     let metrics = trough_eater::Metrics::register(&mut chassis.metrics);
     let watcher = Watcher::new(&mut chassis);
+    let tracer = traces.start(&mut chassis)?;
     tracing::info!(
         links = %links.local_addr()?,
         api = %api.local_addr()?,
@@ -145,7 +152,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
         metrics,
         shutdown: shutdown.clone(),
     };
-    let mut config = trough_eater::Config { budget_bytes, ..trough_eater::Config::default() };
+    let mut config = trough_eater::Config { budget_bytes, tracer, ..trough_eater::Config::default() };
     config.api.linger = linger;
     (config.tls, config.links) = (tls, link);
     let eater = trough_eater::run(LinkListener::Tcp(links.into_std()?), api, parts, config);

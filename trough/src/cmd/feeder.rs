@@ -14,6 +14,7 @@ use crate::faults::{Faults, HostPort};
 use crate::registry::Place;
 use crate::service::{self, Chassis, ServiceArgs, SessionArgs};
 use crate::tls::{LinkArgs, TlsArgs, Watcher};
+use crate::traces::{TraceArgs, TraceSettings};
 use crate::{opt, sockets};
 
 /// Where to serve, and where the eater is.
@@ -48,6 +49,8 @@ pub struct FeederArgs {
     bus: BusArgs,
     #[command(flatten)]
     service: ServiceArgs,
+    #[command(flatten)]
+    traces: TraceArgs,
 }
 
 struct Settings {
@@ -57,6 +60,7 @@ struct Settings {
     registry: Place,
     bus: BusSettings,
     config: trough_feeder::Config,
+    traces: TraceSettings,
 }
 
 /// Checks the options.
@@ -72,18 +76,19 @@ pub fn prepare(args: FeederArgs, mut faults: Faults) -> Result<Work, Faults> {
     let database = args.database.check(&mut faults);
     let bus = args.bus.check(&mut faults);
     let grace = args.service.check(&mut faults);
+    let traces = args.traces.check(&mut faults);
     let settings = (|| {
         let config = trough_feeder::Config { drain_linger: linger?, tls, links, ..config? };
         let registry = Place::of(args.service.data.data_dir, database?);
-        let (listen, admin, eaters, bus) = (listen?, admin?, eaters?, bus?);
-        Some((Settings { listen, admin, eaters, registry, bus, config }, grace?))
+        let (listen, admin, eaters, bus, traces) = (listen?, admin?, eaters?, bus?, traces?);
+        Some((Settings { listen, admin, eaters, registry, bus, config, traces }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
     Ok(Box::pin(async move { run(settings, service::shutdown_on_signals(grace)?).await }))
 }
 
 async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { listen, admin, eaters, registry, bus, config } = settings;
+    let Settings { listen, admin, eaters, registry, bus, mut config, traces } = settings;
     service::prepare_open_files(&config);
     let eaters = Eaters::named(eaters.iter().map(HostPort::to_string).collect());
     let [devices, admin] = sockets::bind([(opt::LISTEN, &listen), (opt::ADMIN, &admin)]).await?;
@@ -92,6 +97,7 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
     let deployment = bus.as_ref().map(|bus| bus.deployment.clone());
     let metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     let watcher = Watcher::new(&mut chassis);
+    config.tracer = traces.start(&mut chassis)?;
     tracing::info!(
         devices = %devices.local_addr()?,
         admin = %admin.local_addr()?,

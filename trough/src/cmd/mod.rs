@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod bench_floor;
 pub mod bench_history;
+pub mod bench_notify;
 pub mod channels;
 pub mod commands;
 pub mod deliveries;

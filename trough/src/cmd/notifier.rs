@@ -14,6 +14,7 @@ use crate::notify::{NotifyArgs, NotifySettings};
 use crate::registry::Place;
 use crate::seal::{SealArgs, SealChoice};
 use crate::service::{self, Chassis, ServiceArgs};
+use crate::traces::{TraceArgs, TraceSettings};
 use crate::{opt, sockets};
 
 /// Where the outbox is, and what may be sent where.
@@ -32,6 +33,8 @@ pub struct NotifierArgs {
     #[command(flatten)]
     service: ServiceArgs,
     #[command(flatten)]
+    traces: TraceArgs,
+    #[command(flatten)]
     notify: NotifyArgs,
 }
 
@@ -41,6 +44,7 @@ struct Settings {
     bus: BusSettings,
     seal: SealChoice,
     notify: NotifySettings,
+    traces: TraceSettings,
 }
 
 /// Checks the options.
@@ -49,23 +53,25 @@ pub fn prepare(args: NotifierArgs, mut faults: Faults) -> Result<Work, Faults> {
     let database = args.database.check(&mut faults);
     let bus = args.bus.check(&mut faults);
     let grace = args.service.check(&mut faults);
+    let traces = args.traces.check(&mut faults);
     let notify = args.notify.check(&mut faults);
     let place = database.map(|database| Place::of(args.service.data.data_dir, database));
     let seal = place.as_ref().and_then(|place| args.seal.check(place, &mut faults));
     let settings = (|| {
-        let (place, bus, seal, notify) = (place?, bus?, seal?, notify?);
-        Some((Settings { admin: admin?, place, bus, seal, notify }, grace?))
+        let (place, bus, seal, notify, traces) = (place?, bus?, seal?, notify?, traces?);
+        Some((Settings { admin: admin?, place, bus, seal, notify, traces }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
     Ok(Box::pin(async move { run(settings, service::shutdown_on_signals(grace)?).await }))
 }
 
 async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { admin, place, bus, seal, notify } = settings;
+    let Settings { admin, place, bus, seal, notify, traces } = settings;
     let [admin] = sockets::bind([(opt::ADMIN, &admin)]).await?;
     let mut chassis = Chassis::new(place.clone(), shutdown.clone())?;
     let bus = bus.open(&mut chassis);
     let metrics = Metrics::register(&mut chassis.metrics);
+    let config = Config { tracer: traces.start(&mut chassis)?, ..Config::default() };
     tracing::info!(admin = %admin.local_addr()?, %place, "notifier starts");
     chassis.serve_admin(admin);
     let parts = Parts {
@@ -80,7 +86,7 @@ async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
         metrics,
         shutdown: shutdown.clone(),
     };
-    let notifier = trough_notifier::run(parts, notify.into_config(Config::default()));
+    let notifier = trough_notifier::run(parts, notify.into_config(config));
     // Whoever it stands on is waited for: that it cannot be reached is said by health, and is no reason not to start.
     chassis.health.set_ready();
     let health = chassis.health;

@@ -16,6 +16,7 @@ use crate::service::{self, ServiceArgs, SessionArgs};
 use crate::sockets::{self, reachable};
 use crate::storage::{HistoryArgs, HistoryChoice};
 use crate::tls::TlsArgs;
+use crate::traces::{TraceArgs, TraceSettings};
 use crate::{cli, opt, output};
 
 /// Where to serve, and what is allowed.
@@ -46,6 +47,8 @@ pub struct UpArgs {
     #[command(flatten)]
     service: ServiceArgs,
     #[command(flatten)]
+    traces: TraceArgs,
+    #[command(flatten)]
     seal: SealArgs,
     #[command(flatten)]
     notify: NotifyArgs,
@@ -59,6 +62,7 @@ struct Settings {
     history: HistoryChoice,
     seal: SealChoice,
     notify: NotifySettings,
+    traces: TraceSettings,
 }
 
 /// Checks the options.
@@ -71,13 +75,14 @@ pub fn prepare(args: UpArgs, mut faults: Faults) -> Result<Work, Faults> {
     let tls = args.tls.check(&mut faults);
     let config = args.sessions.check(&mut faults);
     let grace = args.service.check(&mut faults);
+    let traces = args.traces.check(&mut faults);
     let notify = args.notify.check(&mut faults);
     let seal = args.seal.check(&Place::of(&args.service.data.data_dir, None), &mut faults);
     let settings = (|| {
         let config = trough_feeder::Config { drain_linger: linger?, tls, ..config? };
         let (listen, api, admin, history) = (listen?, api?, admin?, history?);
-        let (seal, notify) = (seal?, notify?);
-        Some((Settings { listen, api, admin, config, history, seal, notify }, grace?))
+        let (seal, notify, traces) = (seal?, notify?, traces?);
+        Some((Settings { listen, api, admin, config, history, seal, notify, traces }, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
     let data_dir = args.service.data.data_dir;
@@ -89,14 +94,14 @@ async fn run(
     data_dir: &Path,
     shutdown: trough_runtime::shutdown::Shutdown,
 ) -> Result<(), CliError> {
-    let Settings { listen, api, admin, config, history, seal, notify } = settings;
+    let Settings { listen, api, admin, config, history, seal, notify, traces } = settings;
     service::prepare_open_files(&config);
     let [devices, api, admin] =
         sockets::bind([(opt::LISTEN, &listen), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let addresses = [devices.local_addr()?, api.local_addr()?, admin.local_addr()?];
     let secure = if config.tls.is_some() { "s" } else { "" };
     let sockets = Sockets { devices, api, admin };
-    let telling = Telling { notify, seal };
+    let telling = Telling { notify, seal, traces };
     let deployment = embedded::start(data_dir, sockets, config, history, telling, shutdown.clone()).await?;
     if !shutdown.is_draining() {
         welcome(addresses.map(reachable), secure, data_dir)?;

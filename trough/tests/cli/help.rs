@@ -43,6 +43,7 @@ const COMMANDS: &[&str] = &[
     "demo",
     "bench",
     "bench history",
+    "bench notify",
     "export",
     "fsck",
     "journal check",

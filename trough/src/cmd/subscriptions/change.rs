@@ -127,6 +127,7 @@ pub async fn test(place: Place, id: SubscriptionId) -> Result<(), CliError> {
         device: None,
         group: None,
         frame: None,
+        trace: None,
         data: RawValue::from_string("{}".to_owned()).map_err(|error| anyhow!(error))?,
     };
     for phone in phones {
