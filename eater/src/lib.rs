@@ -43,7 +43,6 @@ use trough_store::{Outbox, Registry, Subscriptions};
 pub use api::CommandDesk;
 use api::{ApiLimits, ApiState};
 use doorbell::{Doorbell, Others};
-use frames::AnyJournal;
 pub use ingest::{LinkListener, LinkSecurity};
 use journal::JournalError;
 pub use metrics::Metrics;

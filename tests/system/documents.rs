@@ -177,8 +177,15 @@ async fn every_option_in_the_documents_exists() {
         "demo",
         "health",
     ])
-    .chain(["bench", "bench history", "bench notify", "export", "fsck", "journal check", "journal repair"])
-    {
+    .chain([
+        "bench",
+        "bench history",
+        "bench notify",
+        "export",
+        "fsck",
+        "journal check",
+        "journal repair",
+    ]) {
         let mut help = command();
         help.args(of.split(' ').filter(|word| !word.is_empty())).arg("--help");
         let output = run(help, "").await;

@@ -176,7 +176,8 @@ async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
     .await;
     // One that nobody answers for does not hold up the end.
     let [nobody] = free_ports(own_ip());
-    let feeder_args = ["--otlp", &format!("http://{nobody}"), "--trace-every", "1"].map(str::to_owned).to_vec();
+    let feeder_args =
+        ["--otlp", &format!("http://{nobody}"), "--trace-every", "1"].map(str::to_owned).to_vec();
     let mut cluster = Cluster::start_with(Shape::Up, Options { feeder_args, ..Options::default() }).await;
     let token = cluster.add_device("bus").await;
     let (mut wire, _) = Wire::begin(cluster.at.devices, Form::Binary, &token).await;

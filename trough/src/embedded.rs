@@ -164,7 +164,10 @@ fn notifier(
         metrics: trough_notifier::Metrics::register(&mut chassis.metrics),
         shutdown: chassis.shutdown.clone(),
     };
-    Ok(trough_notifier::run(parts, telling.notify.into_config(trough_notifier::Config { tracer, ..trough_notifier::Config::alone() })))
+    Ok(trough_notifier::run(
+        parts,
+        telling.notify.into_config(trough_notifier::Config { tracer, ..trough_notifier::Config::alone() }),
+    ))
 }
 
 /// The eater stops after the feeder: what devices have sent is still made durable and acknowledged.

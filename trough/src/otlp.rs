@@ -104,7 +104,8 @@ impl Exporter {
             let request = self.client.post(self.url.clone()).timeout(TIMEOUT);
             let request = request.header(CONTENT_TYPE, "application/x-protobuf").body(body.clone());
             let answer = request.send().await;
-            let answer = answer.map_err(|error| Refused { why: http::plain(error).to_string(), again: true })?;
+            let answer =
+                answer.map_err(|error| Refused { why: http::plain(error).to_string(), again: true })?;
             let status = answer.status();
             if status.is_success() {
                 return Ok(());
@@ -197,7 +198,10 @@ mod tests {
         assert_eq!(counts, [1, 2]);
         let first = &read.resource_spans[0].scope_spans[0].spans[0];
         assert_eq!(first.trace_id, [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!((&first.span_id[..], &first.parent_span_id[7..]), (&[0, 0, 0, 0, 0, 0, 0, 2][..], &[3][..]));
+        assert_eq!(
+            (&first.span_id[..], &first.parent_span_id[7..]),
+            (&[0, 0, 0, 0, 0, 0, 0, 2][..], &[3][..])
+        );
         assert_eq!((first.start_time_unix_nano, first.end_time_unix_nano), (1_000_001_000, 1_000_005_000));
         assert_eq!(first.status.as_ref().unwrap().message, "no");
         assert_eq!(read.resource_spans[1].scope_spans[0].spans[0].status, None);

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
 use tokio::time::timeout;
 use trough_device::{Config, Device};
-use trough_protocol::frame::{ContentType, FrameRef};
+use trough_protocol::ContentType;
+use trough_protocol::frame::FrameRef;
 use trough_runtime::clock::Clock;
 
 use crate::load::{CHANNEL, Target};
@@ -47,14 +48,15 @@ pub async fn run(target: &Target, traffic: Traffic) -> Result<u64> {
     let (mut matched, count) = (0, devices.len() as u64);
     for number in 0..total {
         let due = Duration::from_secs_f64(number as f64 / traffic.rate);
-        if let Some(early) = due.checked_sub(began.elapsed()).filter(|early| *early > Duration::from_micros(500)) {
+        if let Some(early) =
+            due.checked_sub(began.elapsed()).filter(|early| *early > Duration::from_micros(500))
+        {
             tokio::time::sleep(early).await;
         }
         let matches = (number / count) % traffic.every == traffic.every - 1;
         matched += u64::from(matches);
         let payload = if matches { MATCHES } else { OTHERS };
-        let frame =
-            FrameRef { ts: clock.now(), channel: CHANNEL, content_type: ContentType::Json, payload };
+        let frame = FrameRef { ts: clock.now(), channel: CHANNEL, content_type: ContentType::Json, payload };
         devices[usize::try_from(number % count)?].send(frame).await?;
     }
     for device in &devices {

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::Telling;
 use super::send::RULE;
-use crate::deployment::{self, Both, Credentials, Means};
-use crate::load::Target;
+use crate::deployment::{self, Both, Means};
+use crate::load::{Credentials, Target};
 use crate::scrape::Scrape;
 use crate::server::Server;
 
@@ -83,7 +83,7 @@ impl<'a> Site<'a> {
         let began = Instant::now();
         loop {
             let scrape = Scrape::of(&self.means.http, &services.admin).await?;
-            let events = scrape.counter("trough_eater_watch_events_total")?;
+            let events = scrape.counter("trough_watch_events_total")?;
             if events >= 2 * matched - self.devices.len() as u64 {
                 return Ok(());
             }

@@ -25,6 +25,9 @@ impl Display for WorkFigures {
         let [count, rate, per_core] =
             [*deliveries as f64, *deliveries as f64 / seconds, self.per_core_second()].map(grouped);
         writeln!(f, "a notifier with {count} deliveries that wait")?;
-        writeln!(f, "  {rate} deliveries/s, {per_core} for each second of one core ({cpu_seconds:.2} s of CPU)")
+        writeln!(
+            f,
+            "  {rate} deliveries/s, {per_core} for each second of one core ({cpu_seconds:.2} s of CPU)"
+        )
     }
 }

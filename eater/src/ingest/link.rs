@@ -249,9 +249,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                     // Bytes that were damaged on the way are sent again; if the same device's are damaged when it
                     // travels alone, they were damaged before they left.
                     WireError::Checksum { .. } if !single => error.into(),
-                    error => {
-                        LinkEnd::Rejected(Rejection { number, code: LinkCode::DAMAGED, text: error.to_string() })
-                    }
+                    error => LinkEnd::Rejected(Rejection {
+                        number,
+                        code: LinkCode::DAMAGED,
+                        text: error.to_string(),
+                    }),
                 });
             }
         }

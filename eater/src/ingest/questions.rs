@@ -76,6 +76,7 @@ impl Questions {
 
 #[cfg(test)]
 mod tests {
+    use super::super::traces::Traces;
     use super::*;
     use crate::journal::CommitSink as _;
     use trough_protocol::link::LinkCode;

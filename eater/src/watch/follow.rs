@@ -213,10 +213,9 @@ impl ShardWatch {
                 self.shared.parts.metrics.frames.inc();
                 let is_first = is_first && seq == from;
                 loop {
-                    let seen = Seen {
-                        trace: frames.trace,
-                        ..Seen::new(number(seq), frames.received_at, frame, is_first, &rules.positions)
-                    };
+                    let mut seen =
+                        Seen::new(number(seq), frames.received_at, frame, is_first, &rules.positions);
+                    seen.trace = frames.trace;
                     let looked =
                         self.states.take(&rules, (device, concerned), &seen, (frames.rules_since, ROOM));
                     match looked {

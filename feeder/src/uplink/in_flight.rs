@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::flow::Flow;
 use super::traces::{Traced, Traces};
+use crate::flow::Flow;
 use crate::scheduler::Share;
 
 /// One of them.

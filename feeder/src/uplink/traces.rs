@@ -38,7 +38,8 @@ impl Traces {
         }
         let traced = |share: &Share| {
             // A declared loss has no frames, and no trace.
-            let first = Seq((share.last.0 + 1).checked_sub(share.frames).filter(|first| *first <= INT_MAX)?);
+            let first =
+                Seq((share.last.0 + 1).checked_sub(share.frames).filter(|first| *first <= INT_MAX)?);
             let flow = &share.flow;
             let context = self.tracer.run(flow.device.as_str(), flow.epoch, first)?;
             let (device, epoch) = (flow.device.to_string(), flow.epoch.0);

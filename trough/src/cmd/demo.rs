@@ -21,7 +21,6 @@ use crate::demo::{live, read_back, replay};
 use crate::embedded::{self, Sockets, Telling};
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
-use crate::notify::NotifySettings;
 use crate::progress::Progress;
 use crate::seal::SealChoice;
 use crate::service::{self, Part};

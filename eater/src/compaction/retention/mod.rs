@@ -308,7 +308,17 @@ fn run_event(record: &RetentionRecord, segment: &Segment, size: Size, at: Micros
     let data = to_raw_value(&Data { date: segment.date, frames: size.frames, bytes: size.bytes });
     // Numbers can always be written.
     let data = data.unwrap_or_else(|_| RawValue::NULL.to_owned());
-    Event { id, kind, at, rule: None, device: None, group: Some(group.clone()), frame: None, trace: None, data }
+    Event {
+        id,
+        kind,
+        at,
+        rule: None,
+        device: None,
+        group: Some(group.clone()),
+        frame: None,
+        trace: None,
+        data,
+    }
 }
 
 /// What tells one set of policies from another.
