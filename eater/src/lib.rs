@@ -39,8 +39,8 @@ use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::ServerTls;
 use trough_store::{Outbox, Registry, Subscriptions};
 
-pub use api::CommandDesk;
 use api::{ApiLimits, ApiState};
+pub use api::{CommandDesk, NoticeDesk};
 use doorbell::{Doorbell, Others};
 use frames::AnyJournal;
 pub use ingest::{LinkListener, LinkSecurity};
@@ -84,6 +84,8 @@ pub struct Parts {
     pub watch: Option<WatchStores>,
     /// What devices are asked to do.
     pub commands: CommandDesk,
+    /// What readers want to be told of, and what they were told.
+    pub notices: NoticeDesk,
     /// Where frames are kept.
     pub storage: Storage,
     /// The time.
@@ -130,7 +132,7 @@ pub async fn run(
     parts: Parts,
     config: Config,
 ) -> Result<(), RunError> {
-    let Parts { registry, bus, commands, watch, storage, clock, health, metrics, shutdown } = parts;
+    let Parts { registry, bus, commands, notices, watch, storage, clock, health, metrics, shutdown } = parts;
     let others = match &storage {
         Storage::Local { .. } => Others::None(bus.clone()),
         Storage::Objects { .. } => Others::Eaters(bus.clone()),
@@ -158,6 +160,7 @@ pub async fn run(
         live,
         registry,
         commands,
+        notices,
         clock,
         health: health_of_api,
         metrics,

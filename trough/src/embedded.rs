@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use trough_bus::local::Local;
 use trough_bus::{Deployment, Environment};
-use trough_eater::{CommandDesk, LinkListener, WatchStores};
+use trough_eater::{CommandDesk, LinkListener, NoticeDesk, WatchStores};
 use trough_feeder::{CommandParts, Eaters, Watched};
 use trough_runtime::health::State;
 use trough_runtime::local;
 use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::Purpose;
-use trough_store::Registry;
+use trough_store::{Registry, SealKey};
 
 use crate::notify::NotifySettings;
 use crate::registry::Place;
@@ -69,7 +69,8 @@ pub async fn start(
     let storage = history.open_local(data_dir, &mut chassis)?;
     let feeder_metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     let eater_metrics = trough_eater::Metrics::register(&mut chassis.metrics);
-    let notifier = notifier(telling, &mut chassis)?;
+    let (seal, reach) = (telling.seal.needed()?, telling.notify.reach());
+    let notifier = notifier(telling.notify, seal.clone(), &mut chassis);
     let stores = chassis.stores.clone();
     let watcher = Watcher::new(&mut chassis);
     chassis.serve_admin(sockets.admin);
@@ -93,6 +94,14 @@ pub async fn start(
             outbox: stores.outbox.clone(),
         }),
         commands: CommandDesk { store: stores.commands.clone(), bus: Some(bell.clone()) },
+        notices: NoticeDesk {
+            subscriptions: stores.subscriptions.clone(),
+            outbox: stores.outbox.clone(),
+            seal: Some(seal),
+            reach,
+            // The notifier is here, and hears the outbox itself.
+            bus: None,
+        },
         storage,
         clock: chassis.clock.clone(),
         health: chassis.health.clone(),
@@ -141,23 +150,24 @@ pub async fn start(
 
 /// The notifier, to be started when the others are ready.
 fn notifier(
-    telling: Telling,
+    notify: NotifySettings,
+    seal: SealKey,
     chassis: &mut Chassis,
-) -> Result<impl Future<Output = Result<(), trough_notifier::StartError>> + use<>> {
+) -> impl Future<Output = Result<(), trough_notifier::StartError>> + use<> {
     let stores = chassis.stores.clone();
     let parts = trough_notifier::Parts {
         registry: stores.registry,
         subscriptions: stores.subscriptions,
         outbox: stores.outbox,
         presence: stores.presence,
-        seal: telling.seal.needed()?,
+        seal,
         bus: None,
         clock: chassis.clock.clone(),
         health: chassis.health.clone(),
         metrics: trough_notifier::Metrics::register(&mut chassis.metrics),
         shutdown: chassis.shutdown.clone(),
     };
-    Ok(trough_notifier::run(parts, telling.notify.into_config(trough_notifier::Config::alone())))
+    trough_notifier::run(parts, notify.into_config(trough_notifier::Config::alone()))
 }
 
 /// The eater stops after the feeder: what devices have sent is still made durable and acknowledged.
