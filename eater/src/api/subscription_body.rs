@@ -21,7 +21,7 @@ use super::refusal::Refusal;
 /// When nothing is to be sent.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = QuietHours, example = json!({"from": "22:00:00", "to": "07:00:00", "zone": "Europe/Zurich", "then": "hold"}))]
+#[schema(as = QuietHours)]
 pub(super) struct QuietJson {
     /// From when on.
     #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$")]
