@@ -2,13 +2,13 @@
 
 Of what is asked for as valid: instants are from 1970 to 2255 and `from` is not after `to`; numbers have no more than
 53 bits; all `channel` together name 64 channels at most; `cursor` is one that the server has given, with the query it
-belongs to, and excludes `after`. Of devices, most are those that there are. What is asked for as invalid stays as it is, and every media type is asked for in turn.
+belongs to, and excludes `after`. Of devices, most are those that there are, and so are most ids. Bodies are some that are known to be valid. What is asked for as invalid stays as it is, and every media type is asked for in turn.
 """
 
 import json
 import os
 from datetime import datetime, timedelta, timezone
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import schemathesis
 from hypothesis import strategies as st
@@ -19,13 +19,52 @@ CHANNELS_MAX = 64
 DEVICES_MAX = 1000
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # What belongs to a cursor's query, by path.
-QUERY = {"from", "to", "channel", "order", "group", "device", "every", "agg", "value"}
+QUERY = {"from", "to", "channel", "order", "group", "device", "every", "agg", "value", "kind", "state", "subscription"}
 # Of these there may be several.
 LISTS = {"channel", "device"}
 POINTER_BYTES_MAX = 256
 FIELDS_MAX = 32
+# What a request's head has room for, beside much else.
+FIELDS_CHARS = 4000
 # Cursors that were given, newest last: path, cursor, the rest of the query.
 given = []
+# Ids that were given, newest last, by the name that they have in paths.
+ids = {"subscription": [], "push_token": [], "delivery": [], "rule": ["fast"], "command": []}
+KINDS = {"sub_": "subscription", "psh_": "push_token", "dlv_": "delivery"}
+SQUARE = [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]
+# Bodies that are as valid as the description cannot say, by operation.
+BODIES = {
+    ("POST", "/v1/devices/{id}/commands"): [
+        {"json": {"lock": True}, "expires_in": 600},
+        {"json": None},
+        {"text": "ü", "expires_in": 1},
+        {"b64": "AP8=", "content_type": "a/b"},
+    ],
+    ("POST", "/v1/subscriptions"): [
+        {"url": "https://example.com/hook?key=1", "events": ["device.offline"], "rules": ["fast"]},
+        {"push": True, "quiet": {"from": "22:00", "to": "07:00:30", "zone": "Europe/Zurich", "then": "hold"}},
+        {"push": True, "url": None, "scope": {"groups": ["a"]}, "coalesce_s": 2592000},
+        {"url": "https://user:pass@example.org/", "scope": {"devices": DEVICES[:3]}},
+    ],
+    ("PATCH", "/v1/subscriptions/{subscription}"): [
+        {},
+        {"events": [], "quiet": None},
+        {"url": "https://example.net/"},
+        {"scope": {"devices": DEVICES[:1]}, "coalesce_s": 0},
+    ],
+    ("PUT", "/v1/rules/{rule}"): [
+        {"scope": "all", "condition": {"kind": "compare", "channel": "c", "when": "/a > 30 clear 28 for 60s"}},
+        {"scope": {"devices": DEVICES[:2]}, "condition": {"kind": "rate", "when": "/a < -0.5", "channel": None}},
+        {"scope": "all", "condition": {"kind": "geofence", "area": {"type": "Polygon", "coordinates": SQUARE}}},
+        {
+            "scope": {"groups": ["a", "b"]},
+            "condition": {"kind": "geofence", "area": {"type": "Circle", "center": [-97.7, 30], "radius_m": 250}},
+        },
+        {"scope": "all", "condition": {"kind": "presence", "after_s": 30}},
+        {"scope": "all", "condition": {"kind": "silence", "channel": "c", "after_s": 1}},
+        {"scope": "all", "condition": {"kind": "gaps"}},
+    ],
+}
 
 
 def offset(minutes):
@@ -103,22 +142,38 @@ def map_case(context, case):
         given_devices = (case.query or {}).get("device")
         if isinstance(given_devices, list) and len(given_devices) > DEVICES_MAX:
             case.query["device"] = ["a"] * (DEVICES_MAX + 1)
+        given_fields = (case.query or {}).get("fields")
+        if isinstance(given_fields, list) and len(quote(repr(given_fields))) > FIELDS_CHARS:
+            too_many = len(given_fields) > FIELDS_MAX
+            case.query["fields"] = ["/a"] * (FIELDS_MAX + 1) if too_many else ["/" * (POINTER_BYTES_MAX + 1)]
         return case
     path, query = case.operation.path, dict(case.query or {})
     parameters = case.path_parameters or {}
     choice = sum(map(ord, repr(sorted(parameters.items()) + sorted(map(repr, query.items())))))
     if "id" in parameters and choice % 4:
         parameters["id"] = DEVICES[choice // 4 % len(DEVICES)]
+    for name in ids.keys() & parameters.keys():
+        if ids[name] and choice % 4:
+            parameters[name] = ids[name][choice // 4 % len(ids[name])]
+    if query.get("subscription") and ids["subscription"] and choice % 4:
+        query["subscription"] = ids["subscription"][choice // 4 % len(ids["subscription"])]
+    if "device" in query and "group" in query and path == "/v1/events":
+        del query["group"]
+    bodies = BODIES.get((case.method.upper(), path))
+    if bodies:
+        case.body = bodies[choice % len(bodies)]
     if "file" in parameters and choice % 4:
         parameters["file"] = ["start.js", "page.css", "swagger-ui.css", "icon.png"][choice // 4 % 4]
     if "from" in query and "to" in query and micros(query["from"]) > micros(query["to"]):
         query["from"], query["to"] = query["to"], query["from"]
     if "channel" in query:
         query["channel"] = ",".join(query["channel"]).split(",")[:CHANNELS_MAX]
-    if "device" in query:
+    if isinstance(query.get("device"), list):
         # What fits into a request's head, which has 16 KiB.
         query["device"] = query["device"][:100]
-    if "device" in query and choice % 4:
+    if isinstance(query.get("device"), str) and choice % 4:
+        query["device"] = DEVICES[choice // 4 % len(DEVICES)]
+    if isinstance(query.get("device"), list) and choice % 4:
         query["device"] = [DEVICES[(choice + at) // 4 % len(DEVICES)] for at in range(len(query["device"]))]
     if "after" in query:
         *device, epoch, seq = query["after"].rsplit(":", 2)
@@ -150,11 +205,17 @@ def map_case(context, case):
 
 @schemathesis.hook
 def after_call(context, case, response):
-    if response.status_code != 200 or response.headers.get("content-type") != ["application/json"]:
+    if response.status_code not in (200, 201) or response.headers.get("content-type") != ["application/json"]:
         return
     page = json.loads(response.content)
     if not isinstance(page, dict):
         return
+    for item in [page] + [one for listed in page.values() if isinstance(listed, list) for one in listed]:
+        name = item if isinstance(item, str) else item.get("id", "") if isinstance(item, dict) else ""
+        kind = KINDS.get(str(name)[:4])
+        if kind and name not in ids[kind]:
+            ids[kind].append(name)
+            del ids[kind][:-20]
     sent = parse_qs(urlsplit(response.request.url).query, keep_blank_values=True)
     rest = {key: values if key in LISTS else values[0] for key, values in sent.items() if key in QUERY}
     target = (case.path_parameters or {}).get("id")

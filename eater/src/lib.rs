@@ -40,8 +40,8 @@ use trough_runtime::tls::ServerTls;
 use trough_runtime::trace::Tracer;
 use trough_store::{Outbox, Registry, Subscriptions};
 
-pub use api::CommandDesk;
 use api::{ApiLimits, ApiState};
+pub use api::{CommandDesk, NoticeDesk};
 use doorbell::{Doorbell, Others};
 pub use ingest::{LinkListener, LinkSecurity};
 use journal::JournalError;
@@ -86,6 +86,8 @@ pub struct Parts {
     pub watch: Option<WatchStores>,
     /// What devices are asked to do.
     pub commands: CommandDesk,
+    /// What readers want to be told of, and what they were told.
+    pub notices: NoticeDesk,
     /// Where frames are kept.
     pub storage: Storage,
     /// The time.
@@ -132,7 +134,7 @@ pub async fn run(
     parts: Parts,
     config: Config,
 ) -> Result<(), RunError> {
-    let Parts { registry, bus, commands, watch, storage, clock, health, metrics, shutdown } = parts;
+    let Parts { registry, bus, commands, notices, watch, storage, clock, health, metrics, shutdown } = parts;
     let others = match &storage {
         Storage::Local { .. } => Others::None(bus.clone()),
         Storage::Objects { .. } => Others::Eaters(bus.clone()),
@@ -168,6 +170,7 @@ pub async fn run(
         live,
         registry,
         commands,
+        notices,
         clock,
         health: health_of_api,
         metrics,

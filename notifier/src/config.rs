@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use trough_runtime::random::random_bytes;
 use trough_runtime::trace::Tracer;
+use trough_store::webhook::Reach;
 
 use crate::apns::ApnsConfig;
 use crate::schedule;
-use crate::webhook::{self, address::Reach};
+use crate::webhook;
 
 /// How a notifier behaves.
 #[derive(Debug, Clone)]

@@ -157,6 +157,11 @@ pub fn no_rule(name: &RuleName) -> RegistryError {
     RegistryError::NotFound { what: "rule", name: name.to_string() }
 }
 
+/// The rule is not the one that somebody has looked at.
+pub fn rule_changed(name: &RuleName) -> RegistryError {
+    RegistryError::AlreadyExists { what: "rule", name: name.to_string() }
+}
+
 /// There are as many as there may be.
 pub fn too_many_rules() -> RegistryError {
     RegistryError::Invalid(format!("there are {RULES_MAX} rules, which is the most: remove one"))

@@ -20,6 +20,7 @@ pub mod names;
 pub mod object_catalog;
 pub mod objects;
 pub mod outbox;
+pub mod phone;
 pub mod position_schema;
 pub mod presence;
 pub mod registry;
@@ -30,6 +31,7 @@ pub mod segment_catalog;
 pub mod sqlite;
 pub mod subscription;
 pub mod token;
+pub mod webhook;
 pub mod when;
 
 pub use catalog::{Catalog, ChannelLast, DeviceState, DeviceSummary, SealedFile};
@@ -40,7 +42,7 @@ pub use format_level::FormatLevel;
 pub use names::{Group, ReaderName, RuleName};
 pub use object_catalog::ObjectCatalog;
 pub use objects::{ObjectKey, ObjectStore};
-pub use outbox::Outbox;
+pub use outbox::{Outbox, OutboxError};
 pub use position_schema::PositionSchema;
 pub use presence::Presence;
 pub use registry::{

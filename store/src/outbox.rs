@@ -23,6 +23,9 @@ use crate::subscription::{PushTokenId, SubscriptionId};
 
 pub(crate) mod check;
 pub(crate) mod slot;
+mod test_event;
+
+pub use test_event::tests_of;
 
 /// Into how many parts each duty is cut. Part of what is stored: it never changes.
 pub const SHARDS: u16 = 8;
@@ -40,6 +43,8 @@ pub const DELIVERIES_MAX: usize = 10_000;
 pub const PAGE_MAX: usize = 1_000;
 /// Most subscriptions that a [`DeliveryFilter`] names.
 pub const SUBSCRIPTIONS_LISTED_MAX: usize = 10_000;
+/// Most devices that an [`EventFilter`] names.
+pub const DEVICES_LISTED_MAX: usize = 1_000;
 /// Longest [`NewDelivery::key`], in bytes.
 pub const KEY_BYTES_MAX: usize = 256;
 /// What is kept of what was said of a delivery, in bytes.
@@ -239,7 +244,7 @@ pub struct Delivery {
     pub events: u32,
     /// What became of it.
     pub state: DeliveryState,
-    /// How often it was tried.
+    /// How often it was tried since it was made or replayed.
     pub attempts: u32,
     /// Not tried before this time.
     pub next_at: Micros,
@@ -300,8 +305,8 @@ pub struct DeliveryFilter {
 /// Which events to list.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
-    /// Of this device.
-    pub device: Option<DeviceId>,
+    /// Of these devices; of all and of none, if `None`.
+    pub devices: Option<Vec<DeviceId>>,
     /// Of this kind.
     pub kind: Option<EventKind>,
     /// Only those entered before this one: the last of the page before. Newest first.
@@ -432,13 +437,16 @@ pub trait Outbox: Send + Sync + 'static {
     fn get_delivery(&self, id: DeliveryId) -> BoxFuture<'_, Result<Delivery, OutboxError>>;
 
     /// Has a dead or dropped delivery tried once more, behind all that waits now. One that waits is left alone; one that was
-    /// delivered is sent again. Its tries are counted on.
+    /// delivered is sent again. Its tries are counted anew, so that it has as many as a new one.
     ///
     /// # Errors
     /// [`OutboxError::NotFound`]; [`OutboxError::Invalid`] if more than [`PENDING_MAX`] of its subscription wait.
     fn replay(&self, id: DeliveryId) -> BoxFuture<'_, Result<Delivery, OutboxError>>;
 
     /// A page of events.
+    ///
+    /// # Errors
+    /// [`OutboxError::Invalid`] if the filter names more than [`DEVICES_LISTED_MAX`] devices.
     fn list_events(&self, filter: EventFilter) -> BoxFuture<'_, Result<Vec<EnteredEvent>, OutboxError>>;
 
     /// Forgets deliveries that were finished, and events that were entered, this long ago, some at a time (at most

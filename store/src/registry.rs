@@ -100,11 +100,21 @@ pub enum Scope {
     FramesRead,
     /// Ask devices to do something.
     CommandsSend,
+    /// Say what it wants to be told of, and on which phones; see what it was told.
+    NotificationsManage,
+    /// Set rules for the devices it sees.
+    RulesManage,
 }
 
 impl Scope {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::DevicesRead, Self::FramesRead, Self::CommandsSend];
+    pub const ALL: [Self; 5] = [
+        Self::DevicesRead,
+        Self::FramesRead,
+        Self::CommandsSend,
+        Self::NotificationsManage,
+        Self::RulesManage,
+    ];
     /// Those that change nothing: what a reader has unless somebody says more.
     pub const READING: [Self; 2] = [Self::DevicesRead, Self::FramesRead];
 
@@ -114,6 +124,8 @@ impl Scope {
             Self::DevicesRead => "devices:read",
             Self::FramesRead => "frames:read",
             Self::CommandsSend => "commands:send",
+            Self::NotificationsManage => "notifications:manage",
+            Self::RulesManage => "rules:manage",
         }
     }
 }
@@ -261,6 +273,9 @@ pub trait Registry: Send + Sync + 'static {
 
     /// All readers by name, revoked ones included.
     fn list_readers(&self) -> BoxFuture<'_, Result<Vec<ReaderRecord>, RegistryError>>;
+
+    /// One reader, revoked or not.
+    fn get_reader<'a>(&'a self, name: &'a ReaderName) -> BoxFuture<'a, Result<ReaderRecord, RegistryError>>;
 
     /// Ends all tokens of a reader. Twice is once.
     fn revoke_reader<'a>(&'a self, name: &'a ReaderName) -> BoxFuture<'a, Result<(), RegistryError>>;

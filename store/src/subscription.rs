@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use serde::{Deserialize, Serialize};
 use trough_protocol::Micros;
+use trough_runtime::clock::micros;
 
 use crate::BoxFuture;
 use crate::error::RegistryError;
@@ -15,7 +16,8 @@ use crate::event::EventKind;
 use crate::hashed_id::hashed_id;
 use crate::names::{ReaderName, RuleName};
 use crate::rule::{AFTER_MAX, NewRule, Rule, SCOPE_NAMES_MAX, Scope, seconds};
-use crate::sealed::Sealed;
+use crate::sealed::{SealKey, Sealed};
+use crate::webhook::{KEY_BYTES, new_key};
 
 /// Most subscriptions that there may be.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
@@ -189,6 +191,17 @@ impl NewSubscription {
         }
     }
 
+    /// Gives a webhook a new signing key, beside which the old one is used too for this time from now on: the new one.
+    /// `None` if it is for pushes, which have none.
+    pub fn rotate_key(&mut self, seal: &SealKey, keep_old: Duration, now: Micros) -> Option<[u8; KEY_BYTES]> {
+        let Target::Webhook { keys, old_key_until, .. } = &mut self.target else { return None };
+        let key = new_key();
+        keys.truncate(if keep_old.is_zero() { 0 } else { 1 });
+        keys.insert(0, seal.seal(&key, &self.id.to_string()));
+        *old_key_until = (keys.len() > 1).then(|| now.saturating_add(micros(keep_old)));
+        Some(key)
+    }
+
     /// Whether it wants an event by its kind and its rule; whose it is must be looked at besides.
     pub fn wants(&self, kind: EventKind, rule: Option<&RuleName>) -> bool {
         (self.events.is_empty() || self.events.contains(&kind))
@@ -254,11 +267,26 @@ pub trait Subscriptions: Send + Sync + 'static {
     /// [`RegistryError::Invalid`] if it is not sound, or if there are [`RULES_MAX`](crate::rule::RULES_MAX) others.
     fn set_rule(&self, rule: NewRule) -> BoxFuture<'_, Result<Rule, RegistryError>>;
 
+    /// The same, if the rule of this name has this version now, or there is none (`None`): for those who have looked at what
+    /// they replace.
+    ///
+    /// # Errors
+    /// Likewise; [`RegistryError::AlreadyExists`] if it is another one by now.
+    fn replace_rule(&self, rule: NewRule, version: Option<u64>)
+    -> BoxFuture<'_, Result<Rule, RegistryError>>;
+
     /// All rules, by name.
     fn list_rules(&self) -> BoxFuture<'_, Result<Vec<Rule>, RegistryError>>;
 
-    /// Removes a rule. Its version is not used again.
-    fn remove_rule<'a>(&'a self, name: &'a RuleName) -> BoxFuture<'a, Result<(), RegistryError>>;
+    /// The rule of this name.
+    fn get_rule<'a>(&'a self, name: &'a RuleName) -> BoxFuture<'a, Result<Rule, RegistryError>>;
+
+    /// Removes a rule, or only this version of it. The version is not used again.
+    fn remove_rule<'a>(
+        &'a self,
+        name: &'a RuleName,
+        version: Option<u64>,
+    ) -> BoxFuture<'a, Result<(), RegistryError>>;
 
     /// Adds a subscription. Twice the same is once.
     ///

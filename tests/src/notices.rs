@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use trough_notifier::webhook::address::Reach;
 use trough_notifier::{Config, Metrics, Parts};
 use trough_protocol::DeviceId;
 use trough_runtime::clock::Clock;
@@ -17,6 +16,7 @@ use trough_store::outbox::{Delivery, DeliveryFilter, PAGE_MAX};
 use trough_store::rule::Scope;
 use trough_store::sqlite::{SqliteOutbox, SqlitePresence, SqliteRegistry};
 use trough_store::subscription::{NewSubscription, PushEnvironment, PushToken, PushTokenId, Target};
+use trough_store::webhook::Reach;
 use trough_store::{
     Event, EventId, EventKind, Group, GroupAccess, NewDevice, NewReader, Outbox, Presence, ReaderName,
     Registry, SealKey, SubscriptionId, Subscriptions,

@@ -46,6 +46,7 @@ mod segment_catalog_mongo;
 mod sequences;
 mod shared;
 mod stalls;
+mod subscribing;
 mod tickets;
 mod tls;
 mod tokens;

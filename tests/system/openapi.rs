@@ -11,6 +11,7 @@ use std::process::Command;
 
 use rand::Rng;
 use trough_device::Mode;
+use trough_store::Scope;
 use trough_tests::admin::run;
 use trough_tests::cluster::{Cluster, Shape};
 use trough_tests::data;
@@ -61,7 +62,9 @@ async fn ask(cluster: &Cluster, devices: &[String], token: Option<&str>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_is_as_it_says() {
     let (cluster, devices) = filled().await;
-    ask(&cluster, &devices, Some(cluster.reader_token())).await;
+    let scopes = Scope::ALL.map(Scope::as_str).join(",");
+    let token = cluster.admin(&["readers", "add", "everything", "--scope", &scopes], "").await;
+    ask(&cluster, &devices, Some(&token)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

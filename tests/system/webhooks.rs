@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 
 use trough_notifier::Config;
 use trough_notifier::tried::{Tried, Verdict};
-use trough_notifier::webhook::address::Reach;
 use trough_notifier::webhook::{Hook, Webhooks};
 use trough_runtime::clock::Clock;
 use trough_store::outbox::{Delivery, DeliveryState};
 use trough_store::rule::Scope;
 use trough_store::subscription::{NewSubscription, Quiet, QuietHours};
+use trough_store::webhook::Reach;
 use trough_store::{EventKind, Group, SealKey, Sealed, SubscriptionId};
 use trough_tests::notices::{Notifier, SIGNING_KEY, Stores, event, verify};
 use trough_tests::poll::{SOON, until};

@@ -8,14 +8,13 @@ use anyhow::{Context, Result};
 use tokio::net::TcpListener;
 use trough_bus::local::Local;
 use trough_bus::{Deployment, Environment};
-use trough_eater::{CommandDesk, LinkListener, WatchStores};
+use trough_eater::{CommandDesk, LinkListener, NoticeDesk, WatchStores};
 use trough_feeder::{CommandParts, Eaters, Watched};
 use trough_runtime::health::State;
 use trough_runtime::local;
 use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::Purpose;
-use trough_runtime::trace::Tracer;
-use trough_store::Registry;
+use trough_store::{Registry, SealKey};
 
 use crate::notify::NotifySettings;
 use crate::registry::Place;
@@ -73,8 +72,11 @@ pub async fn start(
     let storage = history.open_local(data_dir, &mut chassis)?;
     let feeder_metrics = trough_feeder::Metrics::register(&mut chassis.metrics);
     let eater_metrics = trough_eater::Metrics::register(&mut chassis.metrics);
-    config.tracer = telling.traces.clone().start(&mut chassis)?;
-    let notifier = notifier(telling, config.tracer.clone(), &mut chassis)?;
+    config.tracer = telling.traces.start(&mut chassis)?;
+    let (seal, reach) = (telling.seal.needed()?, telling.notify.reach());
+    let config_of_notifier =
+        trough_notifier::Config { tracer: config.tracer.clone(), ..trough_notifier::Config::alone() };
+    let notifier = notifier(telling.notify.into_config(config_of_notifier), seal.clone(), &mut chassis);
     let stores = chassis.stores.clone();
     let watcher = Watcher::new(&mut chassis);
     chassis.serve_admin(sockets.admin);
@@ -99,6 +101,14 @@ pub async fn start(
             outbox: stores.outbox.clone(),
         }),
         commands: CommandDesk { store: stores.commands.clone(), bus: Some(bell.clone()) },
+        notices: NoticeDesk {
+            subscriptions: stores.subscriptions.clone(),
+            outbox: stores.outbox.clone(),
+            seal: Some(seal),
+            reach,
+            // The notifier is here, and hears the outbox itself.
+            bus: None,
+        },
         storage,
         clock: chassis.clock.clone(),
         health: chassis.health.clone(),
@@ -147,27 +157,24 @@ pub async fn start(
 
 /// The notifier, to be started when the others are ready.
 fn notifier(
-    telling: Telling,
-    tracer: Tracer,
+    config: trough_notifier::Config,
+    seal: SealKey,
     chassis: &mut Chassis,
-) -> Result<impl Future<Output = Result<(), trough_notifier::StartError>> + use<>> {
+) -> impl Future<Output = Result<(), trough_notifier::StartError>> + use<> {
     let stores = chassis.stores.clone();
     let parts = trough_notifier::Parts {
         registry: stores.registry,
         subscriptions: stores.subscriptions,
         outbox: stores.outbox,
         presence: stores.presence,
-        seal: telling.seal.needed()?,
+        seal,
         bus: None,
         clock: chassis.clock.clone(),
         health: chassis.health.clone(),
         metrics: trough_notifier::Metrics::register(&mut chassis.metrics),
         shutdown: chassis.shutdown.clone(),
     };
-    Ok(trough_notifier::run(
-        parts,
-        telling.notify.into_config(trough_notifier::Config { tracer, ..trough_notifier::Config::alone() }),
-    ))
+    trough_notifier::run(parts, config)
 }
 
 /// The eater stops after the feeder: what devices have sent is still made durable and acknowledged.

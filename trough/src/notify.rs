@@ -8,7 +8,7 @@ use reqwest::Url;
 use trough_notifier::Config;
 use trough_notifier::apns::ApnsConfig;
 use trough_notifier::apns::token::{Credentials, CredentialsError};
-use trough_notifier::webhook::address::Reach;
+use trough_store::webhook::Reach;
 
 use crate::faults::Faults;
 use crate::opt::{self, Opt};
@@ -61,6 +61,11 @@ pub struct NotifySettings {
 }
 
 impl NotifySettings {
+    /// Where webhooks may lead to.
+    pub fn reach(&self) -> Reach {
+        self.reach
+    }
+
     /// These, and the rest of `config`.
     pub fn into_config(self, config: Config) -> Config {
         Config { reach: self.reach, apns: self.apns, ..config }

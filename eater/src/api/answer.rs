@@ -2,11 +2,14 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, VARY};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, VARY};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
 
-use super::etag::ETag;
-use super::media::Offer;
+use super::etag::{ETag, Fingerprint};
+use super::media::{JSON_OFFERS, Offer, negotiate};
+use super::refusal::Refusal;
 
 /// The client may keep an answer, but must ask whether it still holds; shared caches may not keep any.
 const CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -44,4 +47,45 @@ impl Head {
         headers.insert(VARY, VARIES);
         response
     }
+}
+
+/// JSON, if the client takes it.
+///
+/// # Errors
+/// [`Refusal::NotAcceptable`].
+pub(super) fn json_offer(request: &Parts) -> Result<&'static Offer, Refusal> {
+    negotiate(&request.headers, JSON_OFFERS)
+        .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), JSON_OFFERS))
+}
+
+/// A small JSON answer with its tag, or 304.
+pub(super) fn tagged(offer: &'static Offer, request: &Parts, body: String) -> Response {
+    let head = Head { offer, tag: Some(Fingerprint::default().text(&body).etag()) };
+    head.unchanged(&request.headers).unwrap_or_else(|| head.with(body.into()))
+}
+
+/// What one of our own answers is as JSON.
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("answers are texts, numbers and lists of them, which are always JSON")
+}
+
+/// 201, with where it is.
+pub(super) fn created(mut response: Response, location: &str) -> Response {
+    *response.status_mut() = StatusCode::CREATED;
+    let location = HeaderValue::try_from(location).expect("ids and names are visible ASCII");
+    response.headers_mut().insert(LOCATION, location);
+    response
+}
+
+/// An answer with a secret that is shown once: nobody may keep it.
+pub(super) fn unkept(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// 204: it is done, and there is nothing to say.
+pub(super) fn nothing() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
 }

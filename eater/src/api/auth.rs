@@ -9,7 +9,7 @@ use http::header::AUTHORIZATION;
 use lru::LruCache;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-use trough_protocol::DeviceId;
+use trough_protocol::{DeviceId, Micros};
 use trough_runtime::secret::Secret;
 use trough_store::token::PresentedToken;
 use trough_store::{
@@ -142,6 +142,19 @@ impl Authenticator {
         match record {
             Ok(record) if caller.grant.groups.allows(&record.groups) => Ok(record),
             Ok(_) | Err(RegistryError::NotFound { .. }) => Err(unseen()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Since when the caller has its name: what an earlier reader of that name has left is none of its business.
+    ///
+    /// # Errors
+    /// [`Refusal::BadToken`] if it was revoked just now; [`Refusal::Busy`].
+    pub async fn since(&self, caller: &Caller) -> Result<Micros, Refusal> {
+        let found = timeout(REGISTRY_TIMEOUT, self.registry.get_reader(&caller.grant.name)).await;
+        match found.map_err(|_| silent())? {
+            Ok(reader) if reader.revoked_at.is_none() => Ok(reader.created_at),
+            Ok(_) | Err(RegistryError::NotFound { .. }) => Err(AuthError::Revoked.into()),
             Err(error) => Err(error.into()),
         }
     }

@@ -68,10 +68,34 @@ codes! {
     CommandFinished = CONFLICT "command_finished",
     /// the device has 100 that are not finished: wait, or cancel some
     TooManyCommands = CONFLICT "too_many_commands",
-    /// the key is that of another command: use a new one for each
+    /// the key is that of another request: use a new one for each
     IdempotencyKeyUsed = CONFLICT "idempotency_key_used",
     /// the device will not connect any more
     DeviceRevoked = CONFLICT "device_revoked",
+    /// it does not exist, or is not yours
+    NoSuchSubscription = NOT_FOUND "no_such_subscription",
+    /// it does not exist, or is not yours
+    NoSuchPushToken = NOT_FOUND "no_such_push_token",
+    /// it does not exist, is not of a subscription of yours, or was finished more than 7 days ago
+    NoSuchDelivery = NOT_FOUND "no_such_delivery",
+    /// it does not exist, or is about devices that you do not see
+    NoSuchRule = NOT_FOUND "no_such_rule",
+    /// the server takes no secrets: its operator must give it `--seal-key-file`
+    NoSealKey = CONFLICT "no_seal_key",
+    /// remove some
+    TooManySubscriptions = CONFLICT "too_many_subscriptions",
+    /// the detail says why: enable it first
+    SubscriptionDisabled = CONFLICT "subscription_disabled",
+    /// register a push token first
+    NoPhone = CONFLICT "no_phone",
+    /// pushes have no URL and no signing secret
+    NotAWebhook = CONFLICT "not_a_webhook",
+    /// so many wait already: see why none of them is taken
+    TooManyDeliveries = CONFLICT "too_many_deliveries",
+    /// the rule of this name is not yours to change: choose another name
+    RuleNameTaken = CONFLICT "rule_name_taken",
+    /// there are 10,000: remove some
+    TooManyRules = CONFLICT "too_many_rules",
     /// mind the trailing slash: there is none
     NoSuchPath = NOT_FOUND "no_such_path",
     /// use a method that `Allow` names

@@ -1,11 +1,10 @@
-//! `/v1/devices/{id}/commands`: what devices are asked to do. The only part of this API that changes something.
+//! `/v1/devices/{id}/commands`: what devices are asked to do.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use http::header::{ACCEPT, LOCATION};
+use http::header::LOCATION;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode};
 use trough_bus::Deployment;
@@ -17,23 +16,18 @@ use trough_store::commands::{CommandPayload, CommandPlace, CommandRecord, NewCom
 use trough_store::{CommandError, Commands, Scope};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::Head;
+use super::answer::{Head, json_offer, tagged};
 use super::auth::Caller;
+use super::body;
 use super::commands_body;
 use super::commands_query::CommandsQuery;
 use super::encode::time_text;
-use super::etag::Fingerprint;
-use super::media::{JSON_OFFERS, Offer, negotiate};
 use super::openapi::schemas::{self, DevicePath};
 use super::params::Params;
+use super::patience::within;
 use super::refusal::Refusal;
 use super::routes::{CommandName, DeviceName};
 use super::state::Api;
-
-/// The store must answer within this.
-const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a client is told when it did not.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Where commands are made, and who is told.
 #[derive(Clone)]
@@ -184,9 +178,9 @@ struct CommandPath {
 /// How often a request may be repeated.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "it is only described: commands_body reads it")]
-struct KeyHeader {
-    /// A request with the key of an earlier one to this device, and the same payload, gets the command that was made then.
+#[expect(dead_code, reason = "it is only described: body reads it")]
+pub(super) struct KeyHeader {
+    /// A request with the key of an earlier one, to the same device and with the same content, gets what was made then.
     /// 1 to 64 visible ASCII characters.
     #[param(
         rename = "Idempotency-Key",
@@ -224,8 +218,8 @@ pub(super) async fn send(
     let (request, body) = request.into_parts();
     Params::parse(request.uri.query(), &[])?;
     let offer = json_offer(&request)?;
-    let key = commands_body::key(&request.headers)?;
-    let body = commands_body::read(&request.headers, body, api.limits.head_timeout).await?;
+    let key = body::key(&request.headers)?;
+    let body = body::read(&request.headers, body, body::BODY_BYTES_MAX, api.limits.head_timeout).await?;
     let asked = commands_body::parse(&body, api.clock.now())?;
     let command = NewCommand {
         device: device.clone(),
@@ -269,7 +263,7 @@ pub(super) async fn list(
     let query = CommandsQuery::parse(device, request.uri.query())?;
     let offer = json_offer(&request)?;
     let found = api.commands.store.list_commands(query.filter());
-    let mut found = within(async { found.await.map_err(CommandError::from) }).await?;
+    let mut found = within(found).await?;
     let more = found.len() > query.limit;
     found.truncate(query.limit);
     let cursor = found.last().filter(|_| more).map(|last| query.cursor_after(last.id));
@@ -337,30 +331,10 @@ pub(super) async fn cancel(
     Ok(Head { offer, tag: None }.with(command_json(&record).into()))
 }
 
-fn json_offer(request: &Parts) -> Result<&'static Offer, Refusal> {
-    negotiate(&request.headers, JSON_OFFERS)
-        .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), JSON_OFFERS))
-}
-
 /// What is no id is no command's either.
 fn command_id(text: &str) -> Result<CommandId, Refusal> {
     let none = CommandId([0; 16]);
     text.parse().map_err(|_| Refusal::Command(CommandError::NotFound(none)))
-}
-
-fn tagged(offer: &'static Offer, request: &Parts, body: String) -> Response {
-    let head = Head { offer, tag: Some(Fingerprint::default().text(&body).etag()) };
-    head.unchanged(&request.headers).unwrap_or_else(|| head.with(body.into()))
-}
-
-async fn within<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, Refusal> {
-    match tokio::time::timeout(STORE_TIMEOUT, work).await {
-        Ok(done) => Ok(done?),
-        Err(_) => {
-            tracing::warn!(timeout_s = STORE_TIMEOUT.as_secs(), "the registry does not answer in time");
-            Err(Refusal::Busy { what: "the registry does not answer".to_owned(), retry_after: RETRY_AFTER })
-        }
-    }
 }
 
 /// A command as a JSON object.

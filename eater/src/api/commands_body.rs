@@ -1,26 +1,17 @@
 //! The body of a request that makes a command.
 
-use std::time::Duration;
-
-use axum::body::{Body, to_bytes};
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use trough_protocol::Micros;
 use trough_protocol::device::json::PayloadMembers;
 use trough_protocol::limits::{COMMAND_BYTES_MAX, INT_MAX};
 use trough_protocol::wire::WireError;
 use trough_runtime::clock::micros;
-use trough_store::commands::{CommandPayload, EXPIRES_DEFAULT, EXPIRES_MAX, KEY_BYTES_MAX, is_key};
+use trough_store::commands::{CommandPayload, EXPIRES_DEFAULT, EXPIRES_MAX};
 
+use super::body::{bad, object, present};
 use super::params::parse_rfc3339;
 use super::refusal::Refusal;
-
-/// Largest body, in bytes: a text of the largest payload, all of it written as escapes, and what stands around it.
-pub const BODY_BYTES_MAX: usize = 128 * 1024;
-/// The name of the header.
-pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,11 +22,6 @@ pub struct Asked {
     pub expires_at: Micros,
 }
 
-/// For members that may be absent, but not `null`: `"json":null` is a payload.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
-}
-
 /// A time in either of its forms.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
@@ -44,6 +30,7 @@ enum Instant {
     Text(String),
 }
 
+// `"json":null` is a payload.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BodyJson {
@@ -61,48 +48,12 @@ struct BodyJson {
     expires_at: Option<Instant>,
 }
 
-/// The whole body, if it is JSON and not too large, and comes within `patience`.
-///
-/// # Errors
-/// [`Refusal::UnsupportedMediaType`], [`Refusal::BodyTooLarge`], [`Refusal::BadBody`].
-pub async fn read(headers: &HeaderMap, body: Body, patience: Duration) -> Result<Vec<u8>, Refusal> {
-    let named = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let named = named.unwrap_or_default();
-    let essence = named.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Refusal::UnsupportedMediaType(named.chars().take(80).collect()));
-    }
-    let limit = BODY_BYTES_MAX;
-    match tokio::time::timeout(patience, to_bytes(body, limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes.into()),
-        Ok(Err(error)) if is_too_large(&error) => Err(Refusal::BodyTooLarge { max: limit }),
-        Ok(Err(_)) => Err(Refusal::BadBody("it broke off".into())),
-        Err(_) => Err(Refusal::BadBody(format!("it was not there within {} s", patience.as_secs()))),
-    }
-}
-
-fn is_too_large(error: &axum::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
 /// Reads the body.
 ///
 /// # Errors
 /// [`Refusal::BadBody`], naming the member and what is accepted.
 pub fn parse(body: &[u8], now: Micros) -> Result<Asked, Refusal> {
-    let bad = |text: String| Refusal::BadBody(text.chars().take(300).collect());
-    // What serde derives would also take an array of the members' values.
-    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
-        return Err(bad("it is not a JSON object".into()));
-    }
-    let body: BodyJson = serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
+    let body: BodyJson = object(body)?;
     let members = PayloadMembers {
         json: body.json.as_deref(),
         text: body.text.as_deref(),
@@ -125,7 +76,7 @@ pub fn parse(body: &[u8], now: Micros) -> Result<Asked, Refusal> {
             return Err(bad(format!("expires_in is {seconds}: use 1 to {longest} seconds")));
         }
         (None, Some(at)) => instant(at, now).map_err(bad)?,
-        (Some(_), Some(_)) => return Err(bad("give expires_in or expires_at, not both".into())),
+        (Some(_), Some(_)) => return Err(bad("give expires_in or expires_at, not both")),
     };
     Ok(Asked { payload, expires_at })
 }
@@ -150,22 +101,6 @@ fn instant(at: Instant, now: Micros) -> Result<Micros, String> {
              come, within 30 days"
         )
     })
-}
-
-/// The idempotency key, if there is one.
-///
-/// # Errors
-/// [`Refusal::BadBody`].
-pub fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let (value, more) = (values.next(), values.next());
-    let Some(value) = value else { return Ok(None) };
-    match value.to_str().ok().filter(|key| is_key(key) && more.is_none()) {
-        Some(key) => Ok(Some(key.to_owned())),
-        None => Err(Refusal::BadBody(format!(
-            "Idempotency-Key must be there once, with 1 to {KEY_BYTES_MAX} visible ASCII characters"
-        ))),
-    }
 }
 
 #[cfg(test)]

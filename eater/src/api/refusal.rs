@@ -14,6 +14,7 @@ use super::code::Code;
 use super::cursor::BadCursor;
 use super::live::BadEventId;
 use super::media::Offer;
+use super::notice_refusal::NoticeRefusal;
 use super::params::BadParameter;
 
 /// Why a request is not answered.
@@ -79,6 +80,9 @@ pub enum Refusal {
     /// What was asked of a command cannot be.
     #[error("{0}")]
     Command(CommandError),
+    /// What was asked of a subscription, a phone, a delivery or a rule cannot be.
+    #[error(transparent)]
+    Notice(#[from] NoticeRefusal),
     /// Accept something else.
     #[error("nothing here can be had as {accept:?}: accept {offered}")]
     NotAcceptable {
@@ -151,6 +155,7 @@ impl Refusal {
                 CommandError::Registry(RegistryError::Revoked(_)) => Code::DeviceRevoked,
                 CommandError::Registry(_) => Code::BadBody,
             },
+            Self::Notice(refusal) => refusal.code(),
             Self::NotAcceptable { .. } => Code::NotAcceptable,
             Self::Busy { .. } => Code::Busy,
             Self::Deadline { .. } => Code::Deadline,

@@ -9,7 +9,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post, put};
 use http::request::Parts;
 use tracing::Instrument;
 use trough_runtime::request_id::RequestId;
@@ -26,13 +26,14 @@ const NO_ROUTE: &str = "none";
 
 /// One line for each path: where it leads. What it takes and answers is described beside its handler, which must have
 /// `#[utoipa::path]` with the same path.
-/// Behind the semicolon stands what changes something, with its method: its path is one of those above.
+/// Behind the semicolon stands what changes something, with its method: at one of the paths above, or at one that answers
+/// nothing else.
 macro_rules! routes {
     (
         $($path:literal => $module:ident::$handler:ident,)+;
         $($method:ident $changed:literal => $changing:ident::$change:ident,)*
     ) => {
-        /// All paths. Each answers GET and HEAD.
+        /// All paths that answer GET and HEAD.
         pub(super) const PATHS: &[&str] = &[$($path),+];
 
         /// What paths answer besides: a method, in small letters, and the path.
@@ -68,9 +69,30 @@ routes! {
     "/docs/{file}" => docs::file,
     "/v1/devices/{id}/commands" => commands::list,
     "/v1/devices/{id}/commands/{command}" => commands::show,
+    "/v1/subscriptions" => subscriptions::list,
+    "/v1/subscriptions/{subscription}" => subscriptions::show,
+    "/v1/push-tokens" => push_tokens::list,
+    "/v1/push-tokens/{push_token}" => push_tokens::show,
+    "/v1/deliveries" => deliveries::list,
+    "/v1/deliveries/{delivery}" => deliveries::show,
+    "/v1/events" => events::list,
+    "/v1/rules" => rules::list,
+    "/v1/rules/{rule}" => rules::show,
     ;
     post "/v1/devices/{id}/commands" => commands::send,
     delete "/v1/devices/{id}/commands/{command}" => commands::cancel,
+    post "/v1/subscriptions" => subscriptions::create,
+    patch "/v1/subscriptions/{subscription}" => subscriptions::change,
+    delete "/v1/subscriptions/{subscription}" => subscriptions::remove,
+    post "/v1/subscriptions/{subscription}/test" => subscription_acts::test,
+    post "/v1/subscriptions/{subscription}/enable" => subscription_acts::enable,
+    post "/v1/subscriptions/{subscription}/disable" => subscription_acts::disable,
+    post "/v1/subscriptions/{subscription}/rotate-key" => subscription_acts::rotate_key,
+    post "/v1/push-tokens" => push_tokens::register,
+    delete "/v1/push-tokens/{push_token}" => push_tokens::remove,
+    post "/v1/deliveries/{delivery}/replay" => deliveries::replay,
+    put "/v1/rules/{rule}" => rules::set,
+    delete "/v1/rules/{rule}" => rules::remove,
 }
 
 /// The whole API as one service.
@@ -94,12 +116,10 @@ async fn method_not_allowed(matched: Option<MatchedPath>, request: Request) -> R
 
 /// What `Allow` says for one of the paths.
 pub(super) fn allowed(path: &str) -> String {
-    let mut allowed = "GET, HEAD".to_owned();
-    for (method, _) in CHANGES.iter().filter(|(_, changed)| *changed == path) {
-        allowed.push_str(", ");
-        allowed.push_str(&method.to_ascii_uppercase());
-    }
-    allowed
+    let reads = PATHS.contains(&path).then(|| "GET, HEAD".to_owned());
+    let changes = CHANGES.iter().filter(|(_, changed)| *changed == path);
+    let changes = changes.map(|(method, _)| method.to_ascii_uppercase());
+    reads.into_iter().chain(changes).collect::<Vec<_>>().join(", ")
 }
 
 /// The reader's name, for the log line: put down by [`Caller`]'s extractor, which runs inside of [`track`].
@@ -129,7 +149,8 @@ async fn track(
 }
 
 fn label(matched: &str) -> &'static str {
-    PATHS.iter().copied().find(|route| *route == matched).unwrap_or(NO_ROUTE)
+    let changed = CHANGES.iter().map(|(_, path)| path);
+    PATHS.iter().chain(changed).copied().find(|route| *route == matched).unwrap_or(NO_ROUTE)
 }
 
 impl FromRequestParts<Arc<Api>> for Caller {

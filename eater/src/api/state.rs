@@ -15,6 +15,7 @@ use super::commands::CommandDesk;
 use super::fault::{RETRY_SLOW_AFTER, ReadFault};
 use super::live::Directory;
 use super::metrics::ApiMetrics;
+use super::notices::NoticeDesk;
 use super::reads::{Reads, on_thread};
 use super::refusal::Refusal;
 use crate::frames::AnyJournal;
@@ -30,6 +31,8 @@ pub struct ApiState {
     pub registry: Arc<dyn Registry>,
     /// What devices are asked to do.
     pub commands: CommandDesk,
+    /// What readers want to be told of.
+    pub notices: NoticeDesk,
     /// For request ids.
     pub clock: Clock,
     /// Answers `/healthz` and `/readyz`.
@@ -110,6 +113,7 @@ pub(super) struct Api {
     pub live: Live,
     pub auth: Arc<Authenticator>,
     pub commands: CommandDesk,
+    pub notices: NoticeDesk,
     pub directory: Arc<Directory>,
     pub clock: Clock,
     pub health: Health,
@@ -125,7 +129,7 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn new(state: ApiState, limits: ApiLimits, draining: CancellationToken) -> Self {
-        let ApiState { journal, live, registry, commands, clock, health, metrics } = state;
+        let ApiState { journal, live, registry, commands, notices, clock, health, metrics } = state;
         let gauge = metrics.live_streams.clone();
         Self {
             journal,
@@ -135,6 +139,7 @@ impl Api {
             live_streams: Reads::counted("live streams", limits.live_max, metrics.clone(), gauge),
             auth: Arc::new(Authenticator::new(registry)),
             commands,
+            notices,
             clock,
             health,
             streams: Reads::new("streams", limits.streams_max, metrics.clone()),

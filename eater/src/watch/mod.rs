@@ -62,7 +62,7 @@ use crate::live::Live;
 pub use metrics::WatchMetrics;
 
 /// The topic on which those are told who deliver events.
-const TOPIC: &str = "outbox";
+pub(crate) const TOPIC: &str = "outbox";
 /// From one ring to the next: what is entered meanwhile is told together.
 const RING_EVERY: Duration = Duration::from_millis(5);
 

@@ -9,6 +9,7 @@ use trough_runtime::clock::micros;
 use trough_runtime::trace::TraceContext;
 use trough_store::outbox::{Attempt, Delivery, Outcome};
 use trough_store::subscription::{PushToken, Target};
+use trough_store::webhook::address::host_and_port;
 use trough_store::{RegistryError, Subscription};
 
 use super::endpoint::Visit;
@@ -19,7 +20,6 @@ use crate::metrics::Metrics;
 use crate::schedule;
 use crate::tried::{Standing, Tried, Verdict};
 use crate::webhook::Hook;
-use crate::webhook::address::host_and_port;
 
 /// What a webhook that is not there any more leaves behind.
 const GONE: &str = "the endpoint answered 410 Gone: enable the subscription if that was a mistake";

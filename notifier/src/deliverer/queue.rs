@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use trough_protocol::Micros;
 use trough_store::outbox::{Attempt, Delivery, OutboxError, Outcome, PAGE_MAX};
 use trough_store::subscription::{PushTokenId, Target};
+use trough_store::webhook::address::host_and_port;
 use trough_store::{RegistryError, Subscription, SubscriptionId};
 
 use super::attempt::{Next, attempt};
@@ -137,7 +138,7 @@ impl Queue {
         let context = &self.context;
         match &subscription.wanted.target {
             Target::Webhook { url, .. } => {
-                let name = url::Url::parse(url).map(|url| crate::webhook::address::host_and_port(&url));
+                let name = url::Url::parse(url).map(|url| host_and_port(&url));
                 let name = name.unwrap_or_default();
                 context.endpoints.get(&name, context.config.in_flight_of_endpoint_max)
             }

@@ -1,12 +1,11 @@
 //! Webhooks as the Standard Webhooks specification says (<https://www.standardwebhooks.com>): a POST with an id, a time
 //! and signatures.
 //!
-//! - [`address`], [`network`]: where a URL may lead to.
+//! - [`trough_store::webhook`]: where a URL may lead to; `resolver`: where its name does lead to.
 //! - `body`: what is said.
 
-pub mod address;
 mod body;
-pub mod network;
+mod resolver;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -23,13 +22,14 @@ use trough_protocol::Micros;
 use trough_runtime::clock::Clock;
 use trough_runtime::trace::TraceContext;
 use trough_store::outbox::Delivery;
+use trough_store::webhook::Reach;
+use trough_store::webhook::network::NotPublic;
 use trough_store::{SealKey, Sealed, SubscriptionId};
 
 use crate::client::{self, said};
 use crate::retry_after::retry_after;
 use crate::tried::{Tried, Verdict};
-use address::Reach;
-use network::{CheckedResolver, NotPublic};
+use resolver::CheckedResolver;
 
 /// A request with its answer, from the look-up of the name on.
 pub const TIMEOUT: Duration = Duration::from_secs(15);

@@ -315,6 +315,7 @@ macro_rules! subscriptions_suite {
             subscriptions,
             ($($fixture)*),
             rules_are_replaced_under_rising_versions,
+            a_rule_is_replaced_and_removed_only_as_it_was_seen,
             rules_that_are_not_sound_are_refused_by_name,
             a_subscription_is_added_once,
             a_subscription_is_replaced_under_its_id_and_owner,

@@ -12,10 +12,10 @@ use super::Fixture;
 use crate::event::{EVENT_DATA_BYTES_MAX, Event, EventId, EventKind, FrameNumber};
 use crate::names::{Group, RuleName};
 use crate::outbox::{
-    Attempt, CLAIM_MAX, Claim, DELIVERIES_MAX, Delivery, DeliveryFilter, DeliveryId, DeliveryState, Duty,
-    EnteredEvent, EventFilter, KEY_BYTES_MAX, NewDelivery, Outbox, OutboxError, Outcome, PAGE_MAX,
-    PENDING_MAX, PLACE_BYTES_MAX, SAID_BYTES_MAX, SHARDS, STATE_BYTES_MAX, STEP_MAX, Shard, WatchState,
-    WatchStep,
+    Attempt, CLAIM_MAX, Claim, DELIVERIES_MAX, DEVICES_LISTED_MAX, Delivery, DeliveryFilter, DeliveryId,
+    DeliveryState, Duty, EnteredEvent, EventFilter, KEY_BYTES_MAX, NewDelivery, Outbox, OutboxError, Outcome,
+    PAGE_MAX, PENDING_MAX, PLACE_BYTES_MAX, SAID_BYTES_MAX, SHARDS, STATE_BYTES_MAX, STEP_MAX, Shard,
+    WatchState, WatchStep,
 };
 use crate::rule::AFTER_MAX;
 use crate::subscription::{PushTokenId, SubscriptionId};

@@ -306,6 +306,9 @@ pub async fn readers_have_scopes_and_groups(on: &On) {
     let listed = registry.list_readers().await.unwrap();
     assert_eq!(listed.iter().map(|record| record.name.as_str()).collect::<Vec<_>>(), ["narrow", "wide"]);
     assert_eq!((&listed[0].groups, listed[0].created_at, listed[0].revoked_at), (&some, START, None));
+    assert_eq!(registry.get_reader(&listed[1].name).await.as_ref(), Ok(&listed[1]));
+    let nobody = registry.get_reader(&ReaderName::new("nobody").unwrap()).await;
+    assert!(matches!(nobody, Err(RegistryError::NotFound { .. })), "{nobody:?}");
     let blind = reader("blind", GroupAccess::Only(BTreeSet::new()));
     assert!(matches!(registry.add_reader(blind).await, Err(RegistryError::Invalid(_))));
     let idle = NewReader { scopes: BTreeSet::new(), ..reader("idle", GroupAccess::All) };
@@ -322,11 +325,18 @@ pub async fn a_revoked_reader_can_be_added_again(on: &On) {
     registry.revoke_reader(&name).await.unwrap();
     assert_eq!(registry.authenticate_reader(old.expose()).await, Err(AuthError::Revoked));
     assert_eq!(registry.list_readers().await.unwrap()[0].revoked_at, Some(START));
+    on.clock.advance(SECOND);
     let access = GroupAccess::Only(groups(&["b", "c"]));
     let new = registry.add_reader(reader("ios", access.clone())).await.unwrap();
     assert_eq!(registry.authenticate_reader(new.expose()).await.unwrap().groups, access);
     assert_eq!(registry.authenticate_reader(old.expose()).await, Err(AuthError::Revoked));
     assert_eq!(registry.list_readers().await.unwrap()[0].revoked_at, None);
+    let found = registry.get_reader(&name).await.unwrap();
+    assert_eq!(
+        (found.created_at, found.revoked_at),
+        (START + 1_000_000, None),
+        "it is another one since then"
+    );
     let nobody = registry.revoke_reader(&ReaderName::new("nobody").unwrap()).await;
     assert!(matches!(nobody, Err(RegistryError::NotFound { .. })));
 }

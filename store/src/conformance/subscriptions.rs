@@ -102,13 +102,33 @@ pub async fn rules_are_replaced_under_rising_versions(on: &On) {
     for store in [&store, &other, &(on.open)()] {
         assert_eq!(store.list_rules().await, Ok(vec![gone.clone(), faster.clone()]), "by name");
     }
-    store.remove_rule(&gone.rule.name).await.unwrap();
-    store.remove_rule(&fast.rule.name).await.unwrap();
-    is_not_found(other.remove_rule(&fast.rule.name).await, "fast");
+    store.remove_rule(&gone.rule.name, None).await.unwrap();
+    store.remove_rule(&fast.rule.name, None).await.unwrap();
+    is_not_found(other.remove_rule(&fast.rule.name, None).await, "fast");
     assert!(other.list_rules().await.unwrap().is_empty());
     // What was known of devices under the old one counts for nothing, though it is the same again.
     let again = other.set_rule(compare("fast", "/speed > 40")).await.unwrap();
     assert!(again.version > faster.version, "{again:?}");
+}
+
+pub async fn a_rule_is_replaced_and_removed_only_as_it_was_seen(on: &On) {
+    let (store, other) = ((on.open)(), (on.open)());
+    let is_another = |result: Result<_, RegistryError>| {
+        assert!(matches!(result, Err(RegistryError::AlreadyExists { .. })), "{result:?}");
+    };
+    is_another(store.replace_rule(compare("fast", "/speed > 30"), Some(1)).await);
+    let first = store.replace_rule(compare("fast", "/speed > 30"), None).await.unwrap();
+    is_another(other.replace_rule(compare("fast", "/speed > 30"), None).await);
+    is_another(other.replace_rule(compare("fast", "/speed > 40"), Some(first.version + 1)).await);
+    assert_eq!(other.get_rule(&first.rule.name).await.as_ref(), Ok(&first));
+    let same = other.replace_rule(first.rule.clone(), Some(first.version)).await;
+    assert_eq!(same.as_ref(), Ok(&first), "with the same content nothing changes");
+    let second = other.replace_rule(compare("fast", "/speed > 40"), Some(first.version)).await.unwrap();
+    assert!(second.version > first.version);
+    is_not_found(store.remove_rule(&first.rule.name, Some(first.version)).await, "fast");
+    assert_eq!(store.get_rule(&first.rule.name).await.as_ref(), Ok(&second));
+    store.remove_rule(&first.rule.name, Some(second.version)).await.unwrap();
+    is_not_found(other.get_rule(&first.rule.name).await, "fast");
 }
 
 pub async fn rules_that_are_not_sound_are_refused_by_name(on: &On) {
@@ -287,6 +307,6 @@ pub async fn each_change_is_noticed_and_what_changes_nothing_is_not(on: &On) {
     assert!(quiet.is_err(), "what changes nothing is noticed");
     store.remove_subscription(id(1)).await.unwrap();
     noticed("a subscription that is gone").await;
-    store.remove_rule(&fast.name).await.unwrap();
+    store.remove_rule(&fast.name, None).await.unwrap();
     noticed("a rule that is gone").await;
 }

@@ -134,8 +134,9 @@ pub(super) async fn replay(
     }
     queues::save(database, &mut *session, changed).await?;
     let set = doc! {
-        "state": 0, "position": integer(position), "next_at": integer(now), "finished_at": null,
+        "state": 0, "position": integer(position), "attempts": 0, "next_at": integer(now), "finished_at": null,
     };
     all.update_one(this(id), doc! { "$set": set }).session(session).await?;
-    Ok(Delivery { state: DeliveryState::Pending, position, next_at: now, finished_at: None, ..found })
+    let state = DeliveryState::Pending;
+    Ok(Delivery { state, position, attempts: 0, next_at: now, finished_at: None, ..found })
 }

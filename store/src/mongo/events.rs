@@ -143,8 +143,9 @@ pub(super) async fn list(
     if let Some((at, id)) = filter.before {
         those = before("entered_at", at, &id.to_string());
     }
-    if let Some(device) = &filter.device {
-        those.insert("device", device.as_str());
+    if let Some(devices) = &filter.devices {
+        let names: Vec<&str> = devices.iter().map(DeviceId::as_str).collect();
+        those.insert("device", doc! { "$in": names });
     }
     if let Some(kind) = filter.kind {
         those.insert("kind", kind.as_str());

@@ -283,7 +283,10 @@ impl Outbox for MongoOutbox {
     }
 
     fn list_events(&self, filter: EventFilter) -> BoxFuture<'_, Result<Vec<EnteredEvent>, OutboxError>> {
-        Box::pin(self.run(PAGE_TIME_MAX, async move |database| events::list(&database, &filter).await))
+        Box::pin(async move {
+            check::devices_listed(&filter)?;
+            self.run(PAGE_TIME_MAX, async move |database| events::list(&database, &filter).await).await
+        })
     }
 
     fn forget(&self, older_than: Duration, limit: usize) -> BoxFuture<'_, Result<usize, OutboxError>> {

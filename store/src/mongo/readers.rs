@@ -87,6 +87,15 @@ pub(super) async fn list(database: &Database) -> std::result::Result<Vec<ReaderR
     Ok(all)
 }
 
+/// One of them.
+pub(super) async fn find(
+    database: &Database,
+    name: &ReaderName,
+) -> std::result::Result<Option<ReaderRecord>, Failure> {
+    let found = readers(database).find_one(doc! { "_id": name.as_str() }).await?;
+    found.map(ReaderRecord::try_from).transpose()
+}
+
 /// Ends a reader's tokens.
 pub(super) async fn revoke(
     database: &Database,

@@ -233,6 +233,14 @@ impl Registry for MongoRegistry {
         Box::pin(async move { Ok(self.run(async |database| readers::list(&database).await).await?) })
     }
 
+    fn get_reader<'a>(&'a self, name: &'a ReaderName) -> BoxFuture<'a, Result<ReaderRecord, RegistryError>> {
+        let wanted = name.clone();
+        Box::pin(async move {
+            let found = self.run(async move |database| readers::find(&database, &wanted).await).await?;
+            found.ok_or_else(|| checks::no_reader(name.as_str()))
+        })
+    }
+
     fn revoke_reader<'a>(&'a self, name: &'a ReaderName) -> BoxFuture<'a, Result<(), RegistryError>> {
         let (name, now) = (name.clone(), self.clock.now());
         Box::pin(self.change(CHANGE_MAX, move |database, session| {

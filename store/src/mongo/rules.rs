@@ -8,9 +8,9 @@ use trough_protocol::Micros;
 
 use super::failure::Failure;
 use super::json::{from_json, to_json};
-use super::meta;
 use super::transaction::refuse;
-use crate::checks::{no_rule, too_many_rules};
+use super::{integer, meta};
+use crate::checks::{no_rule, rule_changed, too_many_rules};
 use crate::error::RegistryError;
 use crate::names::RuleName;
 use crate::rule::{NewRule, RULES_MAX, Rule};
@@ -43,22 +43,35 @@ pub(super) async fn find(database: &Database, name: &RuleName) -> std::result::R
     found.map(Rule::try_from).transpose()
 }
 
+/// Which rule a new one may replace.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Over {
+    /// Whatever has its name.
+    Any,
+    /// Only this version, or none.
+    Version(Option<u64>),
+}
+
 /// Sets a rule, in a transaction.
 pub(super) async fn set(
     database: &Database,
     session: &mut ClientSession,
     rule: &NewRule,
+    over: Over,
     now: Micros,
 ) -> Result<Rule> {
     let refused = |failure: Failure| refuse(RegistryError::from(failure));
     let this = doc! { "_id": rule.name.as_str() };
     let found = rules::<RuleDocument>(database).find_one(this.clone()).session(&mut *session).await?;
-    if let Some(found) = found {
-        let found = Rule::try_from(found).map_err(refused)?;
-        // Another process was as quick.
-        if found.rule == *rule {
-            return Ok(found);
-        }
+    let found = found.map(Rule::try_from).transpose().map_err(refused)?;
+    if let Over::Version(version) = over
+        && found.as_ref().map(|found| found.version) != version
+    {
+        return Err(refuse(rule_changed(&rule.name)));
+    }
+    // Another process was as quick.
+    if let Some(found) = found.filter(|found| found.rule == *rule) {
+        return Ok(found);
     }
     let others = doc! { "_id": { "$ne": rule.name.as_str() } };
     let others = rules::<Document>(database).count_documents(others).session(&mut *session).await?;
@@ -82,8 +95,17 @@ pub(super) async fn list(database: &Database) -> std::result::Result<Vec<Rule>, 
     Ok(all)
 }
 
-/// Removes one, in a transaction.
-pub(super) async fn remove(database: &Database, session: &mut ClientSession, name: &RuleName) -> Result<()> {
-    let done = rules::<Document>(database).delete_one(doc! { "_id": name.as_str() }).session(session).await?;
+/// Removes one, or only this version of it, in a transaction.
+pub(super) async fn remove(
+    database: &Database,
+    session: &mut ClientSession,
+    name: &RuleName,
+    version: Option<u64>,
+) -> Result<()> {
+    let mut this = doc! { "_id": name.as_str() };
+    if let Some(version) = version {
+        this.insert("version", integer(version));
+    }
+    let done = rules::<Document>(database).delete_one(this).session(session).await?;
     if done.deleted_count == 0 { Err(refuse(no_rule(name))) } else { Ok(()) }
 }

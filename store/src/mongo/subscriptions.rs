@@ -3,9 +3,10 @@
 use trough_protocol::Micros;
 
 use super::registry::{CHANGE_MAX, MongoRegistry};
+use super::rules::Over;
 use super::{push_tokens, rules, subscription_rows as rows};
 use crate::BoxFuture;
-use crate::checks::{self, no_subscription};
+use crate::checks::{self, no_rule, no_subscription};
 use crate::error::RegistryError;
 use crate::names::{ReaderName, RuleName};
 use crate::rule::{NewRule, Rule};
@@ -26,7 +27,30 @@ impl Subscriptions for MongoRegistry {
             let now = self.clock().now();
             self.change(CHANGE_MAX, move |database, session| {
                 let rule = rule.clone();
-                Box::pin(async move { rules::set(database, session, &rule, now).await })
+                Box::pin(async move { rules::set(database, session, &rule, Over::Any, now).await })
+            })
+            .await
+        })
+    }
+
+    fn replace_rule(
+        &self,
+        rule: NewRule,
+        version: Option<u64>,
+    ) -> BoxFuture<'_, Result<Rule, RegistryError>> {
+        Box::pin(async move {
+            rule.check()?;
+            let name = rule.name.clone();
+            let found = self.run(async move |database| rules::find(&database, &name).await).await?;
+            let same = |found: &Rule| Some(found.version) == version && found.rule == rule;
+            if let Some(found) = found.filter(same) {
+                return Ok(found);
+            }
+            let now = self.clock().now();
+            self.change(CHANGE_MAX, move |database, session| {
+                let rule = rule.clone();
+                let over = Over::Version(version);
+                Box::pin(async move { rules::set(database, session, &rule, over, now).await })
             })
             .await
         })
@@ -36,11 +60,23 @@ impl Subscriptions for MongoRegistry {
         Box::pin(async move { Ok(self.run(async |database| rules::list(&database).await).await?) })
     }
 
-    fn remove_rule<'a>(&'a self, name: &'a RuleName) -> BoxFuture<'a, Result<(), RegistryError>> {
+    fn get_rule<'a>(&'a self, name: &'a RuleName) -> BoxFuture<'a, Result<Rule, RegistryError>> {
+        let wanted = name.clone();
+        Box::pin(async move {
+            let found = self.run(async move |database| rules::find(&database, &wanted).await).await?;
+            found.ok_or_else(|| no_rule(name))
+        })
+    }
+
+    fn remove_rule<'a>(
+        &'a self,
+        name: &'a RuleName,
+        version: Option<u64>,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
         let name = name.clone();
         Box::pin(self.change(CHANGE_MAX, move |database, session| {
             let name = name.clone();
-            Box::pin(async move { rules::remove(database, session, &name).await })
+            Box::pin(async move { rules::remove(database, session, &name, version).await })
         }))
     }
 

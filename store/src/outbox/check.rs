@@ -9,8 +9,9 @@ use trough_protocol::limits::INT_MAX;
 use trough_runtime::clock::micros;
 
 use super::{
-    Attempt, CLAIM_MAX, Claim, DELIVERIES_MAX, DeliveryId, Duty, KEY_BYTES_MAX, NewDelivery, OutboxError,
-    PLACE_BYTES_MAX, SHARDS, STATE_BYTES_MAX, STEP_MAX, SUBSCRIPTIONS_LISTED_MAX, Shard, WatchStep,
+    Attempt, CLAIM_MAX, Claim, DELIVERIES_MAX, DEVICES_LISTED_MAX, DeliveryId, Duty, EventFilter,
+    KEY_BYTES_MAX, NewDelivery, OutboxError, PLACE_BYTES_MAX, SHARDS, STATE_BYTES_MAX, STEP_MAX,
+    SUBSCRIPTIONS_LISTED_MAX, Shard, WatchStep,
 };
 use crate::event::{EVENT_DATA_BYTES_MAX, Event};
 use crate::rule::AFTER_MAX;
@@ -139,6 +140,11 @@ pub(crate) fn attempts(attempts: &[Attempt]) -> Result<(), OutboxError> {
 /// Too many subscriptions to be listed.
 pub(crate) fn listed(subscriptions: Option<&[SubscriptionId]>) -> Result<(), OutboxError> {
     at_most("subscriptions", subscriptions.map_or(0, <[_]>::len), SUBSCRIPTIONS_LISTED_MAX)
+}
+
+/// Too many devices whose events are to be listed.
+pub(crate) fn devices_listed(filter: &EventFilter) -> Result<(), OutboxError> {
+    at_most("devices", filter.devices.as_ref().map_or(0, Vec::len), DEVICES_LISTED_MAX)
 }
 
 /// Whether a claim of somebody else that ends then is to be respected. One that ends much later than any claim does is of a

@@ -53,8 +53,40 @@ pub(super) fn set_routed(
 
 /// A page of them, newest first.
 pub(super) fn list(connection: &Connection, filter: &EventFilter) -> Result<Vec<EnteredEvent>, OutboxError> {
+    let limit = filter.limit.min(PAGE_MAX);
+    let Some(devices) = &filter.devices else {
+        return Ok(newest_of(connection, None, filter, limit)?.into_iter().map(|(_, event)| event).collect());
+    };
+    let mut newest = Vec::new();
+    // Each in the order of its index, so that nothing is read that cannot be on the page.
+    for device in devices {
+        newest.extend(newest_of(connection, Some(device), filter, limit)?);
+        if newest.len() > 4 * PAGE_MAX {
+            cut(&mut newest, limit);
+        }
+    }
+    cut(&mut newest, limit);
+    Ok(newest.into_iter().map(|(_, event)| event).collect())
+}
+
+/// Events with their places among all.
+type Newest = Vec<((Micros, [u8; 16]), EnteredEvent)>;
+
+fn cut(newest: &mut Newest, limit: usize) {
+    newest.sort_by(|(a, _), (b, _)| b.cmp(a));
+    // Of a device that is named twice.
+    newest.dedup_by(|(a, _), (b, _)| a == b);
+    newest.truncate(limit);
+}
+
+fn newest_of(
+    connection: &Connection,
+    device: Option<&DeviceId>,
+    filter: &EventFilter,
+    limit: usize,
+) -> Result<Newest, OutboxError> {
     // Each has an index of its own, and devices have few events of other kinds.
-    let condition = match (&filter.device, filter.kind) {
+    let condition = match (device, filter.kind) {
         (Some(_), _) => "device = ?1 AND kind = coalesce(?2, kind)",
         (None, Some(_)) => "kind = ?2 AND ?1 IS NULL",
         (None, None) => "?1 IS NULL AND ?2 IS NULL",
@@ -65,10 +97,12 @@ pub(super) fn list(connection: &Connection, filter: &EventFilter) -> Result<Vec<
         "SELECT event, entered_at FROM events WHERE {condition} AND (entered_at, id) < (?3, ?4) \
          ORDER BY entered_at DESC, id DESC LIMIT ?5"
     );
-    let device = filter.device.as_ref().map(DeviceId::as_str);
-    let kind = filter.kind.map(|kind| kind.as_str());
-    let values = params![device, kind, at, id, filter.limit.min(PAGE_MAX)];
-    Ok(connection.prepare_cached(&sql)?.query_map(values, read)?.collect::<Result<_, _>>()?)
+    let values = params![device.map(DeviceId::as_str), filter.kind.map(|kind| kind.as_str()), at, id, limit];
+    let placed = |row: &Row<'_>| {
+        let event = read(row)?;
+        Ok(((event.entered_at, event.event.id.0), event))
+    };
+    Ok(connection.prepare_cached(&sql)?.query_map(values, placed)?.collect::<Result<_, _>>()?)
 }
 
 /// Forgets some that were entered before, and are routed.

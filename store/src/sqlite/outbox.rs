@@ -210,7 +210,10 @@ impl Outbox for SqliteOutbox {
     }
 
     fn list_events(&self, filter: EventFilter) -> BoxFuture<'_, Result<Vec<EnteredEvent>, OutboxError>> {
-        Box::pin(self.pool.run(move |connection| events::list(connection, &filter)))
+        Box::pin(async move {
+            check::devices_listed(&filter)?;
+            self.pool.run(move |connection| events::list(connection, &filter)).await
+        })
     }
 
     fn forget(&self, older_than: Duration, limit: usize) -> BoxFuture<'_, Result<usize, OutboxError>> {

@@ -65,6 +65,11 @@ pub(super) fn list(connection: &Connection) -> Result<Vec<ReaderRecord>, Registr
     Ok(connection.prepare_cached(&sql)?.query_map([], read_record)?.collect::<Result<_, _>>()?)
 }
 
+/// One of them.
+pub(super) fn find(connection: &Connection, name: &ReaderName) -> Result<ReaderRecord, RegistryError> {
+    get(connection, name.as_str())?.ok_or_else(|| no_reader(name.as_str()))
+}
+
 /// Ends a reader's tokens.
 pub(super) fn revoke(connection: &Connection, name: &ReaderName, now: Micros) -> Result<(), RegistryError> {
     let name = name.as_str();

@@ -205,6 +205,11 @@ impl Registry for SqliteRegistry {
         Box::pin(self.pool.run(readers::list))
     }
 
+    fn get_reader<'a>(&'a self, name: &'a ReaderName) -> BoxFuture<'a, Result<ReaderRecord, RegistryError>> {
+        let name = name.clone();
+        Box::pin(self.pool.run(move |connection| readers::find(connection, &name)))
+    }
+
     fn revoke_reader<'a>(&'a self, name: &'a ReaderName) -> BoxFuture<'a, Result<(), RegistryError>> {
         let name = name.clone();
         Box::pin(self.change(move |connection, now| readers::revoke(connection, &name, now)))

@@ -109,13 +109,33 @@ impl Subscriptions for SqliteRegistry {
         })
     }
 
+    fn replace_rule(
+        &self,
+        rule: NewRule,
+        version: Option<u64>,
+    ) -> BoxFuture<'_, Result<Rule, RegistryError>> {
+        Box::pin(async move {
+            rule.check()?;
+            self.change_if(move |connection, now| rules::replace(connection, rule, version, now)).await
+        })
+    }
+
     fn list_rules(&self) -> BoxFuture<'_, Result<Vec<Rule>, RegistryError>> {
         Box::pin(self.read(rules::list))
     }
 
-    fn remove_rule<'a>(&'a self, name: &'a RuleName) -> BoxFuture<'a, Result<(), RegistryError>> {
+    fn get_rule<'a>(&'a self, name: &'a RuleName) -> BoxFuture<'a, Result<Rule, RegistryError>> {
         let name = name.clone();
-        Box::pin(self.change(move |connection, _| rules::remove(connection, &name)))
+        Box::pin(self.read(move |connection| rules::get(connection, &name)))
+    }
+
+    fn remove_rule<'a>(
+        &'a self,
+        name: &'a RuleName,
+        version: Option<u64>,
+    ) -> BoxFuture<'a, Result<(), RegistryError>> {
+        let name = name.clone();
+        Box::pin(self.change(move |connection, _| rules::remove(connection, &name, version)))
     }
 
     fn add_subscription(

@@ -6,18 +6,21 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use trough_eater::{CommandDesk, LinkListener, LinkSecurity, WatchStores};
+use trough_eater::{CommandDesk, LinkListener, LinkSecurity, NoticeDesk, WatchStores};
 use trough_protocol::limits::BATCH_BYTES_MAX;
 use trough_runtime::shutdown::Shutdown;
 use trough_runtime::tls::{Purpose, ServerTls};
 use trough_store::mongo::MongoUrl;
+use trough_store::webhook::Reach;
 
 use crate::bus::{self, BusArgs, BusSettings};
 use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::{Faults, HostPort};
+use crate::notify::ReachArgs;
 use crate::registry::{self, Place};
+use crate::seal::{SealArgs, SealChoice};
 use crate::service::{self, Chassis, ServiceArgs};
 use crate::storage::{StorageArgs, StorageChoice};
 use crate::tls::{LinkArgs, TlsArgs, Watcher};
@@ -61,6 +64,10 @@ pub struct EaterArgs {
     #[command(flatten)]
     link: LinkArgs,
     #[command(flatten)]
+    seal: SealArgs,
+    #[command(flatten)]
+    reach: ReachArgs,
+    #[command(flatten)]
     service: ServiceArgs,
     #[command(flatten)]
     traces: TraceArgs,
@@ -78,6 +85,8 @@ struct Settings {
     tls: Option<ServerTls>,
     link: LinkSecurity,
     traces: TraceSettings,
+    seal: SealChoice,
+    reach: Reach,
 }
 
 /// Checks the options.
@@ -95,16 +104,32 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
     let link = args.link.check_eater(&mut faults);
     let grace = args.service.check(&mut faults);
     let traces = args.traces.check(&mut faults);
+    let place = database.clone().map(|database| Place::of(&args.service.data.data_dir, database));
+    let seal = place.as_ref().and_then(|place| args.seal.check(place, &mut faults));
+    let reach = args.reach.reach();
     let settings = (|| {
-        let (database, storage, bus) = (database?, storage?, bus?);
+        let (database, storage, bus, seal) = (database?, storage?, bus?, seal?);
         let (links, api, admin, linger, traces) = (links?, api?, admin?, linger?, traces?);
         // Given and wrong is not the same as not given.
         let budget_bytes = match budget_bytes {
             None => None,
             Some(bytes) => Some(bytes?),
         };
-        let settings =
-            Settings { links, api, admin, linger, budget_bytes, database, storage, bus, tls, link, traces };
+        let settings = Settings {
+            links,
+            api,
+            admin,
+            linger,
+            budget_bytes,
+            database,
+            storage,
+            bus,
+            tls,
+            link,
+            traces,
+            seal,
+            reach,
+        };
         Some((settings, grace?))
     })();
     let (settings, grace) = faults.into_result(settings)?;
@@ -113,8 +138,8 @@ pub fn prepare(args: EaterArgs, mut faults: Faults) -> Result<Work, Faults> {
 }
 
 async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<(), CliError> {
-    let Settings { links, api, admin, linger, budget_bytes, database, storage, bus, tls, link, traces } =
-        settings;
+    let Settings { links, api, admin, linger, budget_bytes, database, storage, bus, .. } = settings;
+    let Settings { tls, link, traces, seal, reach, .. } = settings;
     let bound = sockets::bind([(opt::LINKS, &links), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let [links, api, admin] = bound;
     sockets::raise_open_files();
@@ -123,6 +148,7 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
     }
     let registry = Place::of(data_dir, database.clone());
     let mut chassis = Chassis::new(registry.clone(), shutdown.clone())?;
+    let seal = seal.open()?;
     let storage = storage.open(data_dir, database, &mut chassis)?;
     let bus = bus.open(&mut chassis);
     let deployment = bus.as_ref().map(|bus| bus.deployment.clone());
@@ -145,7 +171,14 @@ async fn run(settings: Settings, data_dir: &Path, shutdown: Shutdown) -> Result<
         registry: bus::in_front_of(bus, chassis.registry, &chassis.clock),
         bus: deployment.clone(),
         watch: Some(WatchStores { subscriptions: background.subscriptions, outbox: background.outbox }),
-        commands: CommandDesk { store: chassis.stores.commands.clone(), bus: deployment },
+        commands: CommandDesk { store: chassis.stores.commands.clone(), bus: deployment.clone() },
+        notices: NoticeDesk {
+            subscriptions: chassis.stores.subscriptions.clone(),
+            outbox: chassis.stores.outbox.clone(),
+            seal,
+            reach,
+            bus: deployment,
+        },
         storage,
         clock: chassis.clock.clone(),
         health: chassis.health,

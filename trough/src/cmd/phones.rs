@@ -5,6 +5,7 @@ use serde::Serialize;
 use trough_protocol::Micros;
 use trough_runtime::clock::Clock;
 use trough_store::ReaderName;
+use trough_store::phone::{AppName, DeviceToken};
 use trough_store::subscription::{PushEnvironment, PushToken, PushTokenId};
 
 use crate::cli::RegistryArgs;
@@ -19,8 +20,8 @@ use crate::stores::Stores;
 
 const READER: Opt = Opt { flag: "READER", env: "" };
 const PHONE: Opt = Opt { flag: "PHONE", env: "" };
-/// Most bytes of a token; Apple says that their length may change, and gives out 32 bytes.
-const TOKEN_BYTES_MAX: usize = 128;
+const TOKEN_REMEDY: &str = "give what the app got from Apple, as hex digits";
+const APP_REMEDY: &str = "give the app's, such as com.example.app";
 
 /// What to do with phones.
 #[derive(Debug, Subcommand)]
@@ -78,8 +79,8 @@ pub struct RemoveArgs {
 
 struct NewPhone {
     owner: ReaderName,
-    token: String,
-    app: String,
+    token: DeviceToken,
+    app: AppName,
     environment: PushEnvironment,
     seal: SealChoice,
     place: Place,
@@ -109,26 +110,12 @@ fn check(args: AddArgs, faults: &mut Faults) -> Option<NewPhone> {
     let owner = faults.parsed(READER, &args.reader, "copy it from trough readers list");
     let place = args.registry.check(faults);
     let seal = place.as_ref().and_then(|place| args.seal.check(place, faults));
-    let token = args.push_token.unwrap_or_default().to_ascii_lowercase();
-    let is_hex = token.len().is_multiple_of(2) && token.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !is_hex || !(1..=TOKEN_BYTES_MAX).contains(&(token.len() / 2)) {
-        // What it is stays out of logs.
-        let why = format!("{} characters are no push token", token.len());
-        faults.add(opt::PUSH_TOKEN, "***", why, "give what the app got from Apple, as hex digits");
-        return None;
-    }
+    let token = DeviceToken::parse(&args.push_token.unwrap_or_default());
+    // What it is stays out of logs.
+    let token = token.map_err(|error| faults.add(opt::PUSH_TOKEN, "***", error.to_string(), TOKEN_REMEDY));
     let app = args.app.unwrap_or_default();
-    let is_bundle =
-        !app.is_empty() && app.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    if !is_bundle {
-        faults.add(
-            opt::PHONE_APP,
-            app,
-            "is no bundle id",
-            "use letters, digits, dots and dashes, such as com.example.app",
-        );
-        return None;
-    }
+    let app =
+        AppName::parse(&app).map_err(|error| faults.add(opt::PHONE_APP, app, error.to_string(), APP_REMEDY));
     let environment = match args.server.as_str() {
         "production" => PushEnvironment::Production,
         "sandbox" => PushEnvironment::Sandbox,
@@ -137,21 +124,18 @@ fn check(args: AddArgs, faults: &mut Faults) -> Option<NewPhone> {
             return None;
         }
     };
+    let (token, app) = (token.ok()?, app.ok()?);
     Some(NewPhone { owner: owner?, token, app, environment, seal: seal?, place: place? })
 }
 
 async fn add(phone: NewPhone) -> Result<(), CliError> {
     let NewPhone { owner, token, app, environment, seal, place } = phone;
     let stores = Stores::open(place, Missing::Refuse)?;
-    let readers = stores.registry.list_readers().await?;
-    if !readers.iter().any(|reader| reader.name == owner && reader.revoked_at.is_none()) {
-        let error = anyhow::anyhow!("there is no reader {owner}, or it was revoked: see trough readers list");
-        return Err(error.into());
+    if stores.registry.get_reader(&owner).await?.revoked_at.is_some() {
+        return Err(anyhow::anyhow!("reader {owner} was revoked: see trough readers list").into());
     }
-    let id = PushTokenId::of(&[token.as_bytes()]);
-    let token = seal.needed()?.seal(token.as_bytes(), &id.to_string());
-    let registered_at = Clock::system().now();
-    let phone = PushToken { id, owner, token, environment, topic: app, registered_at };
+    let phone = token.register(owner, app, environment, &seal.needed()?, Clock::system().now());
+    let id = phone.id;
     stores.subscriptions.set_push_token(phone).await?;
     output::line(id)?;
     output::note(format!("phone {id} was added; pushes of its reader's subscriptions go to it"));

@@ -345,7 +345,7 @@ fn named<'a>(names: impl ExactSizeIterator<Item = &'a str>, what: &str) -> Strin
 }
 
 async fn remove(place: Place, name: RuleName) -> Result<(), CliError> {
-    Stores::open(place, Missing::Refuse)?.subscriptions.remove_rule(&name).await?;
+    Stores::open(place, Missing::Refuse)?.subscriptions.remove_rule(&name, None).await?;
     output::note(format!("rule {name} is gone"));
     Ok(())
 }

@@ -234,6 +234,10 @@ impl Registry for CachedRegistry {
         self.inner.list_readers()
     }
 
+    fn get_reader<'a>(&'a self, name: &'a ReaderName) -> BoxFuture<'a, Result<ReaderRecord, RegistryError>> {
+        self.inner.get_reader(name)
+    }
+
     fn revoke_reader<'a>(&'a self, name: &'a ReaderName) -> BoxFuture<'a, Result<(), RegistryError>> {
         Box::pin(self.ringing(self.inner.revoke_reader(name)))
     }

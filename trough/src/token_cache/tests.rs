@@ -120,6 +120,7 @@ impl Registry for Counting {
         tokens_revoked(ids: &'a [TokenId]) -> Result<Vec<TokenId>, RegistryError>;
         grant_epoch(device: &'a DeviceId) -> Result<Epoch, RegistryError>;
         current_epoch(device: &'a DeviceId) -> Result<Epoch, RegistryError>;
+        get_reader(name: &'a ReaderName) -> Result<ReaderRecord, RegistryError>;
         revoke_reader(name: &'a ReaderName) -> Result<(), RegistryError>;
         enforce_retention(group: &'a Group, set_at: Micros) -> Result<(), RegistryError>;
         remove_retention(group: &'a Group) -> Result<(), RegistryError>;

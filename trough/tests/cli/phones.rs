@@ -41,5 +41,5 @@ fn what_is_no_phone_is_refused_by_name() {
         assert!(refused.contains(named) && !refused.contains(token), "{refused}");
     }
     let stranger = add(&place, TOKEN, "you --app com.example.app").failed(1);
-    assert!(stranger.contains("there is no reader you"), "{stranger}");
+    assert!(stranger.contains("there is no reader \"you\""), "{stranger}");
 }

@@ -6,7 +6,7 @@ use crate::api::code::Code;
 use crate::api::routes::allowed;
 
 const INTRODUCTION: &str = "\
-How an app, a script or a notebook reads what devices sent.
+How an app, a script or a notebook reads what devices sent, and says what it wants to be told of.
 
 Every path under `/v1` wants the token of a reader: `Authorization: Bearer trdr_…` (`trough readers add` makes one). \
 A reader sees the devices of its groups, and with each operation stands the scope that it needs.
@@ -19,10 +19,14 @@ Texts of time are RFC 3339 in UTC with six decimals; integers are microseconds s
 
 const TOKEN: &str = "\
 The token of a reader. With each operation stand the scopes that it needs: `devices:read` (list devices, see when they \
-were last heard), `frames:read` (read frames and gaps), `commands:send` (ask devices to do something).";
+were last heard), `frames:read` (read frames and gaps), `commands:send` (ask devices to do something), \
+`notifications:manage` (say what you want to be told of, and see what you were told), `rules:manage` (set rules).";
 
 /// What a path answers that changes nothing.
 const GET_ONLY: &str = "GET, HEAD";
+
+/// What is kept beside the frames.
+const IN_STORES: [&str; 4] = ["commands", "notifications", "events", "rules"];
 
 /// Paths of probes are answered before everything else, and carry no request id.
 const PROBES: &str = "health";
@@ -30,7 +34,7 @@ const PROBES: &str = "health";
 /// The whole description, from what the handlers say.
 pub(super) fn complete(mut document: Value) -> Value {
     document["info"] = json!({
-        "title": "Trough read API",
+        "title": "Trough API",
         "version": env!("CARGO_PKG_VERSION"),
         "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         "description": INTRODUCTION,
@@ -40,6 +44,9 @@ pub(super) fn complete(mut document: Value) -> Value {
         {"name": "frames", "description": "What they sent"},
         {"name": "live", "description": "What they send now"},
         {"name": "commands", "description": "What devices are asked to do"},
+        {"name": "notifications", "description": "What you are told of, and where"},
+        {"name": "events", "description": "What happened"},
+        {"name": "rules", "description": "What of all that happens is an event"},
         {"name": "encounters", "description": "Which devices were near one another"},
         {"name": "health", "description": "For probes"},
         {"name": "about", "description": "This description"},
@@ -158,19 +165,37 @@ fn concerns(code: Code, path: &str, operation: &Value) -> bool {
     let takes = |name: &str| {
         operation["parameters"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == name))
     };
+    let is = |names: &[&str]| names.iter().any(|name| operation["operationId"] == *name);
     match code {
         Code::MethodNotAllowed => true,
         Code::NoSuchPath => false,
         Code::NoSuchCommand => path.contains("{command}"),
-        Code::CommandFinished => operation["operationId"] == "cancel_command",
-        Code::BadBody
-        | Code::BodyTooLarge
-        | Code::UnsupportedMediaType
-        | Code::TooManyCommands
-        | Code::IdempotencyKeyUsed
-        | Code::DeviceRevoked => operation["requestBody"].is_object(),
-        Code::FramesDamaged | Code::Deadline if operation["tags"][0] == "commands" => false,
-        Code::NoSuchDevice => path.contains("{id}") || takes("device"),
+        Code::CommandFinished => is(&["cancel_command"]),
+        Code::BadBody | Code::BodyTooLarge | Code::UnsupportedMediaType => {
+            operation["requestBody"].is_object()
+        }
+        Code::TooManyCommands | Code::DeviceRevoked => is(&["send_command"]),
+        Code::IdempotencyKeyUsed => takes("Idempotency-Key"),
+        Code::NoSuchSubscription => path.contains("{subscription}") || takes("subscription"),
+        Code::NoSuchPushToken => path.contains("{push_token}"),
+        Code::NoSuchDelivery => path.contains("{delivery}"),
+        Code::NoSuchRule => is(&["get_rule", "remove_rule"]),
+        Code::NoSealKey => is(&["create_subscription", "rotate_subscription_key", "register_push_token"]),
+        Code::TooManySubscriptions => is(&["create_subscription"]),
+        Code::SubscriptionDisabled | Code::NoPhone => is(&["test_subscription"]),
+        Code::NotAWebhook => is(&["change_subscription", "rotate_subscription_key"]),
+        Code::TooManyDeliveries => is(&["test_subscription", "replay_delivery"]),
+        Code::RuleNameTaken | Code::TooManyRules => is(&["set_rule"]),
+        // Nothing of it is read from journals.
+        Code::FramesDamaged | Code::Deadline if IN_STORES.iter().any(|tag| operation["tags"][0] == *tag) => {
+            false
+        }
+        // There is nothing that could be had in another form.
+        Code::NotAcceptable if operation["responses"]["204"].is_object() => false,
+        Code::NoSuchDevice => {
+            let names_devices = is(&["create_subscription", "change_subscription", "set_rule"]);
+            path.contains("{id}") || takes("device") || names_devices
+        }
         Code::BadCursor | Code::CursorOfOtherQuery => takes("cursor") || takes("Last-Event-ID"),
         Code::CursorExpired => takes("Last-Event-ID"),
         Code::NotAcceptable | Code::FramesDamaged | Code::Deadline if takes("Last-Event-ID") => {

@@ -12,6 +12,12 @@ use crate::api::commands_query::{COMMANDS_DEFAULT, COMMANDS_MAX};
 use crate::api::encode::POINTER_BYTES_MAX;
 use crate::api::frames_query::{CHANNELS_MAX, FIELDS_MAX, NAMED_MAX};
 use crate::api::query::{DEVICES_DEFAULT, DEVICES_MAX, PAGE_DEFAULT, PAGE_MAX};
+use crate::api::subscription_acts::{KEEP_OLD_DEFAULT, KEEP_OLD_MAX};
+
+/// Most items of a page of subscriptions, phones, deliveries, events or rules.
+pub const ITEMS_MAX: usize = 100;
+/// Items of a page that names no limit.
+pub const ITEMS_DEFAULT: usize = 20;
 
 /// Forms of parameters: types that are only described.
 macro_rules! forms {
@@ -80,6 +86,27 @@ forms! {
     CommandState = of(Type::String).enum_values(Some(trough_store::CommandState::ALL.map(|state| state.as_str())));
     /// How many commands.
     CommandsLimit = whole(1, COMMANDS_MAX as u64).default(Some(COMMANDS_DEFAULT.into()));
+    /// How many of whatever else is listed.
+    ItemsLimit = whole(1, ITEMS_MAX as u64).default(Some(ITEMS_DEFAULT.into()));
+    /// A subscription's id.
+    SubscriptionName = text("^sub_[0-9a-f]{32}$");
+    /// A phone's id.
+    PushTokenName = text("^psh_[0-9a-f]{32}$");
+    /// A delivery's id.
+    DeliveryName = text("^dlv_[0-9a-f]{32}$");
+    /// A rule's name.
+    RuleName = text("^[A-Za-z0-9._:@-]{1,64}$");
+    /// What may happen.
+    EventKind = of(Type::String).enum_values(Some(trough_store::EventKind::ALL.iter().map(|kind| kind.as_str())));
+    /// What becomes of events of quiet hours.
+    Quiet = of(Type::String).enum_values(Some(["hold", "drop"]));
+    /// Which of Apple's servers.
+    PushServer = of(Type::String).enum_values(Some(["production", "sandbox"]));
+    /// What became of a delivery.
+    DeliveryState = of(Type::String)
+        .enum_values(Some(trough_store::outbox::DeliveryState::ALL.map(|state| state.as_str())));
+    /// How long an old secret is used too.
+    KeepOld = whole(0, KEEP_OLD_MAX).default(Some(KEEP_OLD_DEFAULT.into()));
     /// How many devices.
     DevicesLimit = whole(1, DEVICES_MAX as u64).default(Some(DEVICES_DEFAULT.into()));
 }

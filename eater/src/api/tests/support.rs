@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::Method;
 use prometheus_client::registry::Registry as Metrics;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -20,13 +21,14 @@ use trough_protocol::{ContentType, DeviceId, Epoch, Micros, Seq};
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_runtime::shutdown::Shutdown;
-use trough_store::sqlite::{SqliteCatalog, SqliteRegistry};
-use trough_store::{Group, GroupAccess, NewDevice, NewReader, ReaderName, Registry, Scope};
+use trough_store::sqlite::{SqliteCatalog, SqliteOutbox, SqliteRegistry};
+use trough_store::webhook::Reach;
+use trough_store::{Group, GroupAccess, NewDevice, NewReader, ReaderName, Registry, Scope, SealKey};
 
-use super::client::Ask;
+use super::client::{Ask, Reply};
 use crate::api::fault::ReadFault;
 use crate::api::walk::Step;
-use crate::api::{ApiLimits, ApiMetrics, ApiState, CommandDesk, serve};
+use crate::api::{ApiLimits, ApiMetrics, ApiState, CommandDesk, NoticeDesk, serve};
 use crate::doorbell::{Doorbell, Others};
 use crate::journal::{
     Chunk, CommitSink, Journal, JournalConfig, JournalMetrics, JournalParts, ReadError, Submission, local,
@@ -44,6 +46,7 @@ pub(super) struct Server {
     pub address: SocketAddr,
     pub journal: Journal,
     pub registry: Arc<SqliteRegistry>,
+    pub outbox: Arc<SqliteOutbox>,
     pub clock: Clock,
     pub health: Health,
     pub metrics: ApiMetrics,
@@ -90,10 +93,21 @@ impl Server {
 
     /// The same whose journal goes on in a new file when one has so many bytes.
     pub(super) async fn with_files_of(roll_bytes: Option<u64>, limits: ApiLimits) -> Self {
+        Self::made(roll_bytes, limits, Some(SealKey::new(&[7; 32]))).await
+    }
+
+    /// The same that cannot keep secrets.
+    pub(super) async fn without_seal_key() -> Self {
+        Self::made(None, ApiLimits::default(), None).await
+    }
+
+    async fn made(roll_bytes: Option<u64>, limits: ApiLimits, seal: Option<SealKey>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (clock, health) = (Clock::manual(NOW), Health::new());
         let registry = SqliteRegistry::open(&dir.path().join("registry.sqlite"), clock.clone()).unwrap();
         let registry = Arc::new(registry);
+        let outbox = SqliteOutbox::open(&dir.path().join("outbox.sqlite"), clock.clone()).unwrap();
+        let outbox = Arc::new(outbox);
         let mut all = Metrics::default();
         let shutdown = Shutdown::new(Duration::from_secs(20));
         let doorbell = Doorbell::start(Others::None(None), shutdown.killed.clone());
@@ -114,6 +128,13 @@ impl Server {
             live: Live::start(Arc::new(journal.clone()), doorbell, shutdown.killed.clone()),
             registry: registry.clone(),
             commands: CommandDesk { store: registry.clone(), bus: None },
+            notices: NoticeDesk {
+                subscriptions: registry.clone(),
+                outbox: outbox.clone(),
+                seal,
+                reach: Reach::default(),
+                bus: None,
+            },
             clock: clock.clone(),
             health: health.clone(),
             metrics: metrics.clone(),
@@ -123,7 +144,7 @@ impl Server {
         let stop = shutdown.clone();
         let served = tokio::spawn(async move { serve(listener, None, state, limits, stop).await.unwrap() });
         let commits = Commits { sink: Arc::new(Sink(watch::Sender::new(0))), last: 0 };
-        Self { address, journal, registry, clock, health, metrics, shutdown, served, commits, dir }
+        Self { address, journal, registry, outbox, clock, health, metrics, shutdown, served, commits, dir }
     }
 
     pub(super) fn registry_file(&self) -> PathBuf {
@@ -168,6 +189,35 @@ impl Server {
 
     pub(super) fn ask(&self, method: Method, target: &str) -> Ask {
         Ask::new(self.address, method, target)
+    }
+
+    /// Asks to change something, with a body.
+    pub(super) async fn change(&self, method: Method, target: &str, token: &str, body: Value) -> Reply {
+        let ask = self.ask(method, target).token(token).header("content-type", "application/json");
+        ask.body(body.to_string()).send().await
+    }
+
+    /// Makes a subscription for pushes; its id.
+    pub(super) async fn subscribe(&self, token: &str) -> String {
+        let made = self.change(Method::POST, "/v1/subscriptions", token, json!({"push": true})).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        made.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Registers a phone, of which `number` makes the token; its id.
+    pub(super) async fn register(&self, token: &str, number: u8) -> String {
+        let body = json!({"token": format!("{number:02x}"), "app": "com.example.app"});
+        let made = self.change(Method::POST, "/v1/push-tokens", token, body).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        made.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Has a subscription tested; the delivery.
+    pub(super) async fn test(&self, token: &str, subscription: &str) -> String {
+        let target = format!("/v1/subscriptions/{subscription}/test");
+        let made = self.ask(Method::POST, &target).token(token).send().await;
+        assert_eq!(made.status, 200, "{}", made.text());
+        made.json()["deliveries"][0].as_str().unwrap().to_owned()
     }
 
     /// Stores frames, numbered from `first`, and waits until they are durable.

@@ -83,14 +83,18 @@ pub async fn events_are_listed_newest_first(on: &On) {
         all.insert(0, new);
         pass(on, &*outbox, Duration::from_millis(3)).await;
     }
-    for device in [None, Some(device("bus-1")), Some(device("bus-9"))] {
+    let named = |names: &[&str]| Some(names.iter().map(|name| device(name)).collect::<Vec<_>>());
+    for devices in
+        [None, named(&[]), named(&["bus-1"]), named(&["bus-2", "bus-9", "bus-1"]), named(&["bus-9"])]
+    {
         for kind in [None, Some(EventKind::RuleCleared), Some(EventKind::DeviceOffline)] {
             let wanted = |event: &&Event| {
-                (device.is_none() || event.device == device) && kind.is_none_or(|kind| event.kind == kind)
+                let is_named = |all: &Vec<DeviceId>| all.iter().any(|one| event.device.as_ref() == Some(one));
+                devices.as_ref().is_none_or(is_named) && kind.is_none_or(|kind| event.kind == kind)
             };
             let expected = ids(all.iter().filter(wanted));
             for limit in [1, 5, usize::MAX] {
-                let mut filter = EventFilter { device: device.clone(), kind, before: None, limit };
+                let mut filter = EventFilter { devices: devices.clone(), kind, before: None, limit };
                 let mut found = vec![];
                 loop {
                     let page = outbox.list_events(filter.clone()).await.unwrap();
@@ -102,4 +106,7 @@ pub async fn events_are_listed_newest_first(on: &On) {
             }
         }
     }
+    let many = vec![device("bus-1"); DEVICES_LISTED_MAX + 1];
+    let many = EventFilter { devices: Some(many), limit: 1, ..EventFilter::default() };
+    assert!(refusal(outbox.list_events(many).await).contains("1001 devices"));
 }

@@ -8,9 +8,9 @@ use clap::Args;
 use trough_runtime::random::random_bytes;
 use trough_store::rule::Scope;
 use trough_store::subscription::{NewSubscription, Quiet, QuietHours, Target};
+use trough_store::webhook::{new_key, secret_of};
 use trough_store::{EventKind, ReaderName, RegistryError, SubscriptionId};
 
-use super::change::{new_key, secret_of};
 use crate::cli::RegistryArgs;
 use crate::cmd::Work;
 use crate::error::CliError;
@@ -179,9 +179,7 @@ fn quiet(args: &AddArgs, faults: &mut Faults) -> Option<Option<QuietHours>> {
 
 async fn add(Settings { mut wanted, place, seal }: Settings) -> Result<(), CliError> {
     let stores = Stores::open(place, Missing::Refuse)?;
-    let readers = stores.registry.list_readers().await?;
-    let owner = readers.iter().find(|reader| reader.name == wanted.owner);
-    if owner.is_none_or(|reader| reader.revoked_at.is_some()) {
+    if stores.registry.get_reader(&wanted.owner).await?.revoked_at.is_some() {
         let name = wanted.owner.to_string();
         return Err(RegistryError::NotFound { what: "reader", name }.into());
     }
@@ -195,7 +193,7 @@ async fn add(Settings { mut wanted, place, seal }: Settings) -> Result<(), CliEr
     stores.subscriptions.add_subscription(wanted).await?;
     output::line(id)?;
     if let Some(secret) = secret {
-        output::line(secret)?;
+        output::line(secret.expose())?;
         output::note(format!(
             "subscription {id} was added; the second line is its signing secret, which is not shown again"
         ));

@@ -3,14 +3,10 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use base64::Engine as _;
 use clap::Args;
-use serde_json::value::RawValue;
-use trough_runtime::clock::micros;
-use trough_runtime::random::random_bytes;
-use trough_store::outbox::NewDelivery;
-use trough_store::subscription::{PushTokenId, Target};
-use trough_store::{Event, EventId, EventKind, Subscription, SubscriptionId};
+use trough_store::SubscriptionId;
+use trough_store::outbox::tests_of;
+use trough_store::webhook::secret_of;
 
 use crate::cli::RegistryArgs;
 use crate::cmd::Work;
@@ -21,9 +17,6 @@ use crate::output;
 use crate::registry::{Missing, Place};
 use crate::seal::{SealArgs, SealChoice};
 use crate::stores::Stores;
-
-/// Bytes of a signing key: the specification wants 24 to 64.
-const KEY_BYTES: usize = 32;
 
 /// Which webhook.
 #[derive(Debug, Args)]
@@ -38,16 +31,6 @@ pub struct RotateKeyArgs {
     seal: SealArgs,
     #[command(flatten)]
     registry: RegistryArgs,
-}
-
-/// A new signing key.
-pub fn new_key() -> [u8; KEY_BYTES] {
-    random_bytes()
-}
-
-/// A key as receivers are given it.
-pub fn secret_of(key: &[u8]) -> String {
-    format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(key))
 }
 
 /// Checks the options of `rotate-key`.
@@ -69,19 +52,12 @@ async fn rotate_key(
 ) -> Result<(), CliError> {
     let stores = Stores::open(place, Missing::Refuse)?;
     let mut wanted = stores.subscriptions.get_subscription(id).await?.wanted;
-    let Target::Webhook { keys, old_key_until, .. } = &mut wanted.target else {
+    let now = stores.outbox.now().await?;
+    let Some(key) = wanted.rotate_key(&seal.needed()?, keep_old, now) else {
         return Err(anyhow!("subscription {id} is for pushes, which have no signing secret").into());
     };
-    let key = new_key();
-    keys.truncate(1);
-    keys.insert(0, seal.needed()?.seal(&key, &id.to_string()));
-    *old_key_until = Some(stores.outbox.now().await?.saturating_add(micros(keep_old)));
-    if keep_old.is_zero() {
-        keys.truncate(1);
-        *old_key_until = None;
-    }
     stores.subscriptions.replace_subscription(wanted).await?;
-    output::line(secret_of(&key))?;
+    output::line(secret_of(&key).expose())?;
     let seconds = keep_old.as_secs();
     output::note(format!(
         "subscription {id} has a new signing secret, which is not shown again; the old one is used too for {seconds} s"
@@ -114,43 +90,15 @@ pub async fn test(place: Place, id: SubscriptionId) -> Result<(), CliError> {
         let reason = &disabled.reason;
         return Err(anyhow!("subscription {id} is disabled ({reason}): enable it first").into());
     }
-    let phones = phones(&stores, &subscription).await?;
-    if phones.is_empty() {
-        let owner = &subscription.wanted.owner;
+    let owner = &subscription.wanted.owner;
+    let phones = stores.subscriptions.list_push_tokens(Some(owner)).await?;
+    let tests = tests_of(&subscription, &phones, stores.outbox.now().await?);
+    if tests.is_empty() {
         return Err(anyhow!("reader {owner} has registered no phone: let the app do that first").into());
     }
-    let event = Event {
-        id: EventId(random_bytes()),
-        kind: EventKind::Test,
-        at: stores.outbox.now().await?,
-        rule: None,
-        device: None,
-        group: None,
-        frame: None,
-        trace: None,
-        data: RawValue::from_string("{}".to_owned()).map_err(|error| anyhow!(error))?,
-    };
-    for phone in phones {
-        let delivery = NewDelivery {
-            subscription: id,
-            phone,
-            event: event.clone(),
-            not_before: 0,
-            key: None,
-            every: Duration::ZERO,
-            dropped: None,
-        };
-        output::line(stores.outbox.deliver_test(delivery).await?)?;
+    for test in tests {
+        output::line(stores.outbox.deliver_test(test).await?)?;
     }
     output::note("a test is sent; what became of it: trough deliveries show DELIVERY");
     Ok(())
-}
-
-/// To what a test goes: one webhook, or each phone.
-async fn phones(stores: &Stores, subscription: &Subscription) -> Result<Vec<Option<PushTokenId>>, CliError> {
-    if subscription.wanted.target != Target::Push {
-        return Ok(vec![None]);
-    }
-    let phones = stores.subscriptions.list_push_tokens(Some(&subscription.wanted.owner)).await?;
-    Ok(phones.into_iter().map(|phone| Some(phone.id)).collect())
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use trough_protocol::Micros;
 use trough_store::rule::Scope;
 use trough_store::subscription::{QuietHours, Target};
+use trough_store::webhook::shown;
 use trough_store::{EventKind, Subscription, SubscriptionId};
 
 use crate::error::CliError;
@@ -43,18 +44,6 @@ pub async fn show(place: Place, id: SubscriptionId) -> Result<(), CliError> {
     output::json(&SubscriptionJson::of(&subscription))
 }
 
-/// A URL without what may be secret in it: user, password, query.
-fn shown(url: &str) -> String {
-    let Ok(mut url) = reqwest::Url::parse(url) else { return "***".to_owned() };
-    // It fails for URLs that cannot have any.
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    if url.query().is_some() {
-        url.set_query(Some("***"));
-    }
-    url.to_string()
-}
-
 /// A subscription as `--json` shows it. Times are in µs since 1970.
 #[derive(Serialize)]
 struct SubscriptionJson<'a> {
@@ -92,16 +81,5 @@ impl<'a> SubscriptionJson<'a> {
             disabled_at: subscription.disabled.as_ref().map(|disabled| disabled.at),
             disabled: subscription.disabled.as_ref().map(|disabled| disabled.reason.as_str()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_may_be_secret_in_a_url_is_not_shown() {
-        assert_eq!(shown("https://user:pass@h/a?key=secret"), "https://h/a?***");
-        assert_eq!(shown("https://h/a"), "https://h/a");
     }
 }

@@ -1,0 +1,287 @@
+//! `/v1/subscriptions`: what a reader wants to be told of, and where.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use http::request::Parts;
+use serde::Serialize;
+use trough_runtime::random::random_bytes;
+use trough_store::subscription::{NewSubscription, Target};
+use trough_store::webhook::secret_of;
+use trough_store::{RegistryError, Subscription, SubscriptionId};
+use utoipa::{IntoParams, ToSchema};
+
+use super::answer::{Head, created, json, json_offer, nothing, tagged, unkept};
+use super::auth::Caller;
+use super::body::{self, BODY_BYTES_MAX};
+use super::commands::KeyHeader;
+use super::mark;
+use super::notice_refusal::NoticeRefusal;
+use super::notices::{ItemName, NoticeDesk, Owner};
+use super::openapi::schemas;
+use super::params::Params;
+use super::patience::within;
+use super::refusal::Refusal;
+use super::sight::Sight;
+use super::state::Api;
+use super::subscription_body::{ChangesJson, NewJson, SubscriptionJson};
+
+/// Most subscriptions that one reader makes here.
+pub(super) const OF_READER_MAX: usize = 100;
+/// For so long after it was made a repeated request is answered with the secret, too; in µs.
+const SECRET_AGAIN: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// A page of subscriptions.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SubscriptionsPage)]
+struct SubscriptionsJson {
+    /// By id.
+    subscriptions: Vec<SubscriptionJson>,
+    /// Where the next page begins; `null` if there is none.
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+/// Which page.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is only described: Params reads it")]
+pub(super) struct PageParameters {
+    /// How many at most.
+    #[param(inline)]
+    limit: Option<schemas::ItemsLimit>,
+    /// The `next_cursor` of the page before.
+    #[param(inline)]
+    cursor: Option<schemas::Cursor>,
+}
+
+/// The subscription in a path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "it is only described")]
+pub(super) struct SubscriptionPath {
+    /// The subscription's id.
+    #[param(inline, example = "sub_00000000000000000000000000000000")]
+    subscription: schemas::SubscriptionName,
+}
+
+/// Your subscriptions.
+#[utoipa::path(
+    get, path = "/v1/subscriptions", operation_id = "list_subscriptions", tag = "notifications",
+    security(("reader" = ["notifications:manage"])),
+    params(PageParameters),
+    responses(
+        (status = 200, description = "A page of subscriptions", body = SubscriptionsJson),
+        (status = 304, description = "Nothing has changed"),
+    )
+)]
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Parts,
+) -> Result<Response, Refusal> {
+    let owner = Owner::of(&api, &caller).await?;
+    let params = Params::parse(request.uri.query(), &["limit", "cursor"])?;
+    let limit = params.count("limit", schemas::ITEMS_MAX)?.unwrap_or(schemas::ITEMS_DEFAULT);
+    let query = format!("subscriptions|{}", owner.name);
+    let after = params.one("cursor")?.map(|cursor| mark::read_id(&query, cursor)).transpose()?;
+    let offer = json_offer(&request)?;
+    let mut all = owner.subscriptions(&api.notices).await?;
+    all.retain(|one| after.is_none_or(|after| one.wanted.id.0 > after));
+    let more = all.len() > limit;
+    all.truncate(limit);
+    let last = all.last().filter(|_| more);
+    let page = SubscriptionsJson {
+        next_cursor: last.map(|last| mark::write(&query, &last.wanted.id.0)),
+        subscriptions: all.iter().map(SubscriptionJson::of).collect(),
+    };
+    Ok(tagged(offer, &request, json(&page)))
+}
+
+/// One of your subscriptions.
+#[utoipa::path(
+    get, path = "/v1/subscriptions/{subscription}", operation_id = "get_subscription", tag = "notifications",
+    security(("reader" = ["notifications:manage"])),
+    params(SubscriptionPath),
+    responses(
+        (status = 200, description = "The subscription", body = SubscriptionJson),
+        (status = 304, description = "Nothing has changed"),
+    )
+)]
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    ItemName(id): ItemName,
+    request: Parts,
+) -> Result<Response, Refusal> {
+    let owner = Owner::of(&api, &caller).await?;
+    Params::parse(request.uri.query(), &[])?;
+    let offer = json_offer(&request)?;
+    let found = owner.subscription(&api.notices, &id).await?;
+    Ok(tagged(offer, &request, json(&SubscriptionJson::of(&found))))
+}
+
+/// Be told of events.
+///
+/// As a webhook (`url`), or on all phones that you have registered (`push`). The answer has the secret that a webhook's
+/// requests are signed with, which is not shown again.
+#[utoipa::path(
+    post, path = "/v1/subscriptions", operation_id = "create_subscription", tag = "notifications",
+    security(("reader" = ["notifications:manage"])),
+    params(KeyHeader),
+    request_body(content = NewJson, content_type = "application/json"),
+    responses(
+        (status = 201, description = "The subscription, which was made", body = SubscriptionJson),
+        (status = 200, description = "The subscription, which was made by an earlier request with this key; with its \
+            secret for a day, unless that was replaced", body = SubscriptionJson),
+    )
+)]
+pub(super) async fn create(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let owner = Owner::of(&api, &caller).await?;
+    let (request, sent) = request.into_parts();
+    Params::parse(request.uri.query(), &[])?;
+    let offer = json_offer(&request)?;
+    let key = body::key(&request.headers)?;
+    let sent = body::read(&request.headers, sent, BODY_BYTES_MAX, api.limits.head_timeout).await?;
+    let desk = &api.notices;
+    let id = key.as_ref().map_or_else(|| SubscriptionId(random_bytes()), |key| id_of(&owner, key));
+    let asked: NewJson = body::object(&sent)?;
+    let wanted = asked.read(id, &owner, desk.reach, || desk.seal().cloned())?;
+    Sight::new(&api.auth, &caller).check_named(&wanted.scope).await?;
+    let mine = owner.subscriptions(desk).await?;
+    let answer = |subscription: &Subscription, secret| {
+        let shown = SubscriptionJson::of(subscription).with_secret(secret);
+        unkept(Head { offer, tag: None }.with(json(&shown).into()))
+    };
+    let location = format!("/v1/subscriptions/{id}");
+    let again = |found: &Subscription| match is_same(&found.wanted, &wanted) {
+        true => Ok(answer(found, secret_again(&api, found))),
+        false => Err(Refusal::from(NoticeRefusal::KeyUsed(id.to_string()))),
+    };
+    if let Some(found) = mine.iter().find(|found| found.wanted.id == id) {
+        return again(found);
+    }
+    if mine.len() >= OF_READER_MAX {
+        let why = format!("you have {OF_READER_MAX} subscriptions, which is the most: remove one");
+        return Err(NoticeRefusal::TooManySubscriptions(why).into());
+    }
+    let added = within(async { Ok::<_, Refusal>(desk.subscriptions.add_subscription(wanted.clone()).await) });
+    match added.await? {
+        Ok(added) => {
+            tracing::info!(subscription = %id, reader = %owner.name, "subscription added");
+            Ok(created(answer(&added, newest_secret(desk, &added)?), &location))
+        }
+        // Another request with the same key was as quick.
+        Err(RegistryError::AlreadyExists { .. }) => again(&owner.subscription(desk, &id.to_string()).await?),
+        Err(error) => Err(NoticeRefusal::of_registry(error, NoticeRefusal::TooManySubscriptions)),
+    }
+}
+
+/// Of a key follows an id, so that the same key is the same subscription.
+fn id_of(owner: &Owner, key: &str) -> SubscriptionId {
+    SubscriptionId::of(&[b"api", owner.name.as_str().as_bytes(), &owner.since.to_le_bytes(), key.as_bytes()])
+}
+
+/// Whether two are wished the same, but for their secrets.
+fn is_same(found: &NewSubscription, wanted: &NewSubscription) -> bool {
+    let mut found = found.clone();
+    if let (
+        Target::Webhook { keys, old_key_until, .. },
+        Target::Webhook { keys: new, old_key_until: new_until, .. },
+    ) = (&mut found.target, &wanted.target)
+    {
+        keys.clone_from(new);
+        *old_key_until = *new_until;
+    }
+    found == *wanted
+}
+
+/// The secret for whoever did not hear the first answer, as long as it is the first one.
+fn secret_again(api: &Api, found: &Subscription) -> Option<String> {
+    let Target::Webhook { old_key_until: None, .. } = &found.wanted.target else { return None };
+    let is_fresh = api.clock.now().saturating_sub(found.created_at) < SECRET_AGAIN;
+    is_fresh.then(|| newest_secret(&api.notices, found).ok().flatten()).flatten()
+}
+
+/// The newest secret of a webhook.
+fn newest_secret(desk: &NoticeDesk, subscription: &Subscription) -> Result<Option<String>, Refusal> {
+    let Target::Webhook { keys, .. } = &subscription.wanted.target else { return Ok(None) };
+    let Some(newest) = keys.first() else { return Ok(None) };
+    let key = desk.seal()?.open(newest, &subscription.wanted.id.to_string()).map_err(|error| {
+        tracing::error!(%error, "a signing key that was made just now cannot be opened");
+        Refusal::Broken("the secret cannot be shown; the server's log says why".to_owned())
+    })?;
+    Ok(Some(secret_of(&key).into_exposed()))
+}
+
+/// Be told of something else.
+///
+/// What is not named stays as it is: a webhook its secret, and a disabled subscription disabled. A webhook and pushes do not
+/// become each other.
+#[utoipa::path(
+    patch, path = "/v1/subscriptions/{subscription}", operation_id = "change_subscription", tag = "notifications",
+    security(("reader" = ["notifications:manage"])),
+    params(SubscriptionPath),
+    request_body(content = ChangesJson, content_type = "application/json"),
+    responses((status = 200, description = "The subscription as it is now", body = SubscriptionJson))
+)]
+pub(super) async fn change(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    ItemName(id): ItemName,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let owner = Owner::of(&api, &caller).await?;
+    let (request, sent) = request.into_parts();
+    Params::parse(request.uri.query(), &[])?;
+    let offer = json_offer(&request)?;
+    let desk = &api.notices;
+    let mut wanted = owner.subscription(desk, &id).await?.wanted;
+    let sent = body::read(&request.headers, sent, BODY_BYTES_MAX, api.limits.head_timeout).await?;
+    let asked: ChangesJson = body::object(&sent)?;
+    let before = wanted.scope.clone();
+    asked.apply(&mut wanted, desk.reach)?;
+    if wanted.scope != before {
+        Sight::new(&api.auth, &caller).check_named(&wanted.scope).await?;
+    }
+    let changed = replaced(desk, wanted).await?;
+    tracing::info!(subscription = %id, reader = %owner.name, "subscription changed");
+    Ok(Head { offer, tag: None }.with(json(&SubscriptionJson::of(&changed)).into()))
+}
+
+async fn replaced(desk: &NoticeDesk, wanted: NewSubscription) -> Result<Subscription, Refusal> {
+    let replacing = desk.subscriptions.replace_subscription(wanted);
+    let refused = |error| NoticeRefusal::of_registry(error, NoticeRefusal::TooManySubscriptions);
+    within(async { replacing.await.map_err(refused) }).await
+}
+
+/// Be told no more.
+///
+/// What was not delivered yet never is.
+#[utoipa::path(
+    delete, path = "/v1/subscriptions/{subscription}", operation_id = "remove_subscription", tag = "notifications",
+    security(("reader" = ["notifications:manage"])),
+    params(SubscriptionPath),
+    responses((status = 204, description = "It is gone"))
+)]
+pub(super) async fn remove(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    ItemName(id): ItemName,
+    request: Parts,
+) -> Result<Response, Refusal> {
+    let owner = Owner::of(&api, &caller).await?;
+    Params::parse(request.uri.query(), &[])?;
+    let desk = &api.notices;
+    let found = owner.subscription(desk, &id).await?.wanted.id;
+    let removing = desk.subscriptions.remove_subscription(found);
+    let refused = |error| NoticeRefusal::of_registry(error, NoticeRefusal::TooManySubscriptions);
+    within(async { removing.await.map_err(refused) }).await?;
+    tracing::info!(subscription = %id, reader = %owner.name, "subscription removed");
+    Ok(nothing())
+}
