@@ -8,6 +8,7 @@ pub mod attempt;
 pub mod endpoint;
 mod notes;
 mod queue;
+mod round;
 
 use std::collections::HashMap;
 use std::sync::Arc;
