@@ -16,6 +16,8 @@ use crate::context::Context;
 
 /// How often is looked what is to be renewed or to be had.
 const TICK: Duration = Duration::from_millis(500);
+/// How often a part that another has is asked for: it may have died.
+const FREE_AFTER: Duration = Duration::from_secs(1);
 const STOPPING_TICK: Duration = Duration::from_millis(10);
 /// A part of the life of a claim that is not used: clocks of machines do not run alike.
 const MARGIN: u32 = 10;
@@ -157,7 +159,7 @@ fn due(
         return shards;
     }
     let first = random_below(u64::from(SHARDS)) as usize;
-    let every = every.min(Duration::from_secs(3));
+    let every = every.min(FREE_AFTER);
     let mut free: Vec<_> = Shard::all(duty).collect();
     free.rotate_left(first);
     let free = free.into_iter().filter(|shard| {

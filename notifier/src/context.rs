@@ -1,8 +1,10 @@
 //! What all parts of a notifier share.
 
+use std::any::Any;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use trough_runtime::health::Health;
 use trough_runtime::shutdown::Shutdown;
 use trough_store::outbox::OutboxError;
@@ -35,7 +37,12 @@ pub struct Context {
     pub health: Health,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
+    /// Where a task says that it has panicked of which nothing else can take the place.
+    pub panics: mpsc::Sender<Panic>,
 }
+
+/// What a task panicked with.
+pub type Panic = Box<dyn Any + Send>;
 
 impl Context {
     /// The outbox did not do what it was asked.
@@ -44,6 +51,16 @@ impl Context {
             // Somebody else goes on with it.
             OutboxError::Fenced(shard) => tracing::info!(%shard, "a claim was taken over"),
             error => self.health.degrade(PART, error.to_string()),
+        }
+    }
+
+    /// Has the notifier end as one of its tasks did, if that has panicked.
+    pub async fn share_panic(&self, task: JoinHandle<()>) {
+        if let Err(error) = task.await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            // The first is enough.
+            let _ = self.panics.try_send(panic);
         }
     }
 

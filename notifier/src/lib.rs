@@ -25,7 +25,7 @@ pub mod webhook;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use trough_bus::Deployment;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
@@ -87,6 +87,7 @@ pub async fn run(parts: Parts, config: Config) -> Result<(), StartError> {
         parts;
     let webhooks = Webhooks::new(config.reach, config.webhook_timeout, clock.clone())?;
     let apns = config.apns.clone().map(|apns| Apns::new(apns, clock, health.clone())).transpose()?;
+    let (panics, mut panicked) = mpsc::channel(1);
     let context = Arc::new(Context {
         owner: config.owner,
         in_flight: Arc::new(Semaphore::new(config.in_flight_max)),
@@ -101,6 +102,7 @@ pub async fn run(parts: Parts, config: Config) -> Result<(), StartError> {
         health,
         metrics,
         shutdown,
+        panics,
     });
     let bell = Bell::hang(&context, bus);
     tokio::spawn(keep_time(context.clone()));
@@ -118,8 +120,12 @@ pub async fn run(parts: Parts, config: Config) -> Result<(), StartError> {
     let books = Books::new(registry, subscriptions);
     // In this task: should it panic, the notifier ends, rather than hold claims on what nobody decides.
     let offline = presence::run(stopped, decider.clone(), presence, outbox, books);
-    tokio::join!(routing, delivering, deciding, offline);
-    Ok(())
+    let work = async { tokio::join!(routing, delivering, deciding, offline) };
+    tokio::select! {
+        _ = work => Ok(()),
+        // Likewise.
+        Some(panic) = panicked.recv() => std::panic::resume_unwind(panic),
+    }
 }
 
 /// Asks the outbox what time it is, now and then.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
 use trough_protocol::{DeviceId, Micros};
 use trough_store::outbox::{DELIVERIES_MAX, EnteredEvent, NewDelivery, OutboxError, PENDING_MAX};
 use trough_store::subscription::{Quiet, Target};
@@ -31,19 +30,24 @@ enum RouteError {
     Registry(#[from] RegistryError),
 }
 
-/// Routes what belongs to a shard, until it is lost or the process stops.
-pub async fn run(context: Arc<Context>, held: Held, mut bell: Bell) {
-    let mut forget_at = Instant::now();
+/// Routes what belongs to a shard, until it is lost or the process stops; and forgets what is old, beside it: nothing waits
+/// for that.
+pub async fn run(context: Arc<Context>, held: Held, bell: Bell) {
+    let forgetting = async {
+        if held.claim.shard.number == FORGETS {
+            forget(&context, &held).await;
+        }
+    };
+    tokio::join!(route_all(&context, &held, bell), forgetting);
+}
+
+async fn route_all(context: &Context, held: &Held, mut bell: Bell) {
     while held.may_begin() {
         let more = tokio::select! {
-            more = step(&context, &held) => more,
+            more = step(context, held) => more,
             // What was routed half is routed again by whoever has the claim, and comes to the same.
             () = held.lost.cancelled() => return,
         };
-        if held.claim.shard.number == FORGETS && Instant::now() >= forget_at {
-            forget_at = Instant::now() + FORGET_EVERY;
-            forget(&context, &held).await;
-        }
         match more {
             Ok(true) => {}
             Ok(false) => tokio::select! {
@@ -179,12 +183,22 @@ fn key(event: &Event) -> String {
     format!("{} {rule} {about}", event.kind)
 }
 
+/// Until the claim ends.
 async fn forget(context: &Context, held: &Held) {
-    loop {
-        match context.outbox.forget(context.config.keep_finished, FORGOTTEN_AT_ONCE).await {
-            Ok(forgotten) if forgotten >= FORGOTTEN_AT_ONCE && held.may_begin() => {}
-            Ok(_) => return,
-            Err(error) => return context.failed(&error),
+    while held.may_begin() {
+        let forgotten = tokio::select! {
+            forgotten = context.outbox.forget(context.config.keep_finished, FORGOTTEN_AT_ONCE) => forgotten,
+            // Whoever comes next forgets the rest.
+            () = held.ends() => return,
+        };
+        match forgotten {
+            Ok(forgotten) if forgotten >= FORGOTTEN_AT_ONCE => continue,
+            Ok(_) => {}
+            Err(error) => context.failed(&error),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(FORGET_EVERY) => {}
+            () = held.ends() => return,
         }
     }
 }

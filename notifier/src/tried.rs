@@ -36,16 +36,18 @@ pub enum Verdict {
 pub enum Standing {
     /// It answers.
     Answers,
-    /// It does not, or is too busy, or broken.
+    /// It does not, or is broken.
     Fails,
     /// It was not asked.
     Unknown,
 }
 
 impl Tried {
-    /// There was an answer.
+    /// There was an answer. One that asks for time asks one subscription, or one phone, for it: others of the same host are
+    /// none of its business, and whoever is asked waits anyway.
     pub fn answered(status: u16, verdict: Verdict, said: impl Into<String>) -> Self {
-        let fails = status >= 500 || status == 429;
+        let asks = status == 429 || (status == 503 && matches!(verdict, Verdict::Again(Some(_))));
+        let fails = status >= 500 && !asks;
         let endpoint = if fails { Standing::Fails } else { Standing::Answers };
         Self { verdict, endpoint, status: Some(status), said: cut(said.into()) }
     }
@@ -95,5 +97,14 @@ mod tests {
     fn an_endpoint_that_refuses_answers_all_the_same() {
         assert_eq!(Tried::answered(404, Verdict::Again(None), "").endpoint, Standing::Answers);
         assert_eq!(Tried::answered(503, Verdict::Again(None), "").endpoint, Standing::Fails);
+    }
+
+    #[test]
+    fn one_that_is_asked_for_patience_says_nothing_of_the_others() {
+        let asked = Verdict::Again(Some(Duration::from_secs(60)));
+        for (status, verdict) in [(429, asked), (429, Verdict::Again(None)), (503, asked)] {
+            assert_eq!(Tried::answered(status, verdict, "").endpoint, Standing::Answers, "{status}");
+        }
+        assert_eq!(Tried::answered(500, asked, "").endpoint, Standing::Fails);
     }
 }

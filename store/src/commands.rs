@@ -219,6 +219,15 @@ pub struct ExpiredCommand {
     pub created_at: Micros,
 }
 
+/// What one [`Commands::sweep_commands`] has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SweptCommands {
+    /// Those that it has ended.
+    pub expired: Vec<ExpiredCommand>,
+    /// Whether there may be more to be ended or forgotten.
+    pub more: bool,
+}
+
 /// What a device said of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandAnswer {
@@ -341,8 +350,8 @@ pub trait Commands: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Option<CommandRecord>, CommandError>>;
 
     /// Ends commands whose time is over, and gives them, each once; forgets those that were finished long ago. Some at a
-    /// time: to be called now and then by anybody.
-    fn sweep_commands(&self) -> BoxFuture<'_, Result<Vec<ExpiredCommand>, RegistryError>>;
+    /// time: to be called now and then by anybody, and again while there are more.
+    fn sweep_commands(&self) -> BoxFuture<'_, Result<SweptCommands, RegistryError>>;
 
     /// A number that rises soon after somebody, in this process or another, has made a command, where the storage can
     /// tell; elsewhere it stands still, and there is a doorbell on the bus.

@@ -51,6 +51,9 @@ pub const KEY_BYTES_MAX: usize = 256;
 pub const SAID_BYTES_MAX: usize = 512;
 /// Most deliveries of a subscription that wait. One more, and the subscription is to be disabled.
 pub const PENDING_MAX: u64 = 10_000;
+/// The part of them that one phone may have waiting. What is made for it above that is dropped, so that one that cannot be
+/// reached takes nothing from its owner's others.
+pub const PHONE_PENDING_PART: u64 = 10;
 
 hashed_id!(
     /// A delivery's id: it follows from the event, the subscription and the phone.
@@ -274,6 +277,8 @@ pub enum Outcome {
 pub struct Attempt {
     /// Of which delivery.
     pub delivery: DeliveryId,
+    /// How often it had been tried before.
+    pub before: u32,
     /// How it came out.
     pub outcome: Outcome,
     /// What the other side said, cut to 512 bytes.
@@ -382,7 +387,8 @@ pub trait Outbox: Send + Sync + 'static {
     /// [`OutboxError::Fenced`]; [`OutboxError::Invalid`] if there is too much of it.
     fn watched(&self, claim: Claim, step: WatchStep) -> BoxFuture<'_, Result<(), OutboxError>>;
 
-    /// Enters events that no rule found, such as that of a retention run. Those whose ids are there already are left out.
+    /// Enters events that no rule found, such as that of a retention run, in order. Those whose ids are there already are left
+    /// out.
     ///
     /// # Errors
     /// [`OutboxError::Invalid`] if there are more than [`STEP_MAX`].
@@ -393,7 +399,8 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Makes deliveries of events, all or nothing, in the order that is given, and notes that the events are routed. A
     /// delivery that was made already is left out. Returns the subscriptions of which more than [`PENDING_MAX`] wait now;
-    /// nothing more is made for these, they are to be disabled. An event that more subscriptions want than one call
+    /// nothing more is made for these, they are to be disabled. Of a phone a [part](PHONE_PENDING_PART) of that waits;
+    /// what is made above it is entered as dropped. An event that more subscriptions want than one call
     /// takes is routed by several, of which the last one names it.
     ///
     /// # Errors
@@ -416,15 +423,18 @@ pub trait Outbox: Send + Sync + 'static {
     fn queues(&self, shard: Shard) -> BoxFuture<'_, Result<Vec<Queue>, OutboxError>>;
 
     /// The first deliveries that wait, of one subscription, by position; behind them those that are only held, which are not
-    /// due and were never tried. Whoever delivers tries what was due when it was read: what is held takes in further events
-    /// until shortly before its time.
+    /// due and were never tried. Those to some phones are left out. Whoever delivers tries what was due when it was read: what
+    /// is held takes in further events until shortly before its time.
     fn pending(
         &self,
         subscription: SubscriptionId,
+        without: Vec<PushTokenId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Delivery>, OutboxError>>;
 
-    /// Notes what tries came to, all or nothing. Of a delivery that is finished or forgotten already nothing changes.
+    /// Notes what tries came to, all or nothing. Of a delivery that is finished or forgotten already nothing changes, nor by a
+    /// try that was noted already: it had been tried less often before than it was. So noting the same again, as nobody
+    /// knows whether the first note was heard, counts nothing twice.
     ///
     /// # Errors
     /// [`OutboxError::Fenced`]; [`OutboxError::Invalid`] if there are more than [`STEP_MAX`], or one of another part.

@@ -14,6 +14,7 @@
 //! - [`servers`]: memcached, a database, object stores, NGINX.
 //! - [`stage`]: a deployment over all of them; [`faults`]: what happens to it, by schedule.
 //! - [`manifests`]: what `deploy/` renders to.
+//! - [`notices`]: a notifier in this process; [`faulty_outbox`]: what it stands on, of which a part does not work.
 //! - [`certificates`]: an authority, and files that are rotated.
 //! - [`seed`] and [`poll`]: chance that can be repeated, and waiting without sleeping.
 //!
@@ -30,6 +31,7 @@ pub mod data;
 mod dependencies;
 pub mod duckdb;
 pub mod faults;
+pub mod faulty_outbox;
 pub mod fleet;
 pub mod ledger;
 pub mod live;

@@ -189,6 +189,11 @@ impl Notifier {
         Self { shutdown, task, health }
     }
 
+    /// Waits until it ends by itself: whether it has panicked.
+    pub async fn panics(self) -> bool {
+        self.task.await.is_err_and(|error| error.is_panic())
+    }
+
     /// Stops it, and waits until what is on its way has ended.
     pub async fn stop(self) {
         let outcome = self.shutdown.clone().finish().await;

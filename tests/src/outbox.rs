@@ -33,7 +33,7 @@ impl Events {
     /// Opens those of a database.
     pub fn in_database(url: &str) -> Self {
         let mongo = Mongo::new(url.parse().unwrap(), Health::new());
-        let registry = Arc::new(MongoRegistry::new(mongo.clone(), Clock::system()));
+        let registry = Arc::new(MongoRegistry::new(mongo.clone(), Clock::system()).with_database_time());
         Self { registry: registry.clone(), rules: registry, outbox: Arc::new(MongoOutbox::new(mongo)) }
     }
 

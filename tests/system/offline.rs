@@ -1,20 +1,25 @@
-//! Which devices are offline, decided by a real notifier over a real database, of sessions on two feeders.
+//! Which devices are offline, decided by real notifiers over a real database, of sessions on two feeders.
 //!
-//! Of four devices one says goodbye and stays away, one is on a feeder that is killed and stays away, one is on that feeder and
-//! comes to the other one, and one is connected all the time. The first two are told of, each once and at its time; the
-//! others are not. When one comes back, that is told, too.
+//! 1. Of four devices one says goodbye and stays away, one is on a feeder that is killed and stays away, one is on that feeder
+//!    and comes to the other one, and one is connected all the time. The first two are told of, each once and at its time;
+//!    the others are not. When one comes back, that is told, too. memcached is dead throughout.
+//! 2. All feeders are replaced one after another behind NGINX, while devices stream and come back by themselves: no
+//!    device is told to be offline, and none is missed.
 
 use std::time::Duration;
 
-use trough_device::Device;
+use trough_device::{Device, Mode, Tls};
 use trough_protocol::Micros;
 use trough_runtime::clock::Clock;
 use trough_store::{Event, EventKind};
-use trough_tests::cluster::{Cluster, Options, Role, Shape};
-use trough_tests::fleet;
+use trough_tests::cluster::{Cluster, Entrance, Options, Role, Shape};
+use trough_tests::data;
+use trough_tests::fleet::{self, Fleet};
 use trough_tests::outbox::Events;
 use trough_tests::poll::{LATER, until};
+use trough_tests::servers::memcached::Memcached;
 use trough_tests::servers::mongo::Mongo;
+use trough_tests::servers::nginx::Nginx;
 
 use crate::notifiers::Notifiers;
 
@@ -50,8 +55,17 @@ fn is_on_time(event: Micros, heard: Micros) {
 async fn an_alarm_comes_at_its_time_and_once() {
     let server = Mongo::start().await;
     let url = server.url("offline");
-    let options = Options { feeders: 2, database: Some(url.clone()), ..Options::default() };
+    let mut memcached = Memcached::start(&["-M"]).await;
+    let bus = ["--bus".to_owned(), format!("memcached://{}", memcached.at)].to_vec();
+    let options = Options {
+        feeders: 2,
+        database: Some(url.clone()),
+        feeder_args: bus.clone(),
+        eater_args: bus,
+        ..Options::default()
+    };
     let mut cluster = Cluster::start_with(Shape::Split, options).await;
+    memcached.kill();
     let events = Events::in_database(&url);
     events.set_rule(r#"{"name":"gone","scope":"all","condition":{"kind":"presence","after_s":30}}"#).await;
     let _notifiers = Notifiers::start(1, &url);
@@ -88,4 +102,44 @@ async fn an_alarm_comes_at_its_time_and_once() {
     drop(lost);
     let offline = events.all().await.into_iter().filter(|event| event.kind == EventKind::DeviceOffline);
     assert_eq!(offline.count(), 2, "each once, and no other");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_of_all_feeders_alarms_nobody() {
+    let server = Mongo::start().await;
+    let url = server.url("rolling");
+    let options = Options { feeders: 2, database: Some(url.clone()), ..Options::default() };
+    let mut cluster = Cluster::start_with(Shape::Split, options).await;
+    let nginx = Nginx::start(&cluster.feeders(), &cluster.eaters()).await;
+    let tls = Tls::with_roots_pem(nginx.certificate_pem.as_bytes()).unwrap();
+    cluster.entrance = Entrance { url: format!("wss://{}", nginx.at), tls: Some(tls) };
+    let events = Events::in_database(&url);
+    events.set_rule(r#"{"name":"gone","scope":"all","condition":{"kind":"presence","after_s":30}}"#).await;
+    let _notifiers = Notifiers::start(2, &url);
+    let gone = cluster.add_device("gone").await;
+    // Whoever has sent all it has says goodbye: none of these has before the end.
+    let long = data::buses().into_iter().filter(|track| track.sent.len() >= 20);
+    let mut fleet = Fleet::start(&cluster, long.take(40).collect(), Mode::Binary).await;
+    let count = async |kind: EventKind| events.all().await.iter().filter(|event| event.kind == kind).count();
+    until("all are told to be online", LATER, async || {
+        (count(EventKind::DeviceOnline).await == 40).then_some(())
+    })
+    .await;
+    for (feeder, let_go) in [(Role::Feeder(0), 300), (Role::Feeder(1), 600)] {
+        fleet.let_go(let_go);
+        let exit = cluster.terminate(feeder, LATER).await;
+        assert_eq!(exit.code, Some(0), "{feeder:?}");
+        cluster.spawn(feeder);
+        cluster.ready().await;
+        until("all go on", LATER, async || (fleet.acked() == fleet.due()).then_some(())).await;
+    }
+    // One that goes after all of that is missed at its time; by then so would be any other that was lost on the way.
+    let device = Device::connect(fleet::config(&cluster, &gone)).await.unwrap();
+    told(&events, "gone", EventKind::DeviceOnline, LATER).await;
+    device.close().await.unwrap();
+    let said_goodbye = now();
+    is_on_time(told(&events, "gone", EventKind::DeviceOffline, 2 * AFTER).await, said_goodbye);
+    assert_eq!(count(EventKind::DeviceOffline).await, 1, "nobody else is away");
+    assert_eq!(count(EventKind::DeviceOnline).await, 41, "and nobody came back");
+    fleet.finish().await;
 }

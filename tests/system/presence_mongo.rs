@@ -1,13 +1,21 @@
-//! Presence in a real database server: it passes the suite, each case in a database of its own.
+//! Presence in a real database server.
+//!
+//! 1. It passes the suite, each case in a database of its own.
+//! 2. A feeder whose burial was cut off is buried by whoever comes next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use mongodb::bson::{Document, doc};
+use trough_protocol::DeviceId;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_store::conformance::{Fixture, START};
 use trough_store::mongo::{Mongo as Database, MongoPresence};
+use trough_store::presence::{SessionNote, SessionState};
 use trough_store::{Presence, presence_suite};
+use trough_tests::poll::{LATER, until};
 use trough_tests::servers::mongo::Mongo;
 
 async fn fixture(server: &Mongo) -> Fixture<dyn Presence> {
@@ -22,3 +30,45 @@ async fn fixture(server: &Mongo) -> Fixture<dyn Presence> {
 }
 
 presence_suite!(on Mongo::start(), fixture);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burial_that_was_cut_off_is_gone_on_with() {
+    let server = Mongo::start().await;
+    let fixture = fixture(&server).await;
+    let presence = (fixture.open)();
+    let feeder = [1; 16];
+    let note = |number: usize| SessionNote {
+        device: DeviceId::new(&format!("bus-{number:04}")).unwrap(),
+        session: [7; 16],
+        opened_ago: Duration::from_secs(60),
+        heard_ago: Duration::from_secs(20),
+        state: SessionState::Open,
+    };
+    let sessions = 60;
+    for first in (0..sessions).step_by(20) {
+        // The test server takes its time.
+        until("it is said", LATER, async || {
+            presence.report(feeder, (first..first + 20).map(note).collect()).await.ok()
+        })
+        .await;
+    }
+    // Somebody has begun, closed some of the sessions, and died.
+    let names = server.client().list_database_names().await.unwrap();
+    let database = names.iter().find(|name| name.starts_with("presence-")).unwrap();
+    let database = server.client().database(database);
+    let feeders = database.collection::<Document>("feeders");
+    let this = doc! { "_id": "01".repeat(16) };
+    let buried = feeders.update_one(this.clone(), doc! { "$set": { "joined": "buried" } }).await.unwrap();
+    assert_eq!(buried.matched_count, 1);
+    let some = doc! { "_id": { "$lt": "bus-0025" } };
+    let closed = doc! { "$set": { "state": 2 } };
+    database.collection::<Document>("sessions").update_many(some, closed).await.unwrap();
+    presence.bury(feeder, Duration::ZERO).await.unwrap();
+    assert_eq!(feeders.count_documents(this).await.unwrap(), 0, "it is done");
+    assert!(presence.feeders().await.unwrap().reported.is_empty());
+    let devices = (0..sessions).map(|number| note(number).device).collect();
+    let (rows, _) = presence.sessions(devices).await.unwrap();
+    assert_eq!(rows.len(), sessions);
+    assert!(rows.iter().all(|row| row.state == SessionState::Closed), "all of its sessions are closed");
+    assert!(!presence.report(feeder, vec![]).await.unwrap(), "it has to say everything again");
+}

@@ -4,7 +4,8 @@
 //! 2. A phone that Apple does not know any more is forgotten, unless it has registered since; its neighbours are not.
 //! 3. What Apple is too busy for is sent again, with the same id; what is our fault is not held against the phone, and
 //!    health says so.
-//! 4. A phone that cannot be pushed to just now delays no other.
+//! 4. A phone that cannot be pushed to just now delays no other, also when more waits for it than is looked at at once; what
+//!    is too much for it is dropped, and the subscription goes on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use trough_notifier::Config;
 use trough_notifier::apns::ApnsConfig;
 use trough_notifier::apns::token::Credentials;
 use trough_store::ReaderName;
-use trough_store::outbox::DeliveryState;
+use trough_store::outbox::{DeliveryFilter, DeliveryState, PAGE_MAX, PENDING_MAX, PHONE_PENDING_PART};
 use trough_tests::notices::{Notifier, Stores, event};
 use trough_tests::poll::{SOON, until};
 use trough_tests::servers::apns::{Apns, KEY_ID, TEAM_ID, TOPIC};
@@ -146,6 +147,29 @@ async fn a_phone_that_waits_delays_no_other() {
     })
     .await;
     assert_eq!(apple.pushes().iter().filter(|push| push.token == "aa01").count(), 1);
+    notifier.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_phone_that_waits_for_long_takes_nothing_from_the_others() {
+    let (apple, stores) = (Apns::start().await, Stores::new());
+    let (_, id) = subscribed(&stores, &["aa01", "bb02"]).await;
+    apple.answer("aa01", 429, json!({ "reason": "TooManyRequests" }), Some("3600"));
+    let notifier = Notifier::start(&stores, config(&apple));
+    let events = 1_050;
+    for first in (1..=events).step_by(50) {
+        let some = (first..first + 50).map(|number| event("bus-1", number)).collect();
+        stores.outbox.enter(some).await.unwrap();
+    }
+    let pushed = |token: &str| apple.pushes().iter().filter(|push| push.token == token).count() as u64;
+    until("the other has all", SOON * 2, async || (pushed("bb02") == events).then_some(())).await;
+    assert_eq!(pushed("aa01"), 1);
+    assert_eq!(stores.subscriptions.get_subscription(id).await.unwrap().disabled, None);
+    let state = Some(DeliveryState::Dropped);
+    let filter = DeliveryFilter { subscriptions: Some(vec![id]), state, limit: PAGE_MAX, before: None };
+    let dropped = stores.outbox.list_deliveries(filter).await.unwrap();
+    assert_eq!(dropped.len() as u64, events - PENDING_MAX / PHONE_PENDING_PART);
+    assert!(dropped.iter().all(|one| one.last.as_ref().unwrap().contains("wait for this phone")));
     notifier.stop().await;
 }
 

@@ -7,26 +7,30 @@
 //! 3. Nothing is sent in clear or to private addresses unless that is allowed, also not by way of a name.
 //! 4. Deliveries of a subscription come in order, with ids that stay the same over retries; one that was given up lets the
 //!    next ones pass, and can be replayed.
-//! 5. An endpoint that hangs delays no other.
+//! 5. An endpoint that hangs delays no other, and one that asks some for patience takes from the others what they have.
 //! 6. A reader is told of what it sees, and of nothing else: neither of devices of other groups, nor of events from before
 //!    it subscribed, nor after it was revoked or while somebody else has its name.
 //! 7. What happens in quiet hours is dropped or held, and what is coalesced is told of together.
 //! 8. A stop lets what is on its way end.
+//! 9. Forgetting what is old keeps nothing from being told, however long it takes; a notifier that cannot note what it does
+//!    because of a fault of its own ends, rather than do it again and again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trough_notifier::Config;
 use trough_notifier::tried::{Tried, Verdict};
 use trough_notifier::webhook::{Hook, Webhooks};
 use trough_runtime::clock::Clock;
-use trough_store::outbox::{Delivery, DeliveryState};
+use trough_store::outbox::{Delivery, DeliveryState, SHARDS, Shard};
 use trough_store::rule::Scope;
 use trough_store::subscription::{NewSubscription, Quiet, QuietHours};
 use trough_store::webhook::Reach;
 use trough_store::{EventKind, Group, SealKey, Sealed, SubscriptionId};
+use trough_tests::faulty_outbox::{Fault, FaultyOutbox};
 use trough_tests::notices::{Notifier, SIGNING_KEY, Stores, event, verify};
-use trough_tests::poll::{SOON, until};
+use trough_tests::poll::{SOON, ends, until};
 use trough_tests::servers::hooks::{Hooks, Manner};
 
 const OPEN: Reach = Reach { http: true, private_networks: true };
@@ -206,6 +210,27 @@ async fn an_endpoint_that_hangs_delays_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_asks_some_for_patience_gets_what_is_for_the_others() {
+    let (hooks, stores) = (Hooks::start().await, Stores::new());
+    let owner = stores.reader("ios", &[]).await;
+    // More than open the breaker, for longer than anybody waits here.
+    for number in 0..20 {
+        let path = format!("/limited-{number}");
+        let status = [429, 503][number % 2];
+        hooks.behave(&path, Manner::Header(status, "retry-after", "3600".into()));
+        stores.subscribe(stores.webhook(&owner, &path, hooks.url(&path))).await;
+    }
+    let notifier = Notifier::start(&stores, quick());
+    stores.outbox.enter(vec![event("bus-1", 1)]).await.unwrap();
+    until("each was asked for patience", SOON, async || (hooks.count() == 20).then_some(())).await;
+    let id = stores.subscribe(stores.webhook(&owner, "well", hooks.url("/well"))).await;
+    stores.outbox.enter((2..=6).map(|number| event("bus-1", number)).collect()).await.unwrap();
+    reach(&stores, id, DeliveryState::Delivered, 5).await;
+    assert_eq!(hooks.count(), 20 + 5, "whoever was asked waits");
+    notifier.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_410_disables_the_subscription() {
     let (hooks, stores) = (Hooks::start().await, Stores::new());
     let owner = stores.reader("ios", &[]).await;
@@ -352,4 +377,38 @@ async fn a_removed_subscription_is_sent_nothing() {
     assert_eq!(dropped[1].last.as_deref(), Some("the subscription was removed"));
     assert_eq!(hooks.count(), 1);
     notifier.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_old_keeps_nothing_from_being_told() {
+    let (hooks, mut stores) = (Hooks::start().await, Stores::new());
+    let owner = stores.reader("ios", &[]).await;
+    let id = stores.subscribe(stores.webhook(&owner, "all", hooks.url("/all"))).await;
+    stores.outbox = Arc::new(FaultyOutbox(stores.outbox.clone(), Fault::ForgetHangs));
+    // Of each part of routing there is a device.
+    let device = |part: u16| {
+        (0..)
+            .map(|n| format!("bus-{n}"))
+            .find(|name| Shard::of_event(&event(name, 1)).number == part)
+            .unwrap()
+    };
+    let notifier = Notifier::start(&stores, quick());
+    for number in 1..=2 {
+        let some: Vec<_> = (0..SHARDS).map(|part| event(&device(part), number)).collect();
+        stores.outbox.enter(some).await.unwrap();
+        reach(&stores, id, DeliveryState::Delivered, usize::from(SHARDS) * number as usize).await;
+    }
+    notifier.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_note_what_it_does_ends() {
+    let (hooks, mut stores) = (Hooks::start().await, Stores::new());
+    let owner = stores.reader("ios", &[]).await;
+    stores.subscribe(stores.webhook(&owner, "all", hooks.url("/all"))).await;
+    stores.outbox = Arc::new(FaultyOutbox(stores.outbox.clone(), Fault::NotingPanics));
+    let notifier = Notifier::start(&stores, quick());
+    stores.outbox.enter(vec![event("bus-1", 1)]).await.unwrap();
+    assert!(ends("the notifier ends", SOON, notifier.panics()).await);
+    assert_eq!(hooks.count(), 1, "it is not sent again and again");
 }

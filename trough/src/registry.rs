@@ -68,7 +68,9 @@ impl Place {
 pub fn open(place: Place, missing: Missing) -> Result<Arc<dyn Registry>> {
     let data_dir = match place {
         Place::Database(url) => {
-            return Ok(Arc::new(MongoRegistry::new(Mongo::new(url, Health::new()), Clock::system())));
+            return Ok(Arc::new(
+                MongoRegistry::new(Mongo::new(url, Health::new()), Clock::system()).with_database_time(),
+            ));
         }
         Place::DataDir(dir) => dir,
     };

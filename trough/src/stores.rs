@@ -78,7 +78,7 @@ impl Stores {
 
     fn in_database(url: MongoUrl, health: Health) -> Self {
         let mongo = Mongo::new(url, health);
-        let registry = Arc::new(MongoRegistry::new(mongo.clone(), Clock::system()));
+        let registry = Arc::new(MongoRegistry::new(mongo.clone(), Clock::system()).with_database_time());
         Self {
             registry: registry.clone(),
             commands: Arc::new(MongoCommands::new(mongo.clone(), Clock::system())),

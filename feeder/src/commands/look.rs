@@ -102,7 +102,15 @@ impl Errands {
                 break;
             }
         }
-        for expired in self.store.sweep_commands().await? {
+        self.sweep().await
+    }
+
+    /// Tidies up a little, and comes back soon while there is more: sending does not wait for all of it.
+    pub(super) async fn sweep(&mut self) -> Result<(), RegistryError> {
+        self.sweep_at = None;
+        let swept = self.store.sweep_commands().await?;
+        self.sweep_at = swept.more.then(|| Instant::now() + LOOK_EVERY);
+        for expired in swept.expired {
             self.metrics.command_finished(CommandState::Expired);
             tracing::info!(
                 command = %expired.place.id,

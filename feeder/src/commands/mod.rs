@@ -11,7 +11,8 @@
 //!
 //! What is looked up is noted in the store as sent, and then handed to the session: so a command that is `queued` is known
 //! to no device. It is sent again when a session opens and after half a minute to a minute in the same session, until
-//! the store has an answer or its time is over. What a device answers is stored, and only then forgotten here; an answer
+//! the store has an answer or its time is over. A few are with a device at a time; one that it has left unanswered for half
+//! a minute makes room for those behind it. What a device answers is stored, and only then forgotten here; an answer
 //! that is lost on the way to the store is given again, as the command is sent again.
 //!
 //! All of this is one task beside the shards, and waits for nobody but the store. A session that no command is sent to has
@@ -131,6 +132,8 @@ struct Errands {
     held: HashMap<DeviceId, Held>,
     look_at: Instant,
     scan_at: Instant,
+    /// When to tidy up more, if there is more.
+    sweep_at: Option<Instant>,
     scanned_at: Option<Instant>,
 }
 
@@ -142,6 +145,7 @@ enum Errand {
     Answered(CommandPlace, CommandAnswer),
     Look,
     Scan,
+    Sweep,
 }
 
 impl Errands {
@@ -168,6 +172,7 @@ impl Errands {
             held: HashMap::new(),
             look_at: now,
             scan_at: now + SCAN_EVERY,
+            sweep_at: None,
             scanned_at: None,
         };
         (desk, errands)
@@ -192,6 +197,11 @@ impl Errands {
                 Errand::Answered(place, answer) => self.take_answers(place, answer).await,
                 Errand::Look => self.look().await,
                 Errand::Scan => self.scan().await,
+                Errand::Sweep => {
+                    if let Err(error) = self.sweep().await {
+                        tracing::debug!(%error, "commands are swept later");
+                    }
+                }
             }
         }
     }
@@ -217,6 +227,7 @@ impl Errands {
             Some((place, answer)) = self.answers.recv() => Errand::Answered(place, answer),
             () = sleep_until(self.look_at), if !self.due.is_empty() => Errand::Look,
             () = sleep_until(self.scan_at) => Errand::Scan,
+            () = sleep_until(self.sweep_at.unwrap_or(self.scan_at)), if self.sweep_at.is_some() => Errand::Sweep,
         }
     }
 

@@ -15,7 +15,7 @@ use trough_bus::local::Local;
 use trough_protocol::ContentType;
 use trough_protocol::device::{Command, CommandId, CommandStatus};
 use trough_runtime::clock::Clock;
-use trough_store::commands::{AddedCommand, CommandFilter, ExpiredCommand, NewCommand};
+use trough_store::commands::{AddedCommand, CommandFilter, NewCommand, SweptCommands};
 use trough_store::sqlite::SqliteRegistry;
 use trough_store::{BoxFuture, NewDevice, Registry, RegistryError, TokenId};
 
@@ -82,7 +82,7 @@ impl Commands for Counting {
     ) -> BoxFuture<'a, Result<Option<CommandRecord>, CommandError>> {
         self.inner.finish_command(place, answer)
     }
-    fn sweep_commands(&self) -> BoxFuture<'_, Result<Vec<ExpiredCommand>, RegistryError>> {
+    fn sweep_commands(&self) -> BoxFuture<'_, Result<SweptCommands, RegistryError>> {
         self.inner.sweep_commands()
     }
     fn commands_added(&self) -> watch::Receiver<u64> {

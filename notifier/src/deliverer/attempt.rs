@@ -180,7 +180,8 @@ pub async fn disable(context: &Context, subscription: &Subscription, why: &str) 
 }
 
 fn done(delivery: &Delivery, outcome: Outcome, said: String, next: Next) -> Done {
-    Done { attempt: Attempt { delivery: delivery.id, outcome, said }, next }
+    let attempt = Attempt { delivery: delivery.id, before: delivery.attempts, outcome, said };
+    Done { attempt, next }
 }
 
 /// The one line of a try. Of the URL it has the host alone: the rest may be secret.

@@ -8,6 +8,7 @@ pub mod attempt;
 pub mod endpoint;
 mod notes;
 mod queue;
+mod round;
 mod traces;
 
 use std::collections::HashMap;

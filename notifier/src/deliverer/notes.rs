@@ -33,8 +33,9 @@ impl Notes {
     /// Begins to write, until all clones are gone or the claim is lost.
     pub fn begin(context: Arc<Context>, held: Held) -> Self {
         let (sender, receiver) = mpsc::channel(BACKLOG);
-        let tasks = context.shutdown.tasks.clone();
-        tasks.spawn(write(context, held, receiver));
+        let writer = context.shutdown.tasks.spawn(write(context.clone(), held, receiver));
+        // Without it nothing would be noted, and everything be sent again and again.
+        tokio::spawn(async move { context.share_panic(writer).await });
         Self(sender)
     }
 

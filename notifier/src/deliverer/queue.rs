@@ -15,17 +15,19 @@ use trough_store::{RegistryError, Subscription, SubscriptionId};
 use super::attempt::{Next, attempt};
 use super::endpoint::{Endpoint, Visit};
 use super::notes::{Lost, Notes};
+use super::round::{Lane, Round, Turns};
 use crate::claims::Held;
 use crate::context::Context;
 
-/// Deliveries of a webhook that are taken at a time: what is held in memory for each of those that are sent.
+/// Deliveries of a webhook that are taken at a time: what is held in memory for each of those that are sent. And of a
+/// phone, while there are more than fit on a page.
 const PAGE: usize = 32;
 /// Phones of one subscription that are pushed to at a time.
 const PHONES_AT_ONCE: usize = 16;
 /// Requests to one of Apple's servers at a time; they share a connection.
 const PUSHES_AT_ONCE: usize = 64;
 /// When a store did not answer.
-const LATER: Duration = Duration::from_secs(1);
+pub const LATER: Duration = Duration::from_secs(1);
 /// How often is looked whether a disabled subscription was enabled.
 const ENABLED: Duration = Duration::from_secs(5);
 
@@ -59,23 +61,24 @@ pub struct Queue {
 impl Queue {
     /// Delivers what is due, until nothing is or the claim ends.
     pub async fn run(self) -> Rest {
-        let mut finished = 0;
+        let (mut finished, mut turns) = (0, Turns::default());
         loop {
             let round = tokio::select! {
-                round = self.round() => round,
+                round = self.round(&turns) => round,
                 // Dropped in the middle: somebody else makes the same tries.
                 () = self.held.lost.cancelled() => return Rest::after(LATER),
             };
-            match round {
-                Ok(Round { finished: some, again: true, .. }) => finished += some,
-                Ok(Round { finished: some, rest, .. }) => return Rest { finished: finished + some, ..rest },
-                Err(Lost) => return Rest::after(LATER),
+            let Ok(round) = round else { return Rest::after(LATER) };
+            finished += round.finished;
+            let again = turns.next(&round) && self.held.may_begin();
+            if !again {
+                return Rest { finished, until: turns.until, ..round.rest };
             }
         }
     }
 
     /// A page. Whoever waits for the same endpoint gets a turn between two of them.
-    async fn round(&self) -> Result<Round, Lost> {
+    async fn round(&self, turns: &Turns) -> Result<Round, Lost> {
         let context = &self.context;
         let book = match context.books.current().await {
             Ok(book) => book,
@@ -93,12 +96,12 @@ impl Queue {
             () = self.held.ends() => return Ok(Round::over(Rest::after(LATER))),
         };
         let push = subscription.wanted.target == Target::Push;
-        // Phones whose deliveries stand behind those of one that is off must be reached.
         let limit = if push { PAGE_MAX } else { PAGE };
         // The time comes before the deliveries: what was due then takes no more events in.
         let fetched = async {
             let now = context.clock.now(&*context.outbox).await?;
-            Ok::<_, OutboxError>((now, context.outbox.pending(self.subscription, limit).await?))
+            let page = context.outbox.pending(self.subscription, turns.without(), limit).await?;
+            Ok::<_, OutboxError>((now, page))
         };
         let (now, page) = match fetched.await {
             Ok(fetched) => fetched,
@@ -111,17 +114,30 @@ impl Queue {
         let oldest = page.iter().map(|delivery| delivery.created_at).min();
         let mut lanes: BTreeMap<Option<PushTokenId>, Vec<Delivery>> = BTreeMap::new();
         for delivery in page {
-            lanes.entry(delivery.phone).or_default().push(delivery);
+            let lane = lanes.entry(delivery.phone).or_default();
+            // Other phones may stand behind the page: each has its turn.
+            if !(full && push && lane.len() >= PAGE) {
+                lane.push(delivery);
+            }
         }
-        let ended = stream::iter(lanes.into_values().map(|lane| self.lane(lane, now, &visit)));
+        let ended = stream::iter(lanes.into_iter().map(|(phone, lane)| {
+            let visit = &visit;
+            async move { (phone, self.lane(lane, now, visit).await) }
+        }));
         let ended: Vec<_> = ended.buffer_unordered(PHONES_AT_ONCE).collect().await;
         drop(visit);
         self.notes.flush().await?;
-        let mut round = Round::over(Rest { finished: 0, until: None, blocked: false, oldest });
-        for lane in ended {
+        let rest = Rest { finished: 0, until: None, blocked: false, oldest };
+        let mut round = Round { full, ..Round::over(rest) };
+        for (phone, lane) in ended {
             let mut lane = lane?;
             // What one phone waits for keeps nothing from the others.
             lane.blocked &= !push;
+            match phone {
+                Some(phone) if lane.waits => round.waiting.push(phone),
+                Some(phone) => round.had_turn.push(phone),
+                None => {}
+            }
             round.add(&lane, now);
         }
         if full && !round.rest.blocked {
@@ -129,8 +145,6 @@ impl Queue {
             let look = Instant::now() + LATER;
             round.rest.until = Some(round.rest.until.map_or(look, |until| until.min(look)));
         }
-        // Something is behind the page.
-        round.again = full && round.finished > 0 && self.held.may_begin();
         Ok(round)
     }
 
@@ -156,7 +170,7 @@ impl Queue {
                     // Held by quiet hours, or to be told of together with others: those behind it do not wait.
                     continue;
                 }
-                ended.blocked = true;
+                (ended.blocked, ended.waits) = (true, true);
                 return Ok(ended);
             }
             if !self.held.may_begin() || (ended.tries > 0 && !visit.may_go_on()) {
@@ -168,7 +182,7 @@ impl Queue {
                 Some(Next::GoOn) => ended.finished += 1,
                 Some(Next::Blocked(at)) => {
                     ended.due(at);
-                    ended.blocked = true;
+                    (ended.blocked, ended.waits) = (true, true);
                     return Ok(ended);
                 }
                 Some(Next::Disabled) => {
@@ -216,7 +230,7 @@ impl Queue {
     }
 
     async fn drop_all(&self, why: &str) -> Result<Round, Lost> {
-        let page = match self.context.outbox.pending(self.subscription, PAGE_MAX).await {
+        let page = match self.context.outbox.pending(self.subscription, vec![], PAGE_MAX).await {
             Ok(page) => page,
             Err(error) => {
                 self.context.failed(&error);
@@ -225,58 +239,17 @@ impl Queue {
         };
         let finished = page.len() as u64;
         for delivery in page {
-            let attempt = Attempt { delivery: delivery.id, outcome: Outcome::Dropped, said: why.to_owned() };
+            let (before, said) = (delivery.attempts, why.to_owned());
+            let attempt = Attempt { delivery: delivery.id, before, outcome: Outcome::Dropped, said };
             self.notes.take(attempt).await?;
         }
         self.notes.flush().await?;
         let rest = Rest { finished: 0, until: None, blocked: false, oldest: None };
-        Ok(Round { finished, again: finished > 0 && self.held.may_begin(), rest })
+        Ok(Round { finished, full: finished > 0, ..Round::over(rest) })
     }
 }
 
 fn unknown(error: &RegistryError) -> Round {
     tracing::debug!(%error, "it is not known who is subscribed");
     Round::over(Rest::after(LATER))
-}
-
-/// A page that was worked on.
-struct Round {
-    finished: u64,
-    again: bool,
-    rest: Rest,
-}
-
-impl Round {
-    fn over(rest: Rest) -> Self {
-        Self { finished: 0, again: false, rest }
-    }
-
-    fn add(&mut self, lane: &Lane, now: Micros) {
-        self.finished += lane.finished;
-        self.rest.blocked |= lane.blocked || lane.disabled || lane.unknown;
-        let wait = lane.due.map(|due| Duration::from_micros(due.saturating_sub(now)));
-        let wait = if lane.unknown || lane.disabled { Some(LATER) } else { wait };
-        let until = wait.map(|wait| Instant::now() + wait);
-        self.rest.until = match (self.rest.until, until) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
-    }
-}
-
-/// How the deliveries of one phone ended.
-#[derive(Debug, Default)]
-struct Lane {
-    finished: u64,
-    tries: u64,
-    due: Option<Micros>,
-    blocked: bool,
-    disabled: bool,
-    unknown: bool,
-}
-
-impl Lane {
-    fn due(&mut self, at: Micros) {
-        self.due = Some(self.due.map_or(at, |due| due.min(at)));
-    }
 }

@@ -1,5 +1,7 @@
 //! The task that decides.
 
+mod forget;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -145,13 +147,21 @@ impl Task {
 
     pub(super) async fn look(&mut self) -> Result<(), LookError> {
         let mut of_all = self.read_rules().await?;
+        if self.take_shards().await? {
+            // Those of whoever had them before, who may have known a newer rule.
+            self.rules_at = None;
+            self.read_rules().await?;
+            of_all = true;
+        }
+        if of_all {
+            self.forget().await?;
+        }
         if self.rules.is_empty() {
-            (self.shards, self.roster) = (HashMap::new(), Roster::default());
+            self.roster = Roster::default();
             self.due.clear();
             self.next.clear();
             return Ok(());
         }
-        of_all |= self.take_shards().await?;
         if self.shards.is_empty() {
             return Ok(());
         }
@@ -173,6 +183,13 @@ impl Task {
             self.decide(part).await?;
         }
         self.bury().await
+    }
+
+    /// Looks at rules and groups, too, whether anything seems to have changed or not.
+    #[cfg(test)]
+    pub(super) async fn look_anew(&mut self) {
+        self.rules_at = None;
+        self.look().await.unwrap();
     }
 
     /// Reads the rules if they may have changed; whether they have.
@@ -272,11 +289,17 @@ impl Task {
             let step = WatchStep { place: place.clone(), states: states.to_vec(), events: of_part };
             self.outbox.watched(known.claim, step).await?;
             for entered in states {
-                if let Some(state) = State::decode(&entered.state) {
-                    let of_device = known.states.entry(entered.device.clone()).or_default();
-                    of_device.insert(entered.rule.clone(), (entered.version, state));
+                match State::decode(&entered.state) {
+                    Some(state) => {
+                        let of_device = known.states.entry(entered.device.clone()).or_default();
+                        of_device.insert(entered.rule.clone(), (entered.version, state));
+                    }
+                    None => {
+                        known.states.get_mut(&entered.device).map(|states| states.remove(&entered.rule));
+                    }
                 }
             }
+            known.states.retain(|_, states| !states.is_empty());
         }
         Ok(())
     }
@@ -312,9 +335,7 @@ impl Task {
     fn dues(&self, device: &DeviceId, groups: &Groups) -> Vec<(Arc<Rule>, Duration, Due)> {
         let looked_at = self.roster.session(device).zip(self.roster.feeders());
         let Some((session, feeders)) = looked_at else { return Vec::new() };
-        let nobody = BTreeSet::new();
-        let mine = groups.get(device).map_or(&nobody, |groups| &**groups);
-        let in_scope = self.rules.iter().filter(|(rule, _)| rule.rule.scope.contains(device, mine));
+        let in_scope = self.rules.iter().filter(|(rule, _)| in_scope(rule, device, groups));
         in_scope.map(|(rule, after)| (rule.clone(), *after, due(session, feeders, *after))).collect()
     }
 
@@ -367,6 +388,11 @@ impl Task {
 }
 
 type Groups = HashMap<DeviceId, Arc<BTreeSet<Group>>>;
+
+fn in_scope(rule: &Rule, device: &DeviceId, groups: &Groups) -> bool {
+    let nobody = BTreeSet::new();
+    rule.rule.scope.contains(device, groups.get(device).map_or(&nobody, |groups| &**groups))
+}
 
 fn shard(device: &DeviceId) -> Shard {
     Shard::of(Duty::Presence, device.as_str())

@@ -12,8 +12,9 @@ use trough_protocol::{DeviceId, Micros};
 use trough_runtime::clock::{Clock, micros};
 use trough_store::outbox::{Duty, EventFilter, Shard};
 use trough_store::presence::{FeederId, LAPSE, Presence, SessionId, SessionNote, SessionState};
+use trough_store::rule::NewRule;
 use trough_store::sqlite::{SqliteOutbox, SqlitePresence, SqliteRegistry};
-use trough_store::{EventKind, Outbox, Registry, Subscriptions};
+use trough_store::{EventKind, Group, NewDevice, Outbox, Registry, Subscriptions};
 
 use super::decider::{Decider, Task};
 use crate::book::Books;
@@ -283,6 +284,81 @@ async fn simulate(seed: u64) {
         }
     }
     assert!(told > 4, "seed {seed}: only {told} events");
+}
+
+fn presence_rule(name: &str, scope: &str) -> NewRule {
+    let condition = r#"{"kind":"presence","after_s":30}"#;
+    serde_json::from_str(&format!(r#"{{"name":"{name}","scope":{scope},"condition":{condition}}}"#)).unwrap()
+}
+
+/// Which device is known by which rule, as it is stored.
+async fn known(outbox: &SqliteOutbox) -> Vec<(String, String)> {
+    let mut known = Vec::new();
+    for shard in Shard::all(Duty::Presence) {
+        for state in outbox.states(shard, None, 1000).await.unwrap() {
+            known.push((state.device.to_string(), state.rule.to_string()));
+        }
+    }
+    known.sort_unstable();
+    known
+}
+
+#[tokio::test]
+async fn what_a_rule_does_not_look_at_any_more_is_forgotten_and_not_told() {
+    let stores = Stores::new();
+    let north = [Group::new("north").unwrap()];
+    for number in 0..2 {
+        let groups = north.iter().cloned().collect();
+        stores.registry.add_device(NewDevice { groups, ..NewDevice::new(device(number)) }).await.unwrap();
+    }
+    stores.registry.set_rule(presence_rule("all", r#""all""#)).await.unwrap();
+    stores.registry.set_rule(presence_rule("of-north", r#"{"groups":["north"]}"#)).await.unwrap();
+    let mut task = stores.decider(1).await;
+    let note = |number: u8, state| SessionNote {
+        device: device(number.into()),
+        session: [number; 16],
+        opened_ago: Duration::from_secs(1),
+        heard_ago: Duration::ZERO,
+        state,
+    };
+    let open = vec![note(0, SessionState::Open), note(1, SessionState::Open)];
+    stores.presence.report([1; 16], open).await.unwrap();
+    task.look().await.unwrap();
+    let both = |number: usize| ["all", "of-north"].map(|rule| (format!("bus-{number}"), rule.to_owned()));
+    assert_eq!(known(&stores.outbox).await, [both(0), both(1)].concat());
+    // One leaves the group, and then its time is over for all rules.
+    stores.registry.set_groups(&device(0), Default::default()).await.unwrap();
+    stores
+        .presence
+        .report([1; 16], vec![note(0, SessionState::Closed), note(1, SessionState::Closed)])
+        .await
+        .unwrap();
+    for _ in 0..32 {
+        stores.clock.advance(Duration::from_secs(1));
+        stores.presence.report([1; 16], vec![]).await.unwrap();
+        task.look_anew().await;
+    }
+    assert_eq!(known(&stores.outbox).await, [vec![both(0)[0].clone()], both(1).to_vec()].concat());
+    let told =
+        stores.outbox.list_events(EventFilter { limit: 1000, ..EventFilter::default() }).await.unwrap();
+    let offline = told.iter().filter(|entered| entered.event.kind == EventKind::DeviceOffline);
+    let mut offline: Vec<_> = offline
+        .map(|entered| {
+            let event = &entered.event;
+            (event.device.as_ref().unwrap().to_string(), event.rule.as_ref().unwrap().to_string())
+        })
+        .collect();
+    offline.sort_unstable();
+    assert_eq!(offline, [vec![both(0)[0].clone()], both(1).to_vec()].concat());
+    // A rule is removed while nobody decides, and then the last one: whoever comes next forgets what was known by them.
+    stores.registry.remove_rule(&"all".parse().unwrap()).await.unwrap();
+    stores.clock.advance(Duration::from_secs(1));
+    let mut task = stores.decider(2).await;
+    task.look().await.unwrap();
+    assert_eq!(known(&stores.outbox).await, [both(1)[1].clone()]);
+    stores.registry.remove_rule(&"of-north".parse().unwrap()).await.unwrap();
+    task.look_anew().await;
+    assert_eq!(known(&stores.outbox).await, []);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use super::{Fixture, START};
 use crate::commands::{
     COMMAND_DEVICES_MAX, CommandAnswer, CommandError, CommandFilter, CommandPayload, CommandPlace,
     CommandRecord, CommandState, Commands, EXPIRES_MAX, FINISHED_KEPT, NewCommand, PENDING_MAX,
-    SWEEP_COMMANDS_MAX,
+    SWEEP_COMMANDS_MAX, SweptCommands,
 };
 use crate::error::RegistryError;
 use crate::registry::{NewDevice, Registry};
@@ -261,7 +261,7 @@ pub async fn what_has_expired_is_not_sent(on: &On) {
         }
     }
     stores.commands().send_commands(vec![place(&records[0])]).await.unwrap();
-    assert_eq!(stores.commands().sweep_commands().await, Ok(vec![]));
+    assert_eq!(stores.commands().sweep_commands().await, Ok(SweptCommands::default()));
     on.clock.advance(HOUR);
     assert_eq!(pending(&*stores, "bus-1").await, []);
     assert_eq!(stores.commands().devices_with_commands(None).await, Ok(vec![]));
@@ -273,7 +273,7 @@ pub async fn what_has_expired_is_not_sent(on: &On) {
     assert!(matches!(refused, Err(CommandError::Finished { .. })), "{refused:?}");
     let other = (on.open)();
     let (some, rest) = tokio::join!(other.commands().sweep_commands(), stores.commands().sweep_commands());
-    let mut ended = [some.unwrap(), rest.unwrap()].concat();
+    let mut ended = [some.unwrap().expired, rest.unwrap().expired].concat();
     ended.sort_by_key(|command| command.place.id);
     assert_eq!(ended.len(), records.len(), "each is told of once");
     assert_eq!((ended[0].place.clone(), ended[0].sends), (place(&records[0]), 1));
@@ -300,10 +300,10 @@ pub async fn finished_commands_are_forgotten_after_a_week(on: &On) {
     stores.commands().finish_command(&place(&first), done("")).await.unwrap();
     let second = add(&*stores, new("bus-1", "unlock", START)).await;
     on.clock.advance(FINISHED_KEPT - Duration::from_secs(1));
-    assert_eq!(stores.commands().sweep_commands().await.unwrap().len(), 1);
+    assert_eq!(stores.commands().sweep_commands().await.unwrap().expired.len(), 1);
     assert_eq!(state(&*stores, &first).await, CommandState::Acknowledged);
     on.clock.advance(Duration::from_secs(1));
-    assert_eq!(stores.commands().sweep_commands().await, Ok(vec![]));
+    assert_eq!(stores.commands().sweep_commands().await, Ok(SweptCommands::default()));
     let gone = stores.commands().get_command(&place(&first)).await;
     assert_eq!(gone, Err(CommandError::NotFound(first.id)));
     assert_eq!(state(&*stores, &second).await, CommandState::Expired);
@@ -313,6 +313,27 @@ pub async fn finished_commands_are_forgotten_after_a_week(on: &On) {
     stores.commands().sweep_commands().await.unwrap();
     let gone = stores.commands().get_command(&place(&second)).await;
     assert_eq!(gone, Err(CommandError::NotFound(second.id)));
+}
+
+pub async fn what_is_left_to_be_swept_is_said(on: &On) {
+    let names = ["bus-1", "bus-2"];
+    let stores = with_devices(on, &names).await;
+    let all = SWEEP_COMMANDS_MAX + 5;
+    for n in 0..all {
+        add(&*stores, new(names[n % 2], &n.to_string(), START)).await;
+    }
+    on.clock.advance(HOUR);
+    // Ended, and a week later forgotten.
+    for ends in [true, false] {
+        let first = stores.commands().sweep_commands().await.unwrap();
+        assert_eq!((first.expired.len(), first.more), (if ends { SWEEP_COMMANDS_MAX } else { 0 }, true));
+        let last = stores.commands().sweep_commands().await.unwrap();
+        assert_eq!((last.expired.len(), last.more), (if ends { 5 } else { 0 }, false));
+        on.clock.advance(FINISHED_KEPT);
+    }
+    assert_eq!(stores.commands().sweep_commands().await, Ok(SweptCommands::default()));
+    let filter = CommandFilter { device: id("bus-1"), state: None, before: None, limit: 1 };
+    assert_eq!(stores.commands().list_commands(filter).await, Ok(vec![]));
 }
 
 pub async fn devices_with_commands_are_found_page_by_page(on: &On) {

@@ -14,8 +14,8 @@ use crate::names::{Group, RuleName};
 use crate::outbox::{
     Attempt, CLAIM_MAX, Claim, DELIVERIES_MAX, DEVICES_LISTED_MAX, Delivery, DeliveryFilter, DeliveryId,
     DeliveryState, Duty, EnteredEvent, EventFilter, KEY_BYTES_MAX, NewDelivery, Outbox, OutboxError, Outcome,
-    PAGE_MAX, PENDING_MAX, PLACE_BYTES_MAX, SAID_BYTES_MAX, SHARDS, STATE_BYTES_MAX, STEP_MAX, Shard,
-    WatchState, WatchStep,
+    PAGE_MAX, PENDING_MAX, PHONE_PENDING_PART, PLACE_BYTES_MAX, SAID_BYTES_MAX, SHARDS, STATE_BYTES_MAX,
+    STEP_MAX, Shard, WatchState, WatchStep,
 };
 use crate::rule::AFTER_MAX;
 use crate::subscription::{PushTokenId, SubscriptionId};
@@ -114,12 +114,18 @@ async fn routed(outbox: &dyn Outbox, number: u8, events: &[Event]) -> Vec<Delive
     made
 }
 
+/// The first try of a delivery.
 fn attempt(delivery: DeliveryId, outcome: Outcome, said: &str) -> Attempt {
-    Attempt { delivery, outcome, said: said.into() }
+    Attempt { delivery, before: 0, outcome, said: said.into() }
+}
+
+/// One after so many.
+fn attempt_after(before: u32, delivery: DeliveryId, outcome: Outcome, said: &str) -> Attempt {
+    Attempt { before, ..attempt(delivery, outcome, said) }
 }
 
 async fn pending(outbox: &dyn Outbox, number: u8) -> Vec<Delivery> {
-    outbox.pending(subscription(number), PAGE_MAX).await.unwrap()
+    outbox.pending(subscription(number), vec![], PAGE_MAX).await.unwrap()
 }
 
 async fn pending_ids(outbox: &dyn Outbox, number: u8) -> Vec<DeliveryId> {

@@ -23,12 +23,15 @@ use crate::checks::no_device;
 use crate::commands::{
     AddedCommand, COMMAND_DEVICES_MAX, CommandAnswer, CommandError, CommandFilter, CommandPlace,
     CommandRecord, CommandState, Commands, ExpiredCommand, FINISHED_KEPT, LIST_COMMANDS_MAX, NewCommand,
-    PENDING_MAX, SEND_COMMANDS_MAX, SWEEP_COMMANDS_MAX, check_answer,
+    PENDING_MAX, SEND_COMMANDS_MAX, SWEEP_COMMANDS_MAX, SweptCommands, check_answer,
 };
 use crate::error::RegistryError;
 
 /// How long it may take to change many commands, one after another.
 const MANY_MAX: Duration = Duration::from_secs(15);
+
+/// How often a command is made again because its device's turn was taken for the first time meanwhile.
+const COLLISIONS_MAX: usize = 3;
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -51,6 +54,11 @@ fn commands<T: Send + Sync>(database: &Database) -> Collection<T> {
     database.collection("commands")
 }
 
+/// Whose turn it is to make a command of a device: written by everybody who does.
+fn turns(database: &Database) -> Collection<Document> {
+    database.collection("command_turns")
+}
+
 fn prepare(database: Database) -> BoxFuture<'static, Result<()>> {
     Box::pin(async move {
         let plain = |keys: Document| IndexModel::builder().keys(keys).build();
@@ -65,6 +73,8 @@ fn prepare(database: Database) -> BoxFuture<'static, Result<()>> {
             partial(doc! { "device": 1, "expires_at": 1 }, doc! { "pending": true }, false),
         ];
         commands::<Document>(&database).create_indexes(indexes).await?;
+        // So that no transaction has to make it. It may be there already; what else is in the way the first command says.
+        let _ = database.create_collection("command_turns").await;
         Ok(())
     })
 }
@@ -81,7 +91,7 @@ fn this_pending(place: &CommandPlace, now: Micros) -> Document {
 }
 
 impl MongoCommands {
-    /// Those in the collection `commands` of the database, which is that of the registry.
+    /// Those in the collections `commands` and `command_turns` of the database, which is that of the registry.
     pub fn new(mongo: Mongo, clock: Clock) -> Self {
         Self { section: Section::new(mongo, prepare), clock, added: watch::Sender::new(0) }
     }
@@ -106,16 +116,17 @@ impl MongoCommands {
 /// What has gone wrong, out of a transaction.
 type Refused = mongodb::error::Result<AddedCommand>;
 
-/// Makes a command. All that are made for a device write its document first, so that no two of them are made side by
-/// side: each sees the one before it.
+/// Makes a command. All that are made for a device write one document first, so that no two of them are made side by side:
+/// each sees the one before it. It is not the device's own: whoever is killed in here leaves it locked until the server ends
+/// the transaction, and the device needs its own to begin a session.
 async fn add(database: &Database, session: &mut ClientSession, record: &CommandRecord) -> Refused {
     let (device, now) = (&record.device, record.created_at);
+    let this = doc! { "_id": device.as_str() };
+    let taken = doc! { "$inc": { "made": 1_i64 } };
+    turns(database).update_one(this.clone(), taken).upsert(true).session(&mut *session).await?;
     let alive = doc! { "_id": device.as_str(), "revoked_at": null };
-    let counted = doc! { "$inc": { "commands": 1_i64 } };
-    let found = devices(database).update_one(alive, counted).session(&mut *session).await?;
-    if found.matched_count == 0 {
-        let known =
-            devices(database).find_one(doc! { "_id": device.as_str() }).session(&mut *session).await?;
+    if devices(database).find_one(alive).session(&mut *session).await?.is_none() {
+        let known = devices(database).find_one(this).session(&mut *session).await?;
         return Err(refuse(CommandError::Registry(match known {
             None => no_device(device),
             Some(_) => RegistryError::Revoked(device.clone()),
@@ -185,14 +196,22 @@ impl Commands for MongoCommands {
                 result: None,
             };
             let record = std::sync::Arc::new(record);
-            let work = async move |database: Database| {
-                transact(database, move |database: &Database, session: &mut ClientSession| {
-                    let record = record.clone();
-                    Box::pin(async move { add(database, session, &record).await })
-                })
-                .await
-            };
-            self.run(work).await?
+            let mut done = Err(Failure::Unavailable("it was not begun".into()));
+            for _ in 0..COLLISIONS_MAX {
+                let record = record.clone();
+                let work = async move |database: Database| {
+                    transact(database, move |database: &Database, session: &mut ClientSession| {
+                        let record = record.clone();
+                        Box::pin(async move { add(database, session, &record).await })
+                    })
+                    .await
+                };
+                done = self.run(work).await;
+                if !matches!(done, Err(Failure::Duplicate(_))) {
+                    break;
+                }
+            }
+            done?
         })
     }
 
@@ -378,7 +397,7 @@ impl Commands for MongoCommands {
         })
     }
 
-    fn sweep_commands(&self) -> BoxFuture<'_, std::result::Result<Vec<ExpiredCommand>, RegistryError>> {
+    fn sweep_commands(&self) -> BoxFuture<'_, std::result::Result<SweptCommands, RegistryError>> {
         let now = self.clock.now();
         Box::pin(async move {
             Ok(self.section.run(MANY_MAX, async move |database| sweep(&database, now).await).await?)
@@ -414,7 +433,7 @@ fn finished(state: CommandState, finished_at: Micros, now: Micros) -> Document {
     }
 }
 
-async fn sweep(database: &Database, now: Micros) -> Result<Vec<ExpiredCommand>> {
+async fn sweep(database: &Database, now: Micros) -> Result<SweptCommands> {
     let all = commands::<CommandDocument>(database);
     let due = doc! { "due_at": { "$lte": integer(now) } };
     let mut found = commands::<DueDocument>(database)
@@ -423,8 +442,9 @@ async fn sweep(database: &Database, now: Micros) -> Result<Vec<ExpiredCommand>> 
         .sort(doc! { "due_at": 1 })
         .limit(SWEEP_COMMANDS_MAX as i64)
         .await?;
-    let (mut expired, mut old) = (Vec::new(), Vec::new());
+    let (mut expired, mut old, mut looked_at) = (Vec::new(), Vec::new(), 0);
     while found.advance().await? {
+        looked_at += 1;
         let due: DueDocument = found.deserialize_current()?;
         if due.pending.is_none() {
             old.push(due.id);
@@ -443,7 +463,7 @@ async fn sweep(database: &Database, now: Micros) -> Result<Vec<ExpiredCommand>> 
     if !old.is_empty() {
         all.delete_many(doc! { "_id": { "$in": old }, "due_at": { "$lte": integer(now) } }).await?;
     }
-    Ok(expired)
+    Ok(SweptCommands { expired, more: looked_at == SWEEP_COMMANDS_MAX })
 }
 
 /// What is to be known of a command that is due.

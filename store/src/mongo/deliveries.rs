@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::json::from_json;
 use super::{before, integer};
 use crate::outbox::{Delivery, DeliveryFilter, DeliveryId, DeliveryState, PAGE_MAX};
-use crate::subscription::SubscriptionId;
+use crate::subscription::{PushTokenId, SubscriptionId};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -89,11 +89,13 @@ pub(super) fn merged<T: Send + Sync>(database: &Database) -> Collection<T> {
 
 pub(super) fn indexes() -> Vec<IndexModel> {
     let waiting = IndexOptions::builder().partial_filter_expression(doc! { "state": 0 }).build();
+    let of_phone = waiting.clone();
     let finished = doc! { "finished_at": { "$gt": 0_i64 } };
     let finished = IndexOptions::builder().partial_filter_expression(finished).build();
     let model = |keys: Document| IndexModel::builder().keys(keys).build();
     vec![
         IndexModel::builder().keys(doc! { "subscription": 1, "position": 1 }).options(waiting).build(),
+        IndexModel::builder().keys(doc! { "subscription": 1, "phone": 1 }).options(of_phone).build(),
         IndexModel::builder().keys(doc! { "finished_at": 1 }).options(finished).build(),
         model(doc! { "state": 1, "created_at": -1, "_id": -1 }),
         model(doc! { "subscription": 1, "state": 1, "created_at": -1, "_id": -1 }),
@@ -123,15 +125,20 @@ async fn read(database: &Database, those: Document, order: Document, limit: usiz
     Ok(page)
 }
 
-/// The first of a subscription that wait.
+/// The first of a subscription that wait, but for those to some phones.
 pub(super) async fn pending(
     database: &Database,
     subscription: SubscriptionId,
+    without: &[PushTokenId],
     limit: usize,
     now: Micros,
 ) -> Result<Vec<Delivery>> {
     let limit = limit.min(PAGE_MAX);
     let mut due = doc! { "subscription": subscription.to_string(), "state": 0 };
+    if !without.is_empty() {
+        let phones: Vec<Bson> = without.iter().map(|phone| phone.to_string().into()).collect();
+        due.insert("phone", doc! { "$nin": phones });
+    }
     let mut held = due.clone();
     let is_due = doc! { "next_at": { "$lte": integer(now) } };
     due.insert("$or", vec![doc! { "attempts": { "$gt": 0 } }, is_due]);

@@ -24,6 +24,7 @@ struct Tried {
     #[serde(rename = "_id")]
     id: String,
     subscription: String,
+    attempts: u32,
 }
 
 /// What several tries of one delivery come to. Of many deliveries it is mostly the same, and written at once.
@@ -39,20 +40,29 @@ fn refused(failure: Failure) -> mongodb::error::Error {
     refuse(OutboxError::from(failure))
 }
 
-fn result_of<'a>(tries: impl Iterator<Item = &'a Attempt>) -> Come {
+/// What tries come to, of a delivery that was tried so often already; `None` if all of them were noted.
+fn result_of<'a>(known: u32, tries: impl Iterator<Item = &'a Attempt>) -> Option<Come> {
     let pending = number(DeliveryState::Pending);
-    let mut result = Come { state: pending, attempts: 0, next_at: None, last: String::new() };
-    for Attempt { outcome, said, .. } in tries {
-        if result.state != pending {
-            break;
+    let mut result: Option<Come> = None;
+    let mut counted = known;
+    for Attempt { before, outcome, said, .. } in tries {
+        if *before != counted {
+            continue;
         }
-        result.attempts += i32::from(*outcome != Outcome::Dropped);
-        check::said(said).clone_into(&mut result.last);
+        let come =
+            result.get_or_insert(Come { state: pending, attempts: 0, next_at: None, last: String::new() });
+        let tried = u32::from(*outcome != Outcome::Dropped);
+        counted += tried;
+        come.attempts += i32::from(tried > 0);
+        check::said(said).clone_into(&mut come.last);
         match outcome {
-            Outcome::Retry(at) => result.next_at = Some(integer(*at)),
-            Outcome::Delivered => result.state = number(DeliveryState::Delivered),
-            Outcome::Dead => result.state = number(DeliveryState::Dead),
-            Outcome::Dropped => result.state = number(DeliveryState::Dropped),
+            Outcome::Retry(at) => come.next_at = Some(integer(*at)),
+            Outcome::Delivered => come.state = number(DeliveryState::Delivered),
+            Outcome::Dead => come.state = number(DeliveryState::Dead),
+            Outcome::Dropped => come.state = number(DeliveryState::Dropped),
+        }
+        if come.state != pending {
+            break;
         }
     }
     result
@@ -74,11 +84,12 @@ pub(super) async fn note(
     let waiting: Vec<Tried> = all(&deliveries(database), those, &mut *session).await?;
     let mut results: BTreeMap<Come, Vec<String>> = BTreeMap::new();
     let mut finished: HashMap<SubscriptionId, u64> = HashMap::new();
-    for Tried { id, subscription } in waiting {
+    for Tried { id, subscription, attempts } in waiting {
         let subscription: SubscriptionId = parsed(&subscription).map_err(refused)?;
         let shard = Shard::of_subscription(subscription);
         check::belongs(claim, shard, format_args!("delivery {id}")).map_err(refuse)?;
-        let result = result_of(tries.get(&id).into_iter().flatten().copied());
+        let tries = tries.get(&id).into_iter().flatten().copied();
+        let Some(result) = result_of(attempts, tries) else { continue };
         if result.state != number(DeliveryState::Pending) {
             *finished.entry(subscription).or_default() += 1;
         }

@@ -69,12 +69,36 @@ fn named(ids: impl IntoIterator<Item = EventId>) -> Document {
     doc! { "_id": { "$in": ids } }
 }
 
-/// Enters those that are not there, under a claim or by anybody, in a transaction.
+/// Of those that are to be entered, the ones that are not there.
+fn missing(
+    entered: &[Event],
+    known: impl IntoIterator<Item = Named>,
+    first: u64,
+    now: Micros,
+) -> std::result::Result<Vec<EventDocument>, Failure> {
+    let mut known: HashSet<String> = known.into_iter().map(|event| event.id).collect();
+    let new = entered.iter().zip(first..).filter(|(event, _)| known.insert(event.id.to_string()));
+    let document = |(event, n): (&Event, u64)| {
+        Ok(EventDocument {
+            id: event.id.to_string(),
+            shard: Shard::of_event(event).number,
+            n,
+            routed: false,
+            entered_at: now,
+            kind: event.kind.to_string(),
+            device: event.device.as_ref().map(DeviceId::to_string),
+            event: to_json(event)?,
+        })
+    };
+    new.map(document).collect()
+}
+
+/// Enters those that are not there, under a claim, in a transaction.
 pub(super) async fn enter(
     database: &Database,
     session: &mut ClientSession,
     entered: &[Event],
-    claim: Option<Claim>,
+    claim: Claim,
     now: Micros,
 ) -> Result<()> {
     if entered.is_empty() {
@@ -83,26 +107,30 @@ pub(super) async fn enter(
     let first = shards::numbers(database, &mut *session, claim, entered.len(), now).await?;
     let those = named(entered.iter().map(|event| event.id));
     let known: Vec<Named> = all(&events(database), those, &mut *session).await?;
-    let mut known: HashSet<String> = known.into_iter().map(|event| event.id).collect();
-    let mut new = Vec::new();
-    for (event, n) in entered.iter().zip(first..) {
-        let id = event.id.to_string();
-        if !known.insert(id.clone()) {
-            continue;
-        }
-        new.push(EventDocument {
-            id,
-            shard: Shard::of_event(event).number,
-            n,
-            routed: false,
-            entered_at: now,
-            kind: event.kind.to_string(),
-            device: event.device.as_ref().map(DeviceId::to_string),
-            event: to_json(event).map_err(|failure| refuse(OutboxError::from(failure)))?,
-        });
-    }
+    let new = missing(entered, known, first, now).map_err(|failure| refuse(OutboxError::from(failure)))?;
     if !new.is_empty() {
         events::<EventDocument>(database).insert_many(new).session(session).await?;
+    }
+    Ok(())
+}
+
+/// Enters those that are not there, one after the other, in order: no transaction, which somebody who is killed in it would
+/// leave to all others. Where one is there meanwhile it ends with [`Failure::Duplicate`], and those behind it are missing.
+pub(super) async fn enter_free(
+    database: &Database,
+    entered: &[Event],
+    first: u64,
+    now: Micros,
+) -> std::result::Result<(), Failure> {
+    let those = named(entered.iter().map(|event| event.id));
+    let mut found = events::<Named>(database).find(those).await?;
+    let mut known = Vec::new();
+    while found.advance().await? {
+        known.push(found.deserialize_current()?);
+    }
+    let new = missing(entered, known, first, now)?;
+    if !new.is_empty() {
+        events::<EventDocument>(database).insert_many(new).ordered(true).await?;
     }
     Ok(())
 }

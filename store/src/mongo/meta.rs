@@ -4,8 +4,10 @@ use mongodb::bson::{Document, doc};
 use mongodb::error::Result;
 use mongodb::{ClientSession, Collection, Database, IndexModel};
 use serde::{Deserialize, Serialize};
+use trough_protocol::Micros;
 
 use super::failure::Failure;
+use super::object_catalog::micros;
 use super::{devices, push_tokens, subscription_rows, tokens};
 
 /// The document's id.
@@ -66,6 +68,21 @@ pub(super) async fn count_change(database: &Database, session: &mut ClientSessio
     Ok(())
 }
 
+/// What time it is by the database.
+pub(super) async fn now(database: &Database) -> std::result::Result<Micros, Failure> {
+    let ask = [doc! { "$match": { "_id": ID } }, doc! { "$project": { "now": "$$NOW" } }];
+    let mut answer = meta(database).aggregate(ask).await?;
+    if !answer.advance().await? {
+        return Err(gone());
+    }
+    let now: Document = answer.deserialize_current()?;
+    now.get_datetime("now").map(|now| micros(*now)).map_err(|error| Failure::Corrupt(error.to_string()))
+}
+
+fn gone() -> Failure {
+    Failure::Corrupt("the registry's own document is gone from the database's collection meta".into())
+}
+
 /// A version that no rule ever had, in the transaction of a change.
 pub(super) async fn next_rule_version(database: &Database, session: &mut ClientSession) -> Result<u64> {
     let more = doc! { "$inc": { "rule_version": 1_i64 } };
@@ -77,7 +94,5 @@ pub(super) async fn next_rule_version(database: &Database, session: &mut ClientS
 /// Changes so far.
 pub(super) async fn generation(database: &Database) -> std::result::Result<i64, Failure> {
     let found = meta(database).find_one(doc! { "_id": ID }).await?;
-    found.map(|meta| meta.generation).ok_or_else(|| {
-        Failure::Corrupt("the registry's own document is gone from the database's collection meta".into())
-    })
+    found.map(|meta| meta.generation).ok_or_else(gone)
 }

@@ -4,6 +4,7 @@
 //! primary and sees what was written before.
 
 mod changes;
+mod claim_sessions;
 mod client;
 mod command_rows;
 mod commands;

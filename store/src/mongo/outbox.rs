@@ -1,6 +1,7 @@
 //! The outbox in MongoDB.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
@@ -8,9 +9,10 @@ use mongodb::{Collection, Database, IndexModel};
 use tokio::sync::watch;
 use trough_protocol::{DeviceId, Micros};
 
+use super::claim_sessions::ClaimSessions;
 use super::client::{Mongo, OPERATION_MAX, Section};
 use super::failure::Failure;
-use super::transaction::{Work, transact};
+use super::transaction::{Work, transact, transact_in};
 use super::{deliveries, delivering, events, integer, queues, routing, shards, states};
 use crate::BoxFuture;
 use crate::event::{Event, EventId};
@@ -19,7 +21,7 @@ use crate::outbox::{
     Attempt, Claim, Delivery, DeliveryFilter, DeliveryId, Duty, EnteredEvent, EventFilter, NewDelivery,
     Outbox, OutboxError, PAGE_MAX, PENDING_MAX, Queue, Shard, WatchState, WatchStep, check,
 };
-use crate::subscription::SubscriptionId;
+use crate::subscription::{PushTokenId, SubscriptionId};
 
 /// How long a page may take, or forgetting.
 const PAGE_TIME_MAX: Duration = Duration::from_secs(15);
@@ -33,6 +35,9 @@ const COLLISIONS_MAX: usize = 5;
 pub struct MongoOutbox {
     section: Section,
     pending_max: u64,
+    sessions: Arc<ClaimSessions>,
+    /// The last number that was given to events which nobody entered under a claim.
+    last: Arc<AtomicU64>,
     news: watch::Sender<u64>,
 }
 
@@ -40,7 +45,13 @@ impl MongoOutbox {
     /// One in the collections `outbox_shards`, `outbox_states`, `outbox_events`, `outbox_queues`, `outbox_deliveries`,
     /// `outbox_merged` and `outbox_keys` of the database. Nothing is done yet.
     pub fn new(mongo: Mongo) -> Self {
-        Self { section: Section::new(mongo, prepare), pending_max: PENDING_MAX, news: watch::channel(0).0 }
+        Self {
+            section: Section::new(mongo, prepare),
+            pending_max: PENDING_MAX,
+            sessions: Arc::default(),
+            last: Arc::default(),
+            news: watch::channel(0).0,
+        }
     }
 
     /// The same, where fewer deliveries of a subscription may wait than [`PENDING_MAX`]: for tests.
@@ -58,28 +69,52 @@ impl MongoOutbox {
         Ok(self.section.run(at_most, work).await?)
     }
 
-    /// Changes something, whole or not at all.
-    async fn change<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T, OutboxError> {
+    /// Does something again as long as a document was made meanwhile that was not there.
+    async fn again<T, W, F>(&self, work: W) -> Result<T, Failure>
+    where
+        W: Fn(Database) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<T, Failure>> + Send,
+        T: Send + 'static,
+    {
         let work = Arc::new(work);
         let mut done = Err(Failure::Unavailable("it was not begun".into()));
         for _ in 0..COLLISIONS_MAX {
             let work = work.clone();
-            let whole = async move |database| {
-                transact::<T, OutboxError>(database, move |database, session| work(database, session)).await
-            };
-            done = self.section.run(CHANGE_MAX, whole).await;
+            done = self.section.run(CHANGE_MAX, async move |database| work(database).await).await;
             if !matches!(done, Err(Failure::Duplicate(_))) {
                 break;
             }
         }
+        done
+    }
+
+    /// Changes something that needs no claim, whole or not at all, and tells those who wait for news; also if nobody knows
+    /// whether it was done.
+    async fn change_news<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T, OutboxError> {
+        let work = Arc::new(work);
+        let whole = move |database: Database| {
+            let work = work.clone();
+            transact::<T, OutboxError>(database, move |database, session| work(database, session))
+        };
+        let done = self.again(whole).await;
+        self.tell();
         done?
     }
 
-    /// The same, and tells those who wait for news; also if nobody knows whether it was done.
-    async fn change_news<T: Send + 'static>(&self, work: impl Work<T>) -> Result<T, OutboxError> {
-        let done = self.change(work).await;
-        self.tell();
-        done
+    /// Changes something under a claim, whole or not at all: in the claim's session, which whoever takes it over ends.
+    async fn change<T: Send + 'static>(&self, claim: Claim, work: impl Work<T>) -> Result<T, OutboxError> {
+        let (work, sessions) = (Arc::new(work), self.sessions.clone());
+        let whole = move |database: Database| {
+            let (work, sessions) = (work.clone(), sessions.clone());
+            async move {
+                let session = sessions.of(&database, claim.shard).await?.session.lock_owned().await;
+                transact_in::<T, OutboxError>(database, session, move |database, session| {
+                    work(database, session)
+                })
+                .await
+            }
+        };
+        self.again(whole).await?
     }
 
     fn tell(&self) {
@@ -89,6 +124,13 @@ impl MongoOutbox {
     async fn time(&self) -> Result<Micros, OutboxError> {
         self.run(OPERATION_MAX, async |database| shards::now(&database).await).await
     }
+}
+
+/// The first of so many numbers: the time, or more where that does not rise.
+fn numbers(last: &AtomicU64, count: usize, now: Micros) -> u64 {
+    let first = |last: u64| now.max(last + 1);
+    let took = last.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(first(last) + count as u64));
+    first(took.unwrap_or_else(|last| last))
 }
 
 pub(super) fn keys<T: Send + Sync>(database: &Database) -> Collection<T> {
@@ -127,7 +169,8 @@ impl Outbox for MongoOutbox {
     ) -> BoxFuture<'_, Result<Option<Claim>, OutboxError>> {
         Box::pin(async move {
             check::claim(shard, ttl)?;
-            let claim = async move |database| shards::claim(&database, shard, owner, ttl).await;
+            let sessions = self.sessions.clone();
+            let claim = async move |database| shards::claim(&database, &sessions, shard, owner, ttl).await;
             self.run(OPERATION_MAX, claim).await
         })
     }
@@ -156,12 +199,12 @@ impl Outbox for MongoOutbox {
             check::duty(claim, &[Duty::Watch, Duty::Presence])?;
             check::step(&step)?;
             let (now, news, step) = (self.time().await?, !step.events.is_empty(), Arc::new(step));
-            let done = self.change(move |database, session| {
+            let done = self.change(claim, move |database, session| {
                 let step = step.clone();
                 Box::pin(async move {
                     shards::move_on(database, &mut *session, claim, &step.place).await?;
                     states::set(database, &mut *session, claim.shard, &step.states).await?;
-                    events::enter(database, session, &step.events, Some(claim), now).await
+                    events::enter(database, session, &step.events, claim, now).await
                 })
             });
             let done = done.await;
@@ -175,12 +218,17 @@ impl Outbox for MongoOutbox {
     fn enter(&self, events: Vec<Event>) -> BoxFuture<'_, Result<(), OutboxError>> {
         Box::pin(async move {
             check::events(&events)?;
-            let (now, events) = (self.time().await?, Arc::new(events));
-            self.change_news(move |database, session| {
-                let events = events.clone();
-                Box::pin(async move { events::enter(database, session, &events, None, now).await })
-            })
-            .await
+            let (now, events, last) = (self.time().await?, Arc::new(events), self.last.clone());
+            let enter = move |database: Database| {
+                let (events, last) = (events.clone(), last.clone());
+                async move {
+                    let first = numbers(&last, events.len(), now);
+                    events::enter_free(&database, &events, first, now).await
+                }
+            };
+            let done = self.again(enter).await;
+            self.tell();
+            Ok(done?)
         })
     }
 
@@ -200,15 +248,17 @@ impl Outbox for MongoOutbox {
             check::route(events.len(), &deliveries)?;
             let (now, pending_max) = (self.time().await?, self.pending_max);
             let all = Arc::new((events, deliveries));
-            self.change_news(move |database, session| {
+            let done = self.change(claim, move |database, session| {
                 let all = all.clone();
                 Box::pin(async move {
                     shards::require(database, &mut *session, claim).await?;
                     events::set_routed(database, &mut *session, claim, &all.0).await?;
                     routing::make(database, session, &all.1, now, pending_max).await
                 })
-            })
-            .await
+            });
+            let done = done.await;
+            self.tell();
+            done
         })
     }
 
@@ -233,11 +283,12 @@ impl Outbox for MongoOutbox {
     fn pending(
         &self,
         subscription: SubscriptionId,
+        without: Vec<PushTokenId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Delivery>, OutboxError>> {
         Box::pin(self.run(PAGE_TIME_MAX, async move |database| {
             let now = shards::now(&database).await?;
-            deliveries::pending(&database, subscription, limit, now).await
+            deliveries::pending(&database, subscription, &without, limit, now).await
         }))
     }
 
@@ -246,7 +297,7 @@ impl Outbox for MongoOutbox {
             check::duty(claim, &[Duty::Deliver])?;
             check::attempts(&attempts)?;
             let (now, attempts) = (self.time().await?, Arc::new(attempts));
-            self.change(move |database, session| {
+            self.change(claim, move |database, session| {
                 let attempts = attempts.clone();
                 Box::pin(async move {
                     shards::require(database, &mut *session, claim).await?;

@@ -40,6 +40,8 @@ pub struct MongoRegistry {
     changes: Changes,
     epochs: Arc<Epochs>,
     clock: Clock,
+    /// Whether what is compared with events has the database's time.
+    database_time: bool,
 }
 
 impl MongoRegistry {
@@ -47,11 +49,27 @@ impl MongoRegistry {
     /// `subscriptions` and `push_tokens` of the database.
     pub fn new(mongo: Mongo, clock: Clock) -> Self {
         let section = Section::new(mongo, |database| Box::pin(meta::prepare(database)));
-        Self { section, changes: Changes::new(), epochs: Arc::default(), clock }
+        Self { section, changes: Changes::new(), epochs: Arc::default(), clock, database_time: false }
     }
 
-    pub(super) fn clock(&self) -> &Clock {
-        &self.clock
+    /// The same, where readers, rules, subscriptions and phones are made at the database's time, as events are, whatever the
+    /// clock of this process says: whether one was there before another must not depend on which process made it.
+    #[must_use]
+    pub fn with_database_time(self) -> Self {
+        Self { database_time: true, ..self }
+    }
+
+    /// The database's time, if it counts.
+    pub(super) async fn database_time(&self) -> Result<Option<Micros>, Failure> {
+        if !self.database_time {
+            return Ok(None);
+        }
+        Ok(Some(self.run(async |database| meta::now(&database).await).await?))
+    }
+
+    /// What time it is for whatever is compared with events.
+    pub(super) async fn time(&self) -> Result<Micros, Failure> {
+        Ok(self.database_time().await?.unwrap_or_else(|| self.clock.now()))
     }
 
     pub(super) async fn run<T, W, F>(&self, work: W) -> Result<T, Failure>
@@ -220,7 +238,7 @@ impl Registry for MongoRegistry {
     fn add_reader(&self, reader: NewReader) -> BoxFuture<'_, Result<Token, RegistryError>> {
         Box::pin(async move {
             checks::new_reader(&reader)?;
-            let (reader, now) = (Arc::new(reader), self.clock.now());
+            let (reader, now) = (Arc::new(reader), self.time().await?);
             self.change(CHANGE_MAX, move |database, session| {
                 let reader = reader.clone();
                 Box::pin(async move { readers::add(database, session, &reader, now).await })

@@ -8,7 +8,7 @@ use mongodb::{ClientSession, Collection, Database, IndexModel};
 use serde::{Deserialize, Serialize};
 use trough_protocol::Micros;
 
-use super::deliveries::{DeliveryDocument, Named, deliveries, merged, number};
+use super::deliveries::{DeliveryDocument, Named, deliveries, merged, number, parsed};
 use super::failure::Failure;
 use super::json::to_json;
 use super::queues::{self, QueueDocument};
@@ -17,7 +17,7 @@ use super::transaction::refuse;
 use super::{integer, outbox};
 use crate::outbox::slot::{Slot, is_open};
 use crate::outbox::{DeliveryId, DeliveryState, NewDelivery, OutboxError, check};
-use crate::subscription::SubscriptionId;
+use crate::subscription::{PushTokenId, SubscriptionId};
 
 /// What is told of together: when the next delivery may go, and the last one that was made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,11 +43,13 @@ struct Routing {
     pending_max: u64,
     made: HashSet<String>,
     queues: HashMap<SubscriptionId, QueueDocument>,
+    /// How many of a subscription wait for a phone.
+    phones: HashMap<(SubscriptionId, PushTokenId), u64>,
     keys: HashMap<String, KeyDocument>,
     /// When deliveries go that are stored and were never tried.
     held: HashMap<String, Micros>,
     new: Vec<DeliveryDocument>,
-    /// Where in `new` a delivery is.
+    /// Where in `new` a delivery that waits is.
     at: HashMap<String, usize>,
     joined: HashMap<String, Joined>,
     merged: Vec<Document>,
@@ -114,6 +116,52 @@ pub(super) async fn make_test(
     Ok(new.id())
 }
 
+/// How many of a subscription wait for a phone.
+#[derive(Debug, Deserialize)]
+struct Waiting {
+    #[serde(rename = "_id")]
+    of: WaitingOf,
+    count: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct WaitingOf {
+    subscription: String,
+    phone: String,
+}
+
+/// How many wait for each phone that is among these, in a transaction.
+async fn waiting_of_phones(
+    database: &Database,
+    session: &mut ClientSession,
+    wanted: &[NewDelivery],
+) -> Result<HashMap<(SubscriptionId, PushTokenId), u64>> {
+    let pushes: HashSet<_> = wanted.iter().filter_map(|new| Some((new.subscription, new.phone?))).collect();
+    if pushes.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let subscriptions: HashSet<_> = pushes.iter().map(|(subscription, _)| subscription.to_string()).collect();
+    let phones: HashSet<_> = pushes.iter().map(|(_, phone)| phone.to_string()).collect();
+    let those = doc! {
+        "subscription": { "$in": Vec::from_iter(subscriptions) },
+        "phone": { "$in": Vec::from_iter(phones) },
+        "state": 0,
+    };
+    let of = doc! { "subscription": "$subscription", "phone": "$phone" };
+    let steps = [doc! { "$match": those }, doc! { "$group": { "_id": of, "count": { "$sum": 1_i64 } } }];
+    let all = deliveries::<Document>(database);
+    let mut found = all.aggregate(steps).session(&mut *session).with_type::<Waiting>().await?;
+    let mut waiting = HashMap::new();
+    while found.advance(&mut *session).await? {
+        let Waiting { of, count } = found.deserialize_current()?;
+        let refused = |failure: Failure| refuse(OutboxError::from(failure));
+        let (subscription, phone) =
+            (parsed(&of.subscription).map_err(refused)?, parsed(&of.phone).map_err(refused)?);
+        waiting.insert((subscription, phone), count);
+    }
+    Ok(waiting)
+}
+
 impl Routing {
     async fn read(
         database: &Database,
@@ -128,6 +176,7 @@ impl Routing {
         let made: Vec<Named> = all(&deliveries(database), those.clone(), &mut *session).await?;
         let taken: Vec<Named> = all(&merged(database), those, &mut *session).await?;
         let made = made.into_iter().chain(taken).map(|named| named.id).collect();
+        let phones = waiting_of_phones(database, &mut *session, wanted).await?;
         let ids = wanted.iter().filter_map(|new| new.key.as_deref().map(|key| key_id(new, key)));
         let ids: Vec<_> = ids.collect();
         let (mut known, mut held) = (Vec::new(), Vec::new());
@@ -142,6 +191,7 @@ impl Routing {
             pending_max,
             made,
             queues,
+            phones,
             keys: known.into_iter().map(|key| (key.id.clone(), key)).collect(),
             held: held.into_iter().map(|delivery| (delivery.id, delivery.next_at)).collect(),
             new: Vec::new(),
@@ -208,16 +258,23 @@ impl Routing {
     fn insert(&mut self, new: &NewDelivery, next_at: Micros) -> std::result::Result<bool, Failure> {
         let no_queue = || Failure::Corrupt(format!("subscription {} has no queue", new.subscription));
         let queue = self.queues.get_mut(&new.subscription).ok_or_else(no_queue)?;
-        let state = match &new.dropped {
-            Some(_) => DeliveryState::Dropped,
-            None if queue.is_full(self.pending_max) => return Ok(false),
-            None => {
-                queue.pending += 1;
-                DeliveryState::Pending
+        if new.dropped.is_none() && queue.is_full(self.pending_max) {
+            return Ok(false);
+        }
+        let mut dropped = new.dropped.clone();
+        if let (None, Some(phone)) = (&dropped, new.phone) {
+            let waiting = self.phones.entry((new.subscription, phone)).or_default();
+            match check::phone_is_full(*waiting, self.pending_max) {
+                true => dropped = Some(check::phone_full(self.pending_max)),
+                false => *waiting += 1,
             }
-        };
+        }
         let id = new.id().to_string();
-        self.at.insert(id.clone(), self.new.len());
+        let state = if dropped.is_some() { DeliveryState::Dropped } else { DeliveryState::Pending };
+        if state == DeliveryState::Pending {
+            queue.pending += 1;
+            self.at.insert(id.clone(), self.new.len());
+        }
         self.new.push(DeliveryDocument {
             id,
             subscription: new.subscription.to_string(),
@@ -227,9 +284,9 @@ impl Routing {
             events: 1,
             attempts: 0,
             next_at,
-            last: new.dropped.as_deref().map(|why| check::said(why).to_owned()),
+            last: dropped.as_deref().map(|why| check::said(why).to_owned()),
             created_at: self.now,
-            finished_at: new.dropped.as_ref().map(|_| self.now),
+            finished_at: dropped.as_ref().map(|_| self.now),
             event: to_json(&new.event)?,
         });
         Ok(true)

@@ -1,6 +1,6 @@
 //! Who does which part of the outbox's duties, how far watching has come, and what time it is: one document for each
 //! part, which everything that is done under a claim writes. So of a change and a claim that takes it over one is first,
-//! and the other sees it.
+//! and the other sees it. What a holder that has died was about to change is undone by whoever comes after it.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use mongodb::{ClientSession, Collection, Database};
 use serde::{Deserialize, Serialize};
 use trough_protocol::Micros;
 
+use super::claim_sessions::{self, ClaimSessions};
 use super::failure::Failure;
 use super::object_catalog::micros;
 use super::transaction::refuse;
 use super::{hex, integer};
 use crate::outbox::{Claim, Duty, OutboxError, SHARDS, Shard, check};
 
-/// The document of those who enter events without a claim.
+/// A document that is always there, to ask what time it is. Nobody writes it.
 const ANYBODY: &str = "anybody";
 /// So often a claim is tried that others move meanwhile.
 const CLAIM_ATTEMPTS_MAX: usize = 8;
@@ -33,6 +34,8 @@ struct ShardDocument {
     /// 32 hex digits; missing if it was given back.
     owner: Option<String>,
     until: DateTime,
+    /// In which session of the server its owner works; missing if it was given back.
+    session: Option<Document>,
     place: Option<Binary>,
     /// The number of the last event that was entered under its claims.
     last: u64,
@@ -44,6 +47,7 @@ struct Seen {
     token: u64,
     owner: Option<String>,
     until: DateTime,
+    session: Option<Document>,
     now: DateTime,
 }
 
@@ -61,7 +65,7 @@ pub(super) async fn prepare(database: &Database) -> std::result::Result<(), Fail
     }
     let new = names.chain([ANYBODY.to_owned()]).map(|id| {
         let until = DateTime::from_millis(0);
-        ShardDocument { id, token: 0, owner: None, until, place: None, last: 0 }
+        ShardDocument { id, token: 0, owner: None, until, session: None, place: None, last: 0 }
     });
     match all.insert_many(new).ordered(false).await.map_err(Failure::from) {
         // Another process was as quick.
@@ -73,7 +77,7 @@ pub(super) async fn prepare(database: &Database) -> std::result::Result<(), Fail
 async fn look(database: &Database, name: &str) -> std::result::Result<Seen, Failure> {
     let part = [
         doc! { "$match": { "_id": name } },
-        doc! { "$project": { "token": 1, "owner": 1, "until": 1, "now": "$$NOW" } },
+        doc! { "$project": { "token": 1, "owner": 1, "until": 1, "session": 1, "now": "$$NOW" } },
     ];
     let mut answer = shards::<Document>(database).aggregate(part).with_type::<Seen>().await?;
     if !answer.advance().await? {
@@ -96,22 +100,28 @@ fn millis(duration: Duration) -> i64 {
 /// Takes or lengthens a claim, if nobody moved it since it was looked at.
 pub(super) async fn claim(
     database: &Database,
+    sessions: &ClaimSessions,
     shard: Shard,
     owner: [u8; 16],
     ttl: Duration,
 ) -> std::result::Result<Option<Claim>, Failure> {
     let (name, owner) = (shard.to_string(), hex(&owner));
+    let session = sessions.of(database, shard).await?.id;
     for _ in 0..CLAIM_ATTEMPTS_MAX {
         let seen = look(database, &name).await?;
         let mine = seen.owner.as_ref() == Some(&owner);
         if seen.owner.is_some() && !mine && check::is_claimed(micros(seen.now), micros(seen.until)) {
             return Ok(None);
         }
+        if let Some(last) = seen.session.filter(|last| *last != session) {
+            claim_sessions::end(database, shard, &last).await;
+        }
         let token = if mine { seen.token } else { seen.token + 1 };
         let until = DateTime::from_millis(seen.now.timestamp_millis().saturating_add(millis(ttl)));
         let this =
             doc! { "_id": &name, "token": integer(seen.token), "owner": seen.owner, "until": seen.until };
-        let next = doc! { "$set": { "token": integer(token), "owner": &owner, "until": until } };
+        let next = doc! { "token": integer(token), "owner": &owner, "until": until, "session": &session };
+        let next = doc! { "$set": next };
         if shards::<Document>(database).update_one(this, next).await?.matched_count == 1 {
             return Ok(Some(Claim { shard, token }));
         }
@@ -125,7 +135,7 @@ fn claimed(claim: Claim) -> Document {
 
 /// Gives a claim back, if it was not taken over.
 pub(super) async fn release(database: &Database, claim: Claim) -> std::result::Result<(), Failure> {
-    let free = doc! { "$set": { "owner": null, "until": DateTime::from_millis(0) } };
+    let free = doc! { "$set": { "owner": null, "until": DateTime::from_millis(0), "session": null } };
     shards::<Document>(database).update_one(claimed(claim), free).await?;
     Ok(())
 }
@@ -156,17 +166,16 @@ async fn write(
     if done.matched_count == 1 { Ok(()) } else { Err(refuse(OutboxError::Fenced(claim.shard))) }
 }
 
-/// The first of so many numbers for events that are entered under a claim, or by anybody, in a transaction. They are the
-/// time, or rise where that does not.
+/// The first of so many numbers for events that are entered under a claim, in a transaction. They are the time, or rise
+/// where that does not.
 pub(super) async fn numbers(
     database: &Database,
     session: &mut ClientSession,
-    claim: Option<Claim>,
+    claim: Claim,
     count: usize,
     now: Micros,
 ) -> Result<u64> {
-    let name = claim.map_or_else(|| ANYBODY.to_owned(), |claim| claim.shard.to_string());
-    let this = doc! { "_id": name };
+    let this = doc! { "_id": claim.shard.to_string() };
     let all = shards::<ShardDocument>(database);
     let found = all.find_one(this.clone()).session(&mut *session).await?;
     let first = found.map_or(0, |found| found.last + 1).max(now);

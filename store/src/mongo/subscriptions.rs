@@ -24,7 +24,7 @@ impl Subscriptions for MongoRegistry {
             if let Some(found) = found.filter(|found| found.rule == rule) {
                 return Ok(found);
             }
-            let now = self.clock().now();
+            let now = self.time().await?;
             self.change(CHANGE_MAX, move |database, session| {
                 let rule = rule.clone();
                 Box::pin(async move { rules::set(database, session, &rule, Over::Any, now).await })
@@ -86,7 +86,7 @@ impl Subscriptions for MongoRegistry {
     ) -> BoxFuture<'_, Result<Subscription, RegistryError>> {
         Box::pin(async move {
             wanted.check()?;
-            let now = self.clock().now();
+            let now = self.time().await?;
             self.change(CHANGE_MAX, move |database, session| {
                 let wanted = wanted.clone();
                 Box::pin(async move { rows::add(database, session, &wanted, now).await })
@@ -143,7 +143,7 @@ impl Subscriptions for MongoRegistry {
             if found.disabled.is_some() == reason.is_some() {
                 return Ok(());
             }
-            let now = self.clock().now();
+            let now = self.time().await?;
             self.change(CHANGE_MAX, move |database, session| {
                 let reason = reason.clone();
                 Box::pin(async move { rows::disable(database, session, id, reason.as_deref(), now).await })
@@ -155,6 +155,8 @@ impl Subscriptions for MongoRegistry {
     fn set_push_token(&self, token: PushToken) -> BoxFuture<'_, Result<(), RegistryError>> {
         Box::pin(async move {
             checks::push_token(&token)?;
+            let registered_at = self.database_time().await?.unwrap_or(token.registered_at);
+            let token = PushToken { registered_at, ..token };
             self.change(CHANGE_MAX, move |database, session| {
                 let token = token.clone();
                 Box::pin(async move { push_tokens::set(database, session, &token).await })

@@ -4,6 +4,8 @@ use mongodb::action::StartTransaction;
 use mongodb::error::{Error, Result};
 use mongodb::options::{ReadConcern, ReadPreference, SelectionCriteria};
 use mongodb::{ClientSession, Database};
+use tokio::runtime::Handle;
+use tokio::sync::OwnedMutexGuard;
 
 use super::client::majority;
 use super::failure::Failure;
@@ -42,7 +44,37 @@ pub(super) async fn transact<T, E: Refusal>(
     outcome(done.await)
 }
 
-/// The same, and counts the change of the registry.
+/// The same in a session that is kept. If the future is dropped, what was begun is undone before the session is free.
+pub(super) async fn transact_in<T, E: Refusal>(
+    database: Database,
+    session: OwnedMutexGuard<ClientSession>,
+    work: impl Work<T>,
+) -> std::result::Result<std::result::Result<T, E>, Failure> {
+    let mut lent = Lent(Some(session));
+    let Some(session) = lent.0.as_deref_mut() else {
+        return Err(Failure::Unavailable("the session is gone".into()));
+    };
+    let context = (database, work);
+    let done = begin(session).and_run(context, |session, (database, work)| work(database, session)).await;
+    // It is committed or undone, or the server does it: the driver did not know how.
+    drop(lent.0.take());
+    outcome(done)
+}
+
+/// A session in which something may have been begun.
+struct Lent(Option<OwnedMutexGuard<ClientSession>>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let begun = self.0.take().zip(Handle::try_current().ok());
+        if let Some((mut session, runtime)) = begun {
+            // If nobody hears it, the server ends it in a minute, or whoever takes over does.
+            runtime.spawn(async move { session.abort_transaction().await });
+        }
+    }
+}
+
+/// The same as [`transact`], and counts the change of the registry.
 ///
 /// All its changes write the count, so no two of them run side by side: each sees what the one before it did.
 pub(super) async fn transact_counted<T, E: Refusal>(

@@ -10,8 +10,8 @@ use trough_runtime::clock::micros;
 
 use super::{
     Attempt, CLAIM_MAX, Claim, DELIVERIES_MAX, DEVICES_LISTED_MAX, DeliveryId, Duty, EventFilter,
-    KEY_BYTES_MAX, NewDelivery, OutboxError, PLACE_BYTES_MAX, SHARDS, STATE_BYTES_MAX, STEP_MAX,
-    SUBSCRIPTIONS_LISTED_MAX, Shard, WatchStep,
+    KEY_BYTES_MAX, NewDelivery, OutboxError, PHONE_PENDING_PART, PLACE_BYTES_MAX, SHARDS, STATE_BYTES_MAX,
+    STEP_MAX, SUBSCRIPTIONS_LISTED_MAX, Shard, WatchStep,
 };
 use crate::event::{EVENT_DATA_BYTES_MAX, Event};
 use crate::rule::AFTER_MAX;
@@ -169,6 +169,16 @@ pub(crate) fn full(subscription: SubscriptionId, pending: u64, max: u64) -> Outb
     OutboxError::Invalid(format!(
         "{pending} deliveries of subscription {subscription} wait, and {max} may: see why none of them is taken"
     ))
+}
+
+/// As many wait for a phone as may, of so many for all of them.
+pub(crate) fn phone_is_full(waiting: u64, pending_max: u64) -> bool {
+    waiting >= pending_max / PHONE_PENDING_PART
+}
+
+/// Why nothing more is made for a phone.
+pub(crate) fn phone_full(pending_max: u64) -> String {
+    format!("not sent: {} deliveries wait for this phone already", pending_max / PHONE_PENDING_PART)
 }
 
 /// What is kept of what somebody said.

@@ -16,7 +16,7 @@ use crate::checks::no_device;
 use crate::commands::{
     AddedCommand, COMMAND_DEVICES_MAX, CommandAnswer, CommandError, CommandFilter, CommandPayload,
     CommandPlace, CommandRecord, CommandState, Commands, ExpiredCommand, FINISHED_KEPT, LIST_COMMANDS_MAX,
-    NewCommand, PENDING_MAX, SEND_COMMANDS_MAX, SWEEP_COMMANDS_MAX, check_answer,
+    NewCommand, PENDING_MAX, SEND_COMMANDS_MAX, SWEEP_COMMANDS_MAX, SweptCommands, check_answer,
 };
 use crate::error::RegistryError;
 
@@ -113,7 +113,7 @@ impl Commands for SqliteRegistry {
         })
     }
 
-    fn sweep_commands(&self) -> BoxFuture<'_, Result<Vec<ExpiredCommand>, RegistryError>> {
+    fn sweep_commands(&self) -> BoxFuture<'_, Result<SweptCommands, RegistryError>> {
         let now = self.clock.now();
         Box::pin(async move {
             // Most of the time there is nothing to do, which needs no commit.
@@ -124,7 +124,7 @@ impl Commands for SqliteRegistry {
             };
             match self.pool.run(due).await? {
                 true => self.writer.run(move |connection| sweep(connection, now)).await,
-                false => Ok(Vec::new()),
+                false => Ok(SweptCommands::default()),
             }
         })
     }
@@ -324,7 +324,7 @@ fn finish(
     }
 }
 
-fn sweep(connection: &Connection, now: Micros) -> Result<Vec<ExpiredCommand>, RegistryError> {
+fn sweep(connection: &Connection, now: Micros) -> Result<SweptCommands, RegistryError> {
     let sql = "UPDATE commands SET state = 4, finished_at = expires_at, due_at = expires_at + ?2 WHERE id IN \
                (SELECT id FROM commands WHERE due_at <= ?1 AND state < 2 ORDER BY due_at LIMIT ?3) \
                RETURNING id, device, sends, created_at";
@@ -334,9 +334,10 @@ fn sweep(connection: &Connection, now: Micros) -> Result<Vec<ExpiredCommand>, Re
         Ok(ExpiredCommand { place, sends: row.get(2)?, created_at: row.get(3)? })
     };
     let values = params![now, micros(FINISHED_KEPT), SWEEP_COMMANDS_MAX];
-    let expired = ended.query_map(values, expired)?.collect::<Result<_, _>>()?;
+    let expired: Vec<_> = ended.query_map(values, expired)?.collect::<Result<_, _>>()?;
     let sql = "DELETE FROM commands WHERE id IN \
                (SELECT id FROM commands WHERE due_at <= ?1 AND state >= 2 ORDER BY due_at LIMIT ?2)";
-    connection.prepare_cached(sql)?.execute(params![now, SWEEP_COMMANDS_MAX])?;
-    Ok(expired)
+    let forgotten = connection.prepare_cached(sql)?.execute(params![now, SWEEP_COMMANDS_MAX])?;
+    let more = expired.len().max(forgotten) == SWEEP_COMMANDS_MAX;
+    Ok(SweptCommands { expired, more })
 }

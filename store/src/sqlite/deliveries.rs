@@ -106,16 +106,20 @@ fn insert(
     next_at: Micros,
     now: Micros,
 ) -> Result<(), OutboxError> {
-    let queue = queues.of(connection, new.subscription)?;
-    let state = match &new.dropped {
-        Some(_) => DeliveryState::Dropped,
-        None if queue.is_full() => return Ok(()),
-        None => {
-            queue.pending += 1;
-            DeliveryState::Pending
+    if new.dropped.is_none() && queues.of(connection, new.subscription)?.is_full() {
+        return Ok(());
+    }
+    let mut dropped = new.dropped.clone();
+    if let (None, Some(phone)) = (&dropped, new.phone) {
+        let waiting = queues.of_phone(connection, new.subscription, phone)?;
+        match check::phone_is_full(*waiting, PENDING_MAX) {
+            true => dropped = Some(check::phone_full(PENDING_MAX)),
+            false => *waiting += 1,
         }
-    };
-    let finished_at = new.dropped.as_ref().map(|_| now);
+    }
+    let queue = queues.of(connection, new.subscription)?;
+    let state = if dropped.is_some() { DeliveryState::Dropped } else { DeliveryState::Pending };
+    queue.pending += u64::from(state == DeliveryState::Pending);
     let sql = "INSERT INTO deliveries \
                (id, subscription, phone, position, state, next_at, last, created_at, finished_at, event) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
@@ -126,9 +130,9 @@ fn insert(
         queue.next(),
         number(state),
         next_at,
-        new.dropped.as_deref().map(check::said),
+        dropped.as_deref().map(check::said),
         now,
-        finished_at,
+        dropped.as_ref().map(|_| now),
         to_json(&new.event)?
     ])?;
     Ok(())
@@ -153,16 +157,21 @@ pub(super) fn note(
     now: Micros,
 ) -> Result<(), OutboxError> {
     let mut queues = Queues::default();
-    let mut find =
-        connection.prepare_cached("SELECT subscription FROM deliveries WHERE id = ?1 AND state = 0")?;
+    let mut find = connection
+        .prepare_cached("SELECT subscription, attempts FROM deliveries WHERE id = ?1 AND state = 0")?;
     let sql = "UPDATE deliveries SET state = ?2, attempts = attempts + ?3, next_at = coalesce(?4, next_at), last = ?5, \
                finished_at = ?6 WHERE id = ?1";
     let mut update = connection.prepare_cached(sql)?;
-    for Attempt { delivery, outcome, said } in attempts {
-        let found = find.query_row([delivery.0], |row| row.get(0)).optional()?;
-        let Some(subscription) = found.map(SubscriptionId) else { continue };
+    for Attempt { delivery, before, outcome, said } in attempts {
+        let found =
+            find.query_row([delivery.0], |row| Ok((row.get(0)?, row.get::<_, u32>(1)?))).optional()?;
+        let Some((subscription, attempts)) = found else { continue };
+        let subscription = SubscriptionId(subscription);
         let shard = Shard::of_subscription(subscription);
         check::belongs(claim, shard, format_args!("delivery {delivery}"))?;
+        if attempts != *before {
+            continue;
+        }
         let (state, next_at) = match outcome {
             Outcome::Delivered => (DeliveryState::Delivered, None),
             Outcome::Retry(at) => (DeliveryState::Pending, Some((*at).min(INT_MAX))),

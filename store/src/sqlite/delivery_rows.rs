@@ -45,22 +45,26 @@ pub(super) fn find(connection: &Connection, id: DeliveryId) -> Result<Option<Del
     Ok(connection.prepare_cached(&sql)?.query_row([id.0], read).optional()?)
 }
 
-/// The first of a subscription that wait.
+/// The first of a subscription that wait, but for those to some phones.
 pub(super) fn pending(
     connection: &Connection,
     subscription: SubscriptionId,
+    without: &[PushTokenId],
     limit: usize,
     now: Micros,
 ) -> Result<Vec<Delivery>, OutboxError> {
+    let without: Vec<String> = without.iter().map(|phone| hex(&phone.0)).collect();
+    let without = serde_json::Value::from(without).to_string();
     // Two queries, so that each ends with the last row that it returns.
     let select = |held: bool, limit: usize| {
         let is = if held { "" } else { "NOT" };
         let sql = format!(
             "SELECT {COLUMNS} FROM deliveries WHERE subscription = ?1 AND state = 0 \
-             AND {is} (attempts = 0 AND next_at > ?2) ORDER BY position LIMIT ?3"
+             AND {is} (attempts = 0 AND next_at > ?2) \
+             AND hex(phone) NOT IN (SELECT value FROM json_each(?4)) ORDER BY position LIMIT ?3"
         );
         let mut select = connection.prepare_cached(&sql)?;
-        let values = params![subscription.0, now, limit];
+        let values = params![subscription.0, now, limit, without];
         Ok::<Vec<_>, OutboxError>(select.query_map(values, read)?.collect::<Result<_, _>>()?)
     };
     let mut pending = select(false, limit)?;
@@ -69,6 +73,11 @@ pub(super) fn pending(
         pending.extend(select(true, left)?);
     }
     Ok(pending)
+}
+
+/// As SQLite's function of this name has it.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 /// A page of them, newest first.

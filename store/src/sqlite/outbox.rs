@@ -19,13 +19,13 @@ use crate::outbox::{
     Attempt, Claim, Delivery, DeliveryFilter, DeliveryId, Duty, EnteredEvent, EventFilter, NewDelivery,
     Outbox, OutboxError, PAGE_MAX, Queue, Shard, WatchState, WatchStep, check,
 };
-use crate::subscription::SubscriptionId;
+use crate::subscription::{PushTokenId, SubscriptionId};
 
 static SCHEMA: Schema = Schema {
     name: "outbox",
     application_id: 0x5472_4f62, // "TrOb"
     synchronous: "FULL",
-    migrations: &[include_str!("outbox-1.sql")],
+    migrations: &[include_str!("outbox-1.sql"), include_str!("outbox-2.sql")],
 };
 
 /// Connections that read.
@@ -172,12 +172,14 @@ impl Outbox for SqliteOutbox {
     fn pending(
         &self,
         subscription: SubscriptionId,
+        without: Vec<PushTokenId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Delivery>, OutboxError>> {
         let (limit, now) = (limit.min(PAGE_MAX), self.clock.now());
-        Box::pin(
-            self.pool.run(move |connection| delivery_rows::pending(connection, subscription, limit, now)),
-        )
+        let pending = move |connection: &Connection| {
+            delivery_rows::pending(connection, subscription, &without, limit, now)
+        };
+        Box::pin(self.pool.run(pending))
     }
 
     fn attempted(&self, claim: Claim, attempts: Vec<Attempt>) -> BoxFuture<'_, Result<(), OutboxError>> {

@@ -114,6 +114,8 @@ struct World {
     heads: BTreeMap<(u8, Shard), Head>,
     /// What was sent of each delivery, the last time.
     sent: BTreeMap<DeliveryId, (EventId, u32)>,
+    /// How often each was tried.
+    tries: BTreeMap<DeliveryId, u32>,
 }
 
 enum Done<T> {
@@ -126,8 +128,8 @@ impl World {
     fn new(seed: u64, path: &Path) -> Self {
         let clock = Clock::manual(START);
         let outbox = Arc::new(SqliteOutbox::open(path, clock.clone()).unwrap());
-        let (heads, sent) = (BTreeMap::new(), BTreeMap::new());
-        Self { rng: Rng(seed), clock, outbox, heads, sent }
+        let (heads, sent, tries) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { rng: Rng(seed), clock, outbox, heads, sent, tries }
     }
 
     /// A call that may fail, with or without its effect.
@@ -243,7 +245,7 @@ impl World {
         let outbox = self.outbox.clone();
         if head.pending.is_empty() {
             let now = self.clock.now();
-            if let Done::So(mut pending) = self.call(outbox.pending(wants.id(), 3)).await {
+            if let Done::So(mut pending) = self.call(outbox.pending(wants.id(), vec![], 3)).await {
                 // What is tried was due when it was read, and what stands behind it waits for it.
                 let due = pending.iter().take_while(|delivery| delivery.next_at <= now).count();
                 pending.truncate(due);
@@ -254,19 +256,26 @@ impl World {
         let mut attempts = Vec::new();
         for delivery in head.pending.drain(..) {
             self.sent.insert(delivery.id, (delivery.event.id, delivery.events));
+            *self.tries.entry(delivery.id).or_default() += 1;
             let (outcome, said) = match self.rng.below(8) {
                 0 => (Outcome::Retry(self.clock.now() + self.rng.below(20_000)), "503"),
                 1 => (Outcome::Dead, "400"),
                 _ => (Outcome::Delivered, "200"),
             };
             let ends = !matches!(outcome, Outcome::Retry(_));
-            attempts.push(Attempt { delivery: delivery.id, outcome, said: said.into() });
+            let (delivery, before) = (delivery.id, delivery.attempts);
+            attempts.push(Attempt { delivery, before, outcome, said: said.into() });
             if !ends {
                 break;
             }
         }
-        if matches!(self.call(outbox.attempted(claim, attempts)).await, Done::Fenced) {
-            *head = Head::default();
+        // Until somebody says that it was heard.
+        loop {
+            match self.call(outbox.attempted(claim, attempts.clone())).await {
+                Done::So(()) => return,
+                Done::NobodyKnows => {}
+                Done::Fenced => return *head = Head::default(),
+            }
         }
     }
 
@@ -318,6 +327,10 @@ impl World {
                 assert_eq!(sent, Some((delivery.event.id, delivery.events)), "{wants:?}: not what was sent");
                 assert!(matches!(delivery.state, DeliveryState::Delivered | DeliveryState::Dead));
                 assert!(delivery.attempts >= 1 && delivery.finished_at.is_some(), "{delivery:?}");
+                assert!(
+                    delivery.attempts <= self.tries[&delivery.id],
+                    "{delivery:?}: a try was counted twice"
+                );
             }
         }
     }

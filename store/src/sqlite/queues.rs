@@ -6,11 +6,15 @@ use std::collections::btree_map::Entry;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::outbox::{OutboxError, PENDING_MAX, Shard};
-use crate::subscription::SubscriptionId;
+use crate::subscription::{PushTokenId, SubscriptionId};
 
 /// The queues that a transaction touches: read with the first touch, written at its end.
 #[derive(Debug, Default)]
-pub(super) struct Queues(BTreeMap<SubscriptionId, Queue>);
+pub(super) struct Queues {
+    queues: BTreeMap<SubscriptionId, Queue>,
+    /// How many wait for a phone.
+    phones: BTreeMap<(SubscriptionId, PushTokenId), u64>,
+}
 
 /// One of them.
 #[derive(Debug, Default)]
@@ -35,7 +39,7 @@ impl Queue {
 impl Queues {
     /// That of a subscription.
     pub fn of(&mut self, connection: &Connection, id: SubscriptionId) -> Result<&mut Queue, OutboxError> {
-        match self.0.entry(id) {
+        match self.queues.entry(id) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(new) => {
                 let sql = "SELECT position, pending FROM queues WHERE subscription = ?1";
@@ -47,15 +51,33 @@ impl Queues {
         }
     }
 
+    /// How many of a subscription wait for a phone.
+    pub fn of_phone(
+        &mut self,
+        connection: &Connection,
+        id: SubscriptionId,
+        phone: PushTokenId,
+    ) -> Result<&mut u64, OutboxError> {
+        match self.phones.entry((id, phone)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                let sql =
+                    "SELECT count(*) FROM deliveries WHERE subscription = ?1 AND phone = ?2 AND state = 0";
+                let values = params![id.0, phone.0];
+                Ok(new.insert(connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?))
+            }
+        }
+    }
+
     /// Writes them; those that are full.
     pub fn save(self, connection: &Connection) -> Result<Vec<SubscriptionId>, OutboxError> {
         let sql = "INSERT INTO queues (subscription, shard, position, pending) VALUES (?1, ?2, ?3, ?4) \
                    ON CONFLICT DO UPDATE SET position = ?3, pending = ?4";
         let mut put = connection.prepare_cached(sql)?;
-        for (id, queue) in &self.0 {
+        for (id, queue) in &self.queues {
             let shard = Shard::of_subscription(*id).number;
             put.execute(params![id.0, shard, queue.position, queue.pending])?;
         }
-        Ok(self.0.into_iter().filter(|(_, queue)| queue.is_full()).map(|(id, _)| id).collect())
+        Ok(self.queues.into_iter().filter(|(_, queue)| queue.is_full()).map(|(id, _)| id).collect())
     }
 }

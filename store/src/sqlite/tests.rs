@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use trough_protocol::DeviceId;
@@ -19,6 +20,8 @@ use crate::error::{AuthError, RegistryError};
 use crate::format_level::{FORMAT_LEVEL, FormatLevel};
 use crate::outbox::{CLAIM_MAX, Duty, OutboxError, Shard, WatchStep};
 use crate::registry::{NewDevice, Registry};
+use crate::rule::{Condition, NewRule, Scope};
+use crate::subscription::{NewSubscription, SubscriptionId, Subscriptions, Target};
 use crate::{
     Catalog, ObjectCatalog, Outbox, SegmentCatalog, catalog_suite, commands_suite, object_catalog_suite,
     outbox_suite, registry_suite, segment_catalog_suite, subscriptions_suite,
@@ -248,4 +251,46 @@ async fn a_format_level_that_is_too_high_is_refused_naming_the_release() {
     for named in ["segments.sqlite", "format level 2", "release 7.1.0", "levels 1 to 1"] {
         assert!(refused.contains(named), "{refused}");
     }
+}
+
+#[tokio::test]
+async fn more_rules_and_subscriptions_than_there_may_be_are_refused_with_the_limit() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    let registry = open_registry(&path).unwrap();
+    let rule = |name: &str, when: &str| NewRule {
+        name: name.parse().unwrap(),
+        scope: Scope::All,
+        condition: Condition::Compare { channel: None, when: when.parse().unwrap() },
+    };
+    let wanted = |number: u8| NewSubscription {
+        id: SubscriptionId([number; 16]),
+        owner: "ios".parse().unwrap(),
+        events: Default::default(),
+        rules: Default::default(),
+        scope: Scope::All,
+        target: Target::Push,
+        quiet: None,
+        coalesce: Duration::ZERO,
+    };
+    registry.set_rule(rule("first", "/speed > 1")).await.unwrap();
+    registry.add_subscription(wanted(1)).await.unwrap();
+    let others = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)";
+    let raw = Connection::open(&path).unwrap();
+    raw.execute_batch(&format!(
+        "{others} INSERT INTO rules SELECT 'other-' || i, 1, 1, rule FROM n, (SELECT rule FROM rules); \
+         {others} INSERT INTO subscriptions SELECT randomblob(16), 'other', 1, NULL, NULL, wanted \
+         FROM n, (SELECT wanted FROM subscriptions)"
+    ))
+    .unwrap();
+    let why = registry.set_rule(rule("one-more", "/speed > 1")).await.unwrap_err();
+    assert!(matches!(&why, RegistryError::Invalid(why) if why.contains("10000 rules")), "{why}");
+    let why = registry.add_subscription(wanted(2)).await.unwrap_err();
+    assert!(matches!(&why, RegistryError::Invalid(why) if why.contains("10000 subscriptions")), "{why}");
+    // What there is may be changed, and makes room when it goes.
+    registry.set_rule(rule("first", "/speed > 2")).await.unwrap();
+    registry.remove_rule(&"first".parse().unwrap()).await.unwrap();
+    registry.set_rule(rule("one-more", "/speed > 1")).await.unwrap();
+    registry.remove_subscription(SubscriptionId([1; 16])).await.unwrap();
+    registry.add_subscription(wanted(2)).await.unwrap();
 }

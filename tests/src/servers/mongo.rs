@@ -1,11 +1,12 @@
 //! The database: SecantusDB, which speaks MongoDB's protocol, as a replica set of one.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
 use mongodb::Client;
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
 use mongodb::options::{ClientOptions, ServerAddress};
 use tempfile::TempDir;
 
@@ -79,6 +80,23 @@ impl Mongo {
         Client::with_options(options).unwrap()
     }
 
+    /// Changes documents of a collection by a transaction in a session of somebody else, and leaves it open: as a process
+    /// does that is killed in it.
+    pub fn leave_open(&self, database: &str, session: &Document, changes: &[(&str, Document)]) {
+        for (n, (collection, filter)) in changes.iter().enumerate() {
+            let change = doc! { "q": filter.clone(), "u": { "$set": { "left_open": true } } };
+            let mut command = doc! {
+                "update": collection, "updates": [change], "$db": database,
+                "lsid": session.clone(), "txnNumber": 1_000_000_i64, "autocommit": false,
+            };
+            if n == 0 {
+                command.insert("startTransaction", true);
+            }
+            let answer = message(self.at, &command);
+            assert!(answer.get_i32("n").is_ok_and(|n| n == 1), "{answer}");
+        }
+    }
+
     /// Waits until it answers.
     pub async fn ready(&mut self) {
         let client = self.client();
@@ -100,4 +118,22 @@ fn spawn(at: SocketAddr, dir: &TempDir) -> Process {
         .arg("--storage-path")
         .arg(dir.path().join("data"));
     Process::spawn("secantusd-py", &mut command, &log_in(dir.path()))
+}
+
+/// A command as the driver would not send it (MongoDB's wire protocol, OP_MSG), and the answer.
+fn message(at: SocketAddr, command: &Document) -> Document {
+    let body = command.to_vec().unwrap();
+    let length = i32::try_from(16 + 5 + body.len()).unwrap();
+    // Length, request, response to, OP_MSG, flags; then a section of kind 0.
+    let mut bytes: Vec<u8> = [length, 1, 0, 2013, 0].into_iter().flat_map(i32::to_le_bytes).collect();
+    bytes.push(0);
+    bytes.extend(body);
+    let mut connection = TcpStream::connect(at).unwrap();
+    connection.set_read_timeout(Some(LATER)).unwrap();
+    connection.write_all(&bytes).unwrap();
+    let mut length = [0; 4];
+    connection.read_exact(&mut length).unwrap();
+    let mut rest = vec![0; usize::try_from(i32::from_le_bytes(length)).unwrap() - 4];
+    connection.read_exact(&mut rest).unwrap();
+    Document::from_reader(&rest[17..]).unwrap()
 }

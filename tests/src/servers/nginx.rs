@@ -184,10 +184,11 @@ fn settle(dir: &Path, at: SocketAddr, feeders: &[SocketAddr], eaters: &[SocketAd
     let lines = |line: &str, from: &str, to: &[SocketAddr]| -> String {
         to.iter().map(|at| line.replace(from, &at.to_string()) + "\n").collect()
     };
-    for (file, from, to) in
-        [("feeders.conf", "127.0.0.1:8080", feeders), ("eaters.conf", "127.0.0.1:8081", eaters)]
-    {
-        let line = format!("server {from} max_fails=3 fail_timeout=5s;");
+    for (file, from, how, to) in [
+        ("feeders.conf", "127.0.0.1:8080", "max_fails=0", feeders),
+        ("eaters.conf", "127.0.0.1:8081", "max_fails=3 fail_timeout=5s", eaters),
+    ] {
+        let line = format!("server {from} {how};");
         change(&site.join(file), &[(&format!("{line}\n"), &lines(&line, from, to))]);
     }
     // Debian's own places are for one NGINX of a machine, and for root.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use trough_store::outbox::EventFilter;
 use trough_store::segment_catalog::Segment;
-use trough_store::{Group, NewDevice, RetentionPolicy, RetentionRecord};
+use trough_store::sqlite::SqliteOutbox;
+use trough_store::{EventKind, Group, NewDevice, RetentionPolicy, RetentionRecord};
 
 use super::local::Eater;
 use super::*;
@@ -277,6 +279,35 @@ fn entity_tags_change_when_something_has_expired() {
     world.settle();
     assert_eq!(history.gaps(&device, None, 10).unwrap().len(), 1, "{:?}", world.policy());
     assert_ne!(generation(&world), before);
+}
+
+#[test]
+fn what_is_removed_is_an_event_of_its_group() {
+    let mut world = World::new(4);
+    let path = world.ground.dir.path().join("outbox.sqlite");
+    let outbox = Arc::new(SqliteOutbox::open(&path, world.ground.clock.clone()).unwrap());
+    world.ground.outbox = Some(outbox.clone());
+    let all = EventFilter { limit: 9, ..EventFilter::default() };
+    let events = |world: &World| world.ground.runtime.block_on(outbox.list_events(all.clone())).unwrap();
+    world.eater.send(&TestRun::Frames { device: "a", epoch: 1, first: 1, count: 10 });
+    let (today, date) = (world.today(), world.ground.clock.now());
+    world.sent.extend((1..=10).map(|seq| (("a", 1, seq), today)));
+    world.settle();
+    (0..3).for_each(|_| world.next_day());
+    world.set(Some(1), None);
+    world.settle();
+    assert!(events(&world).is_empty(), "it was only counted");
+    world.enforce();
+    for _ in 0..2 {
+        world.settle();
+        let events = events(&world);
+        assert_eq!(events.len(), 1, "{events:?}");
+        let event = &events[0].event;
+        assert_eq!((event.kind, event.group.as_ref()), (EventKind::RetentionRun, Some(&buses())));
+        assert!(event.device.is_none() && event.at > date, "{event:?}");
+        let data: serde_json::Value = serde_json::from_str(event.data.get()).unwrap();
+        assert_eq!((&data["frames"], &data["date"]), (&10.into(), &today.into()), "{data}");
+    }
 }
 
 #[test]

@@ -37,14 +37,46 @@ pub async fn tries_are_noted(on: &On) {
         assert_eq!(outbox.get_delivery(made[0]).await.unwrap().next_at, later);
         assert_eq!(queue(&**outbox, 1).await, Some(1));
     }
-    let again = attempt(made[0], Outcome::Retry(u64::MAX), "");
-    let tries = vec![again, attempt(made[0], Outcome::Delivered, "200"), attempt(made[0], Outcome::Dead, "")];
+    let again = attempt_after(1, made[0], Outcome::Retry(u64::MAX), "");
+    let third = attempt_after(2, made[0], Outcome::Delivered, "200");
+    let tries = vec![again, third, attempt_after(3, made[0], Outcome::Dead, "")];
     outbox.attempted(claim, tries).await.unwrap();
     let found = outbox.get_delivery(made[0]).await.unwrap();
     assert_eq!((found.state, found.attempts), (DeliveryState::Delivered, 3), "one after the other");
     assert_eq!(queue(&*outbox, 1).await, None);
     let many = vec![attempt(made[0], Outcome::Dead, ""); STEP_MAX + 1];
     assert!(refusal(outbox.attempted(claim, many).await).contains("1001 tries"));
+}
+
+pub async fn a_try_that_is_noted_twice_counts_once(on: &On) {
+    let (outbox, other) = ((on.open)(), (on.open)());
+    let events: Vec<_> = (1..=2).map(|n| event("bus-1", n)).collect();
+    let made = routed(&*outbox, 1, &events).await;
+    let claim = deliverer(&*outbox, 1).await;
+    let later = outbox.now().await.unwrap() + 5_000_000;
+    let note = vec![
+        attempt(made[0], Outcome::Retry(later), "503"),
+        attempt_after(1, made[0], Outcome::Retry(later + 1), "504"),
+        attempt(made[1], Outcome::Delivered, "200"),
+    ];
+    // Nobody knows whether the first was heard.
+    outbox.attempted(claim, note.clone()).await.unwrap();
+    other.attempted(claim, note.clone()).await.unwrap();
+    let found = outbox.get_delivery(made[0]).await.unwrap();
+    assert_eq!((found.attempts, found.next_at, found.last.as_deref()), (2, later + 1, Some("504")));
+    assert_eq!(queue(&*outbox, 1).await, Some(1));
+    // It is not the try of a replay, either.
+    outbox.replay(made[1]).await.unwrap();
+    outbox.attempted(claim, note).await.unwrap();
+    let replayed = outbox.get_delivery(made[1]).await.unwrap();
+    assert_eq!((replayed.state, replayed.attempts), (DeliveryState::Pending, 1));
+    assert_eq!(queue(&*outbox, 1).await, Some(2));
+    // What is not to be sent is no try, and is dropped once.
+    let drop = attempt_after(2, made[0], Outcome::Dropped, "the phone is gone");
+    outbox.attempted(claim, vec![drop.clone(), drop]).await.unwrap();
+    let dropped = outbox.get_delivery(made[0]).await.unwrap();
+    assert_eq!((dropped.state, dropped.attempts), (DeliveryState::Dropped, 2));
+    assert_eq!(queue(&*outbox, 1).await, Some(1));
 }
 
 pub async fn tries_are_noted_all_or_none(on: &On) {

@@ -39,7 +39,7 @@ pub async fn a_delivery_is_made_once_for_each_subscription_and_phone(on: &On) {
         let found = outbox.get_delivery(one.id).await.unwrap();
         assert_eq!(format!("{found:?}"), format!("{one:?}"));
     }
-    assert_eq!(outbox.pending(subscription(1), 1).await.unwrap().len(), 1);
+    assert_eq!(outbox.pending(subscription(1), vec![], 1).await.unwrap().len(), 1);
 }
 
 pub async fn an_event_may_be_routed_in_parts(on: &On) {
@@ -121,13 +121,52 @@ pub async fn what_waits_is_bounded(on: &On) {
     };
     full(refusal(outbox.deliver_test(delivery(1, &event("test", 1))).await));
     // What has gone makes room.
-    let first = outbox.pending(subscription(1), 2).await.unwrap();
+    let first = outbox.pending(subscription(1), vec![], 2).await.unwrap();
     let done = first.iter().map(|delivery| attempt(delivery.id, Outcome::Dead, "")).collect();
     outbox.attempted(deliverer(&*outbox, 1).await, done).await.unwrap();
     assert_eq!(queue(&*outbox, 1).await, Some(max - 1));
     outbox.replay(first[0].id).await.unwrap();
     outbox.deliver_test(delivery(1, &event("test", 1))).await.unwrap();
     full(refusal(outbox.replay(first[1].id).await));
+}
+
+/// A phone that cannot be reached takes nothing from its owner's others.
+pub async fn what_waits_for_a_phone_is_bounded(on: &On) {
+    let max = on.keep.downcast_ref::<PendingMax>().map_or(PENDING_MAX, |PendingMax(max)| *max);
+    let part = usize::try_from(max / PHONE_PENDING_PART).unwrap();
+    let outbox = (on.open)();
+    let claim = router(&*outbox).await;
+    let to = |phone: u8, event: &Event| NewDelivery {
+        phone: Some(PushTokenId([phone; 16])),
+        key: Some("key".into()),
+        ..delivery(1, event)
+    };
+    let events: Vec<_> = (0..part as u64 + 2).map(|n| event("bus-1", n)).collect();
+    let (most, more) = events.split_at(part - 1);
+    let off: Vec<_> = most.iter().map(|event| to(1, event)).collect();
+    assert_eq!(outbox.route(claim, vec![], off).await, Ok(vec![]));
+    let both: Vec<_> = more.iter().flat_map(|event| [to(1, event), to(2, event)]).collect();
+    assert_eq!(outbox.route(claim, vec![], both.clone()).await, Ok(vec![]), "the subscription goes on");
+    assert_eq!(queue(&*outbox, 1).await, Some(part as u64 + 3));
+    let dropped = outbox.get_delivery(both[2].id()).await.unwrap();
+    assert_eq!((dropped.state, dropped.attempts), (DeliveryState::Dropped, 0));
+    assert!(dropped.last.as_ref().unwrap().contains(&format!("{part} deliveries wait for this phone")));
+    assert_eq!(dropped.finished_at, Some(dropped.created_at));
+    // Those of the others can be had whatever waits before them.
+    let others = outbox.pending(subscription(1), vec![PushTokenId([1; 16])], 2).await.unwrap();
+    let ids: Vec<_> = others.iter().map(|delivery| delivery.id).collect();
+    assert_eq!(ids, [both[1].id(), both[3].id()]);
+    let neither = vec![PushTokenId([1; 16]), PushTokenId([2; 16])];
+    assert!(outbox.pending(subscription(1), neither.clone(), 2).await.unwrap().is_empty());
+    outbox.route(claim, vec![], vec![delivery(1, &events[0])]).await.unwrap();
+    let webhook = outbox.pending(subscription(1), neither, 2).await.unwrap();
+    assert_eq!(webhook.iter().map(|delivery| delivery.phone).collect::<Vec<_>>(), [None]);
+    // What has gone makes room.
+    let done = vec![attempt(to(1, &events[0]).id(), Outcome::Dead, "")];
+    outbox.attempted(deliverer(&*outbox, 1).await, done).await.unwrap();
+    let next = to(1, &event("bus-1", 1_000_000));
+    outbox.route(claim, vec![], vec![next.clone()]).await.unwrap();
+    assert_eq!(outbox.get_delivery(next.id()).await.unwrap().state, DeliveryState::Pending);
 }
 
 pub async fn a_test_is_delivered_at_once_and_is_no_event(on: &On) {
