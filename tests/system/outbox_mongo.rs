@@ -115,7 +115,7 @@ async fn more_rules_and_subscriptions_than_there_may_be_are_refused_with_the_lim
     assert!(matches!(&why, RegistryError::Invalid(why) if why.contains("10000 subscriptions")), "{why}");
     // What there is may be changed, and makes room when it goes.
     registry.set_rule(rule("first", "/speed > 2")).await.unwrap();
-    registry.remove_rule(&"first".parse().unwrap()).await.unwrap();
+    registry.remove_rule(&"first".parse().unwrap(), None).await.unwrap();
     registry.set_rule(rule("one-more", "/speed > 1")).await.unwrap();
     registry.remove_subscription(SubscriptionId([1; 16])).await.unwrap();
     registry.add_subscription(wanted(2, &owner)).await.unwrap();

@@ -351,12 +351,12 @@ async fn what_a_rule_does_not_look_at_any_more_is_forgotten_and_not_told() {
     offline.sort_unstable();
     assert_eq!(offline, [vec![both(0)[0].clone()], both(1).to_vec()].concat());
     // A rule is removed while nobody decides, and then the last one: whoever comes next forgets what was known by them.
-    stores.registry.remove_rule(&"all".parse().unwrap()).await.unwrap();
+    stores.registry.remove_rule(&"all".parse().unwrap(), None).await.unwrap();
     stores.clock.advance(Duration::from_secs(1));
     let mut task = stores.decider(2).await;
     task.look().await.unwrap();
     assert_eq!(known(&stores.outbox).await, [both(1)[1].clone()]);
-    stores.registry.remove_rule(&"of-north".parse().unwrap()).await.unwrap();
+    stores.registry.remove_rule(&"of-north".parse().unwrap(), None).await.unwrap();
     task.look_anew().await;
     assert_eq!(known(&stores.outbox).await, []);
 }

@@ -46,7 +46,7 @@ impl Subscriptions for MongoRegistry {
             if let Some(found) = found.filter(same) {
                 return Ok(found);
             }
-            let now = self.clock().now();
+            let now = self.time().await?;
             self.change(CHANGE_MAX, move |database, session| {
                 let rule = rule.clone();
                 let over = Over::Version(version);
