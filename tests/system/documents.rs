@@ -175,10 +175,22 @@ async fn every_option_in_the_documents_exists() {
         "send",
         "tail",
         "demo",
+        "preview claim",
+        "preview release",
+        "preview list",
+        "preview render",
+        "preview sweep",
         "health",
     ])
-    .chain(["bench", "bench history", "export", "fsck", "journal check", "journal repair"])
-    {
+    .chain([
+        "bench",
+        "bench history",
+        "bench scale",
+        "export",
+        "fsck",
+        "journal check",
+        "journal repair",
+    ]) {
         let mut help = command();
         help.args(of.split(' ').filter(|word| !word.is_empty())).arg("--help");
         let output = run(help, "").await;

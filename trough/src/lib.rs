@@ -21,6 +21,7 @@ mod import;
 mod notify;
 mod opt;
 mod output;
+mod preview;
 mod progress;
 mod registry;
 mod seal;

@@ -21,6 +21,7 @@ use trough_store::rule::{Condition, NewRule, RULES_MAX, Scope};
 use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
 use crate::cmd::bench_history::{self, BenchHistoryArgs};
+use crate::cmd::bench_scale::{self, BenchScaleArgs};
 use crate::error::CliError;
 use crate::faults::Faults;
 use crate::registry::{Missing, Place};
@@ -119,6 +120,8 @@ pub struct BenchArgs {
 pub enum BenchCommand {
     /// Measure how fast readers are answered when there is a year of frames
     History(BenchHistoryArgs),
+    /// Compute what a fleet of devices would need, and what would break first
+    Scale(BenchScaleArgs),
 }
 
 const NOTES: &str = "\
@@ -132,8 +135,10 @@ they are asked to keep stays there, so give the bench a place of its own in both
 
 /// Checks the options.
 pub fn prepare(args: BenchArgs, mut faults: Faults) -> Result<Work, Faults> {
-    if let Some(BenchCommand::History(args)) = args.other {
-        return bench_history::prepare(args, faults);
+    match args.other {
+        Some(BenchCommand::History(args)) => return bench_history::prepare(args, faults),
+        Some(BenchCommand::Scale(args)) => return bench_scale::prepare(args, faults),
+        None => {}
     }
     let threads = threads(&args, &mut faults);
     let steps = threads.and_then(|threads| steps(&args, threads, &mut faults));

@@ -43,10 +43,16 @@ const COMMANDS: &[&str] = &[
     "demo",
     "bench",
     "bench history",
+    "bench scale",
     "export",
     "fsck",
     "journal check",
     "journal repair",
+    "preview claim",
+    "preview release",
+    "preview list",
+    "preview render",
+    "preview sweep",
     "health",
 ];
 
