@@ -41,8 +41,6 @@ pub const HEADS_MAX: f64 = 100_000.0;
 pub const SESSIONS_MAX: f64 = 16_384.0;
 /// How much of a limit is planned for: the rest is for those that come back at once when a process goes. Assumed.
 pub const FILL: f64 = 0.7;
-/// Memory of a session, in bytes. Measured: 6.51 KiB idle.
-pub const SESSION_BYTES: f64 = 6.51 * 1024.0;
 /// CPU of a frame that comes alone, in seconds: feeder. Measured: 188 µs of both services in the object shape at 2,000
 /// frames a second; how much of it is whose is assumed.
 pub const FEEDER_LONE_S: f64 = 94e-6;

@@ -17,8 +17,9 @@ use crate::error::CliError;
 use crate::faults::Faults;
 use crate::opt;
 use crate::output;
+use crate::preview::claim::{Claim, Owner};
 use crate::preview::rendering;
-use crate::preview::slots::{self, Claim, NAMESPACE_PREFIX, Owner, Slots};
+use crate::preview::slots::{self, NAMESPACE_PREFIX, Slots};
 
 /// What to do with slots.
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 //! what follows from that file is rendered beside it; and whoever forgets a slot finds it asleep, never empty.
 
 pub mod activity;
+pub mod claim;
 pub mod kubernetes;
 pub mod look;
 pub mod office;

@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::slots::{Claim, NAMESPACE_PREFIX, Slots, quoted, replace};
+use super::claim::{Claim, quoted};
+use super::slots::{NAMESPACE_PREFIX, Slots, replace};
 
 const NOTE: &str = "# Written by `trough preview render`, from slots.yaml. Change that, not this.\n";
 

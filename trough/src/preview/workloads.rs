@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::kubernetes::{Kubernetes, KubernetesError, Object};
@@ -180,8 +180,7 @@ impl Workloads {
         let deadline = Instant::now() + END_WITHIN;
         loop {
             let pods = pods(kubernetes, &self.namespace).await?;
-            let owned =
-                |pod: &Object<Pod>| pod.metadata.owners.iter().any(|of| of["kind"] == Value::from(owner));
+            let owned = |pod: &Object<Pod>| pod.metadata.owners.iter().any(|of| of["kind"] == owner);
             if !pods.iter().any(owned) || Instant::now() >= deadline {
                 return Ok(());
             }
