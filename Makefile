@@ -29,4 +29,4 @@ compose: ## the cluster shape on this machine
 
 manifests: ## what deploy/ renders to, checked against the schemas
 	tests/install-servers.sh
-	$(or $(CARGO_TARGET_DIR),target)/test-servers/bin/python tests/manifests.py check deploy/overlays/* deploy/secrets.example.yaml
+	$(or $(CARGO_TARGET_DIR),target)/test-servers/bin/python tests/manifests.py check deploy/overlays/* deploy/preview deploy/preview/slots/*/ deploy/secrets.example.yaml

@@ -4,7 +4,7 @@
 //! this process: the device client library on a few threads ([`load`]). [`measure`] runs traffic and checks
 //! afterwards that exactly what was acknowledged is stored, [`idle`] counts the memory of silent sessions,
 //! [`read`] reads a journal back, [`compacting`] has compaction run under the same traffic, [`history`] reads a year,
-//! [`notify`] tells subscribers.
+//! [`notify`] tells subscribers. [`scale`] measures nothing: it computes what a fleet would need.
 //! [`floor`] is the least a server can do for the same traffic.
 
 pub mod compacting;
@@ -20,6 +20,7 @@ pub mod payload;
 mod procfs;
 pub mod read;
 pub mod report;
+pub mod scale;
 mod scrape;
 mod server;
 pub mod storage;

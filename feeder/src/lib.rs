@@ -102,6 +102,7 @@ pub async fn run(
 ) -> Result<(), StartError> {
     config.check().map_err(StartError::Config)?;
     let Parts { registry, bus, commands, watched, clock, health, metrics, shutdown } = parts;
+    metrics.connections_max.set(config.connections_max as i64);
     metrics.sessions_max.set(config.sessions_max as i64);
     let sessions = Arc::new(Semaphore::new(config.sessions_max));
     let presence = Arc::new(if bus.is_some() { Presence::told() } else { Presence::default() });

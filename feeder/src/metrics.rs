@@ -30,6 +30,8 @@ pub struct State {
 pub struct Metrics {
     /// Open connections, sessions included.
     pub connections: Gauge,
+    /// Most connections at once.
+    pub connections_max: Gauge,
     /// Open sessions.
     pub sessions: Gauge,
     /// Most sessions at once.
@@ -83,6 +85,7 @@ impl Metrics {
         let r = registry.sub_registry_with_prefix("trough_feeder");
         let gauges = [
             ("connections", "Open connections, sessions included", &metrics.connections),
+            ("connections_max", "Most connections at once", &metrics.connections_max),
             ("sessions", "Open sessions", &metrics.sessions),
             ("sessions_max", "Most sessions at once", &metrics.sessions_max),
             ("links", "Links to eaters that are up", &metrics.links),

@@ -80,6 +80,10 @@ impl Metrics {
         r.register("in_flight", "Requests on their way", metrics.in_flight.clone());
         r.register("attempts", "Tries to deliver, by channel and outcome", metrics.attempts.clone());
         r.register("attempt_seconds", "How long tries took, by channel", metrics.durations.clone());
+        // From the beginning, so that the first one is seen to rise.
+        for channel in ["webhook", "apns"] {
+            metrics.dead.get_or_create(&Channel { channel }).inc_by(0);
+        }
         r.register("dead", "Deliveries given up, by channel", metrics.dead.clone());
         r.register(
             "pending",

@@ -175,12 +175,18 @@ async fn every_option_in_the_documents_exists() {
         "send",
         "tail",
         "demo",
+        "preview claim",
+        "preview release",
+        "preview list",
+        "preview render",
+        "preview sweep",
         "health",
     ])
     .chain([
         "bench",
         "bench history",
         "bench notify",
+        "bench scale",
         "export",
         "fsck",
         "journal check",

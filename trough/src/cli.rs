@@ -104,6 +104,9 @@ pub enum Command {
     /// Say which format level the storage has, and raise it when no older release is to come back
     #[command(subcommand)]
     Upgrade(cmd::upgrade::UpgradeCommand),
+    /// Say whose the slots of a cluster are, and put to sleep those that nobody uses
+    #[command(subcommand)]
+    Preview(cmd::preview::PreviewCommand),
     /// Ask a feeder or eater whether it is ready: exit code 0 if it is, 1 if not
     Health(cmd::health::HealthArgs),
 }
@@ -225,6 +228,8 @@ mod tests {
         "CONDITION",
         "LON,LAT,METRES",
         "TIME",
+        "OWNER",
+        "DATE",
     ];
 
     #[test]

@@ -4,7 +4,8 @@ use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use reqwest::{Certificate, Client, Response, Url};
+use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client, ClientBuilder, Response, Url};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,6 +17,19 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// # Errors
 /// If the certificates cannot be read.
 pub fn client(ca: Option<&[u8]>) -> Result<Client> {
+    builder(ca)?.build().context("cannot start an HTTP client")
+}
+
+/// The same for servers that are named by an address: nothing leads it elsewhere, neither an answer nor a proxy.
+///
+/// # Errors
+/// If the certificates cannot be read.
+pub fn client_that_stays(ca: Option<&[u8]>) -> Result<Client> {
+    let builder = builder(ca)?.redirect(Policy::none()).no_proxy();
+    builder.build().context("cannot start an HTTP client")
+}
+
+fn builder(ca: Option<&[u8]>) -> Result<ClientBuilder> {
     install_crypto();
     let mut builder = Client::builder();
     if let Some(pem) = ca {
@@ -24,12 +38,10 @@ pub fn client(ca: Option<&[u8]>) -> Result<Client> {
             builder = builder.add_root_certificate(certificate);
         }
     }
-    builder
+    Ok(builder
         .user_agent(concat!("trough/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
-        .build()
-        .context("cannot start an HTTP client")
+        .read_timeout(READ_TIMEOUT))
 }
 
 /// Says which cryptography TLS uses; rustls asks that the process decides.

@@ -22,6 +22,7 @@ mod notify;
 mod opt;
 mod otlp;
 mod output;
+mod preview;
 mod progress;
 mod registry;
 mod seal;

@@ -12,6 +12,7 @@ use trough_store::objects::Credentials;
 
 pub mod apns;
 pub mod hooks;
+pub mod kubernetes;
 pub mod memcached;
 pub mod mongo;
 pub mod nginx;

@@ -22,6 +22,7 @@ use crate::cli::DatabaseArgs;
 use crate::cmd::Work;
 use crate::cmd::bench_history::{self, BenchHistoryArgs};
 use crate::cmd::bench_notify::{self, BenchNotifyArgs};
+use crate::cmd::bench_scale::{self, BenchScaleArgs};
 use crate::error::CliError;
 use crate::faults::Faults;
 use crate::registry::{Missing, Place};
@@ -122,6 +123,8 @@ pub enum BenchCommand {
     History(BenchHistoryArgs),
     /// Measure how long it takes until somebody is told of a frame, and what a delivery costs
     Notify(BenchNotifyArgs),
+    /// Compute what a fleet of devices would need, and what would break first
+    Scale(BenchScaleArgs),
 }
 
 const NOTES: &str = "\
@@ -138,6 +141,7 @@ pub fn prepare(args: BenchArgs, mut faults: Faults) -> Result<Work, Faults> {
     match args.other {
         Some(BenchCommand::History(args)) => return bench_history::prepare(args, faults),
         Some(BenchCommand::Notify(args)) => return bench_notify::prepare(args, faults),
+        Some(BenchCommand::Scale(args)) => return bench_scale::prepare(args, faults),
         None => {}
     }
     let threads = threads(&args, &mut faults);

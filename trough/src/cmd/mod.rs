@@ -5,6 +5,7 @@ pub mod bench;
 pub mod bench_floor;
 pub mod bench_history;
 pub mod bench_notify;
+pub mod bench_scale;
 pub mod channels;
 pub mod commands;
 pub mod deliveries;
@@ -18,6 +19,7 @@ pub mod health;
 pub mod journal;
 pub mod notifier;
 pub mod phones;
+pub mod preview;
 pub mod readers;
 pub mod retention;
 pub mod rules;
@@ -64,6 +66,7 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Fsck(args) => fsck::prepare(args, faults),
         Command::Journal(command) => journal::prepare(command, faults),
         Command::Upgrade(command) => upgrade::prepare(command, faults),
+        Command::Preview(command) => preview::prepare(command, faults),
         Command::Health(args) => health::prepare(args, faults),
     }
 }

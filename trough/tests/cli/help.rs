@@ -44,10 +44,16 @@ const COMMANDS: &[&str] = &[
     "bench",
     "bench history",
     "bench notify",
+    "bench scale",
     "export",
     "fsck",
     "journal check",
     "journal repair",
+    "preview claim",
+    "preview release",
+    "preview list",
+    "preview render",
+    "preview sweep",
     "health",
 ];
 
