@@ -18,7 +18,7 @@ pub mod payload;
 mod procfs;
 pub mod read;
 pub mod report;
-mod scrape;
+pub mod scrape;
 mod server;
 pub mod storage;
 mod stored;

@@ -175,6 +175,8 @@ async fn every_option_in_the_documents_exists() {
         "send",
         "tail",
         "demo",
+        "drain",
+        "top",
         "health",
     ])
     .chain(["bench", "bench history", "export", "fsck", "journal check", "journal repair"])

@@ -104,6 +104,10 @@ pub enum Command {
     /// Say which format level the storage has, and raise it when no older release is to come back
     #[command(subcommand)]
     Upgrade(cmd::upgrade::UpgradeCommand),
+    /// Empty a feeder or eater of this machine that goes on running: what it has goes elsewhere, at a pace
+    Drain(cmd::drain::DrainArgs),
+    /// Show what feeders, eaters and notifiers are doing, live: on this machine, or in a cluster
+    Top(cmd::top::TopArgs),
     /// Ask a feeder or eater whether it is ready: exit code 0 if it is, 1 if not
     Health(cmd::health::HealthArgs),
 }

@@ -26,6 +26,7 @@ use crate::metrics::IngestMetrics;
 use budget::Budget;
 use door::Admitted;
 pub use door::LinkSecurity;
+pub use link::LEAVE_SPREAD;
 use link::Surroundings;
 use questions::LastSubmitted;
 
@@ -52,6 +53,7 @@ pub fn run(
     security: LinkSecurity,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    shutdown.drain.holds("links", &metrics.links);
     let budget = Budget::new(budget_bytes);
     let last = LastSubmitted::default();
     let security = security.into();

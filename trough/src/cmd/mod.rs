@@ -9,6 +9,7 @@ pub mod commands;
 pub mod deliveries;
 pub mod demo;
 pub mod devices;
+pub mod drain;
 pub mod eater;
 pub mod export;
 pub mod feeder;
@@ -23,6 +24,7 @@ pub mod rules;
 pub mod send;
 pub mod subscriptions;
 pub mod tail;
+pub mod top;
 pub mod up;
 pub mod upgrade;
 
@@ -63,6 +65,8 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Fsck(args) => fsck::prepare(args, faults),
         Command::Journal(command) => journal::prepare(command, faults),
         Command::Upgrade(command) => upgrade::prepare(command, faults),
+        Command::Drain(args) => drain::prepare(args, faults),
+        Command::Top(args) => top::prepare(args, faults),
         Command::Health(args) => health::prepare(args, faults),
     }
 }

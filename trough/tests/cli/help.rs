@@ -47,6 +47,8 @@ const COMMANDS: &[&str] = &[
     "fsck",
     "journal check",
     "journal repair",
+    "drain",
+    "top",
     "health",
 ];
 
