@@ -65,10 +65,12 @@ fn watch(fleet: &Fleet) -> JoinSet<Duration> {
             let mut told = 0;
             loop {
                 match events.recv().await.unwrap() {
-                    Event::Disconnected { code, reason, .. } => {
-                        assert_eq!((code, told), (Some(1012), 0), "{reason}");
+                    Event::Disconnected { code: Some(1012), reason, .. } => {
                         told += 1;
+                        assert_eq!(told, 1, "{reason}");
                     }
+                    // On a busy machine a look-up may take too long, and the device tries again.
+                    Event::Disconnected { code, reason, .. } => println!("not yet: {code:?} {reason}"),
                     Event::Connected { .. } => return began.elapsed(),
                     Event::EpochChanged { .. } | Event::Rewound(_) => panic!("it was to be settled first"),
                 }
@@ -97,6 +99,13 @@ async fn a_feeder_is_emptied_at_a_pace_and_filled_again() {
     has_sessions(&cluster, 0, SESSIONS).await;
     assert_eq!(drain(&cluster, second, &["--undo"]).await, "it takes new work again");
     has_status(&cluster, second, 200, "ready").await;
+    // For some seconds NGINX passes one over that has refused.
+    until("NGINX sends sessions to it again", LATER, async || {
+        let ask = Ask::new(nginx.at, "/v1/raw").token(&token);
+        let _session = ask.send_by_tls(&nginx.certificate_pem).await.ok()?;
+        (cluster.metric(second, "trough_feeder_sessions").await > 0.0).then_some(())
+    })
+    .await;
 
     fleet.let_go(200);
     until("frames are streaming", LATER, async || (fleet.acked() > 1000).then_some(())).await;

@@ -143,8 +143,15 @@ async fn a_rolling_update_of_everything_under_load() {
     };
     goes_on("the start").await;
 
+    let all_are_back = async || {
+        for streamer in &streamers {
+            ends("every device is back", LATER, streamer.device.connected()).await.unwrap();
+        }
+    };
+
     let began = Instant::now();
     namespace.roll("feeder", 0).await;
+    all_are_back().await;
     assert_no_burst(&streamers, began, spread, "feeder-0 rolled");
     goes_on("feeder-0").await;
     for (name, index) in [("notifier", 0), ("eater", 0), ("notifier", 1), ("eater", 1)] {
@@ -154,6 +161,7 @@ async fn a_rolling_update_of_everything_under_load() {
     let began = Instant::now();
     let left = namespace.exec_in("feeder-1", &["drain", "--wait"], "").await;
     assert_eq!(left, "left: 0 sessions");
+    all_are_back().await;
     assert_no_burst(&streamers, began, spread, "feeder-1 emptied");
     namespace.roll("feeder", 1).await;
     goes_on("feeder-1").await;

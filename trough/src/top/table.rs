@@ -196,11 +196,11 @@ pub mod tests {
         assert_eq!(
             text(&rows()),
             "\
-NAME         SERVICE   STATE                          SESSIONS      FRAMES/S  LAG    CREDIT  QUEUE    ERRORS/S  CPU  MEMORY
-feeder-a     feeder    ready, without bus             1,200/16,384  12,345    42 ms  -       3.3 MiB  0.2       31%  200 MiB
-eater-a      eater     no answer: connection refused  -             -         -      -       -        -         -    -
+NAME         SERVICE   STATE                          SESSIONS      FRAMES/S  LAG    CREDIT  QUEUE      ERRORS/S  CPU  MEMORY
+feeder-a     feeder    ready, without bus             1,200/16,384  12,345    42 ms  -       3.3 MiB    0.2       31%  200 MiB
+eater-a      eater     no answer: connection refused  -             -         -      -       -          -         -    -
 notifier-a   notifier  ready                          -             -         130 s  -       7 to tell  -         -    -
-3 processes            1 without an answer            1,200/16,384  12,345    42 ms  -       3.3 MiB  0.2       31%  200 MiB
+3 processes            1 without an answer            1,200/16,384  12,345    42 ms  -       3.3 MiB    0.2       31%  200 MiB
 "
         );
     }
