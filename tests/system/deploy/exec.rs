@@ -52,7 +52,7 @@ impl Shell {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_admin_command_works_with_what_the_pod_has() {
-    let mut shell = Shell { namespace: Namespace::start(&[]).await, ran: BTreeSet::new() };
+    let mut shell = Shell { namespace: Namespace::start().await, ran: BTreeSet::new() };
     let sealing = shell.sealing();
 
     assert!(shell.run("devices add bus-1 --group north").await.starts_with("tdev_"));

@@ -46,11 +46,6 @@ fn value<'a>(environment: &'a BTreeMap<String, Source>, name: &str) -> &'a str {
     }
 }
 
-/// A variable of a pod that is a number.
-pub(super) fn number_of(pod: &Pod<'_>, name: &str) -> u64 {
-    number(&pod.environment(), name)
-}
-
 fn number(environment: &BTreeMap<String, Source>, name: &str) -> u64 {
     value(environment, name).parse().unwrap()
 }

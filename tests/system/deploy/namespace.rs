@@ -25,8 +25,6 @@ pub(super) const EACH: usize = 2;
 /// The namespace.
 pub(super) struct Namespace {
     pub manifests: Manifests,
-    /// Further variables of notifiers.
-    notifier_env: &'static [(&'static str, &'static str)],
     database: Mongo,
     store: Seaweed,
     bus: Memcached,
@@ -38,7 +36,7 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
-    pub async fn start(notifier_env: &'static [(&'static str, &'static str)]) -> Self {
+    pub async fn start() -> Self {
         let manifests = Manifests::of("overlays/local");
         let (database, store) = (Mongo::start().await, Seaweed::start().await);
         let bus = Memcached::start(&manifests.pod("bus").args()).await;
@@ -46,7 +44,7 @@ impl Namespace {
         let dir = tempfile::Builder::new().prefix("trough-pods-").tempdir().unwrap();
         fs::create_dir(dir.path().join("root")).unwrap();
         let running = BTreeMap::new();
-        let mut namespace = Self { manifests, notifier_env, database, store, bus, cache, dir, running };
+        let mut namespace = Self { manifests, database, store, bus, cache, dir, running };
         for name in ["eater", "feeder", "notifier"] {
             for index in 0..EACH {
                 let [http, admin, links] = free_ports(own_ip());
@@ -77,7 +75,7 @@ impl Namespace {
             };
             process.env(variable, at.to_string());
         }
-        process.envs(more.iter().chain(self.notifier_env.iter().filter(|_| name == "notifier")).copied());
+        process.envs(more.iter().copied());
         let log = self.dir.path().join(format!("{name}-{index}.log"));
         let process = Process::spawn(name, &mut process, &log);
         self.running.insert(format!("{name}-{index}"), (process, at));

@@ -33,7 +33,7 @@ async fn send(devices: &[Arc<Device>], tracks: &[Track], part: usize, of: usize)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rendered_pods_take_frames_while_they_are_rolled() {
-    let mut namespace = Namespace::start(&[]).await;
+    let mut namespace = Namespace::start().await;
     let mut tracks = data::gpsd();
     tracks.truncate(DEVICES);
     let ids: String = tracks.iter().map(|track| format!("{},\n", track.device)).collect();
