@@ -21,7 +21,7 @@ mod procfs;
 pub mod read;
 pub mod report;
 pub mod scale;
-mod scrape;
+pub mod scrape;
 mod server;
 pub mod storage;
 mod stored;

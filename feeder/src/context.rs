@@ -44,6 +44,13 @@ pub struct Context {
     pub sessions: Arc<Semaphore>,
 }
 
+impl Context {
+    /// Whether sessions are to be elsewhere: the feeder stops, or is emptied by hand.
+    pub fn is_leaving(&self) -> bool {
+        self.shutdown.is_draining() || self.shutdown.drain.is_on()
+    }
+}
+
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context").field("config", &self.config).finish_non_exhaustive()

@@ -65,7 +65,14 @@ async fn route(
     address: SocketAddr,
     load: Rc<Load>,
 ) -> Result<FullResponse, Problem> {
-    match request.uri().path() {
+    let path = request.uri().path();
+    if matches!(path, PATH_STREAM | PATH_RAW | PATH_TICKETS) && shard.context.is_leaving() {
+        return Err(unavailable(
+            "draining",
+            "this feeder takes no sessions any more; connect again, to another",
+        ));
+    }
+    match path {
         PATH_STREAM | PATH_RAW => open_session(shard, request, address, load).await,
         PATH_TICKETS => issue_ticket(shard, &request).await,
         path => Err(Problem::no_such_path(path)),

@@ -89,8 +89,8 @@ struct ShardHandle {
 }
 
 /// Serves devices on `listener`, with links to `eaters`, until `parts.shutdown` begins, then drains: readiness fails, connections are
-/// still accepted for `drain_linger`, sessions are closed over `drain_spread` with what they sent acknowledged.
-/// Returns when the last is gone or the grace is over.
+/// still accepted for `drain_linger` and told to come back, sessions are closed over `drain_spread` with what they sent
+/// acknowledged. Returns when the last is gone or the grace is over.
 ///
 /// # Errors
 /// [`StartError`], before anything is accepted.
@@ -136,6 +136,8 @@ pub async fn run(
     }
     tokio::spawn(supervision::watch_tokens(context.clone()));
     tokio::spawn(supervision::drain(context.clone()));
+    shutdown.drain.holds("sessions", &context.metrics.sessions);
+    tokio::spawn(supervision::empty(context.clone()));
     context.health.set_ready();
     let linger = context.config.drain_linger;
     accept_loop(listener, &shutdown, linger, |stream, address| {

@@ -1,6 +1,7 @@
-//! The admin port: `/metrics`, `/healthz`, `/readyz`. Plain HTTP, for the inside of a cluster.
+//! The admin port: `/metrics`, `/healthz`, `/readyz`, `/drain`. Plain HTTP, for the inside of a cluster.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::FullResponse;
 use crate::accept::accept_loop;
+use crate::drain::{self, Drain};
 use crate::health::Health;
 use crate::metrics::{self, Metrics};
 use crate::problem::Problem;
@@ -36,15 +38,16 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Cancel-safe: dropping the future closes the listener; connections being answered end within 15 s.
 pub async fn serve_admin(listener: TcpListener, metrics: Metrics, health: Health, shutdown: Shutdown) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let port = Port { metrics, health, drain: shutdown.drain.clone() };
     accept_loop(listener, &shutdown, Duration::MAX, |stream, peer| {
         let Ok(permit) = permits.clone().try_acquire_owned() else {
             tracing::debug!(%peer, limit = CONNECTIONS_MAX, "too many connections to the admin port, closing this one");
             return;
         };
-        let (metrics, health, killed) = (metrics.clone(), health.clone(), shutdown.killed.clone());
+        let (port, killed) = (port.clone(), shutdown.killed.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = serve_connection(stream, metrics, health) => {}
+                () = serve_connection(stream, peer, port) => {}
                 () = killed.cancelled() => {}
                 () = tokio::time::sleep(CONNECTION_TIMEOUT) => {}
             }
@@ -54,9 +57,17 @@ pub async fn serve_admin(listener: TcpListener, metrics: Metrics, health: Health
     .await;
 }
 
-async fn serve_connection(stream: TcpStream, metrics: Metrics, health: Health) {
+/// What is asked for.
+#[derive(Clone)]
+struct Port {
+    metrics: Metrics,
+    health: Health,
+    drain: Drain,
+}
+
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, port: Port) {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let response = answer(&request, &metrics, &health);
+        let response = answer(&request, peer, &port);
         async move { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()
@@ -71,12 +82,13 @@ async fn serve_connection(stream: TcpStream, metrics: Metrics, health: Health) {
     }
 }
 
-fn answer<B>(request: &Request<B>, metrics: &Metrics, health: &Health) -> FullResponse {
-    if let Some(response) = health.answer(request) {
+fn answer<B>(request: &Request<B>, peer: SocketAddr, port: &Port) -> FullResponse {
+    if let Some(response) = port.health.answer(request) {
         return response;
     }
     match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => encode(metrics),
+        (&Method::GET | &Method::HEAD, "/metrics") => encode(&port.metrics),
+        (_, drain::PATH) => port.drain.answer(request, peer, &port.health),
         (_, path) => Problem::no_such_path(path).to_response(),
     }
 }

@@ -1,6 +1,6 @@
 //! Whether the process lives, and whether it should get traffic.
 //!
-//! `/readyz` fails only while starting or draining. A broken dependency makes a part *degraded*, and the
+//! `/readyz` fails only while starting, draining or emptied by hand. A broken dependency makes a part *degraded*, and the
 //! answer stays 200: failing readiness on a dead database would empty every Service at once, and with it
 //! the refusals that tell clients when to come back.
 
@@ -25,7 +25,7 @@ pub enum State {
     Starting,
     /// Serving.
     Ready,
-    /// Told to stop; new traffic should go elsewhere.
+    /// Told to stop, or emptied by hand; new traffic should go elsewhere.
     Draining,
 }
 
@@ -36,6 +36,8 @@ pub struct Health(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     state: State,
+    /// By hand; it goes on running.
+    is_emptied: bool,
     degraded: BTreeMap<Cow<'static, str>, String>,
 }
 
@@ -60,7 +62,8 @@ impl Default for Health {
 impl Health {
     /// Starting, nothing degraded.
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(Inner { state: State::Starting, degraded: BTreeMap::new() })))
+        let degraded = BTreeMap::new();
+        Self(Arc::new(Mutex::new(Inner { state: State::Starting, is_emptied: false, degraded })))
     }
 
     /// Starting is over, unless the drain has begun already.
@@ -76,9 +79,14 @@ impl Health {
         self.lock().state = State::Draining;
     }
 
+    /// Whether an operator empties it, which may be undone.
+    pub fn set_emptied(&self, emptied: bool) {
+        self.lock().is_emptied = emptied;
+    }
+
     /// Where the process stands.
     pub fn state(&self) -> State {
-        self.lock().state
+        self.lock().state()
     }
 
     /// Says that a part does not work, and why, until [`Health::restore`]. Logged when it is news. The reason
@@ -131,13 +139,23 @@ impl Health {
     fn body(&self) -> (State, String) {
         let inner = self.lock();
         let degraded = inner.degraded.iter().map(|(part, reason)| Part { part, reason }).collect();
-        let body = Body { status: inner.state, degraded };
-        (inner.state, serde_json::to_string(&body).expect("strings always serialise"))
+        let state = inner.state();
+        let body = Body { status: state, degraded };
+        (state, serde_json::to_string(&body).expect("strings always serialise"))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics while holding it, and health must answer even if something did.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn state(&self) -> State {
+        match self.state {
+            State::Ready if self.is_emptied => State::Draining,
+            state => state,
+        }
     }
 }
 
@@ -167,6 +185,20 @@ mod tests {
         health.set_ready();
         assert_eq!(get(&health, "/readyz?verbose").await.0, 503);
         assert_eq!(get(&health, "/healthz").await.0, 200);
+    }
+
+    #[test]
+    fn an_emptied_process_is_not_ready_until_that_is_undone() {
+        let health = Health::new();
+        health.set_emptied(true);
+        assert_eq!(health.state(), State::Starting);
+        health.set_ready();
+        assert_eq!(health.state(), State::Draining);
+        health.set_emptied(false);
+        assert_eq!(health.state(), State::Ready);
+        health.set_draining();
+        health.set_emptied(false);
+        assert_eq!(health.state(), State::Draining, "a stop cannot be undone");
     }
 
     #[test]

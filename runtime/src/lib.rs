@@ -5,6 +5,7 @@
 pub mod accept;
 pub mod admin;
 pub mod clock;
+pub mod drain;
 pub mod health;
 pub mod local;
 pub mod metrics;

@@ -9,6 +9,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::drain::Drain;
+use crate::random::random_below;
+
 /// How long tracked tasks get to unwind after `killed`, before they are counted as left behind.
 const UNWIND: Duration = Duration::from_millis(500);
 
@@ -24,6 +27,8 @@ pub struct Shutdown {
     pub tasks: TaskTracker,
     /// From [`Shutdown::begin`] to `killed`.
     pub grace: Duration,
+    /// The same without an end: an operator may want the process empty and running.
+    pub drain: Drain,
     began: Arc<OnceLock<Instant>>,
 }
 
@@ -53,6 +58,7 @@ impl Shutdown {
             killed: CancellationToken::new(),
             tasks: TaskTracker::new(),
             grace,
+            drain: Drain::default(),
             began: Arc::default(),
         }
     }
@@ -66,6 +72,40 @@ impl Shutdown {
     /// Whether the process was told to stop.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
+    }
+
+    /// Returns when whoever holds something that another process could take over is to let go of it: at once when the
+    /// process is told to stop; within `spread`, or what the operator says, when it is emptied by hand, at a random
+    /// moment, so that not all go together.
+    ///
+    /// Cancel-safe, but keep it: polled anew, it draws another moment.
+    pub async fn told_to_leave(&self, spread: Duration) {
+        let mut orders = self.drain.orders();
+        let part = random_below(1 << 20) as f64 / f64::from(1 << 20);
+        let ordered = async {
+            loop {
+                let order = *orders.borrow_and_update();
+                let moment = async {
+                    match order {
+                        Some(order) => {
+                            let spread = order.spread.unwrap_or(spread);
+                            tokio::time::sleep_until(order.began + spread.mul_f64(part)).await;
+                        }
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = moment => return,
+                    // The sender is in `self`.
+                    _ = orders.changed() => {}
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.draining.cancelled() => {}
+            () = ordered => {}
+        }
     }
 
     /// Installs handlers for SIGTERM and SIGINT: the first signal begins the shutdown, the second cuts the
@@ -164,6 +204,35 @@ mod tests {
         shutdown.tasks.spawn(async move { killed.cancelled().await });
         let outcome = shutdown.finish().await;
         assert_eq!((outcome.left, outcome.forced), (1, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_to_leave_leaves_within_the_spread_and_not_together() {
+        let shutdown = Shutdown::new(Duration::from_secs(1));
+        let began = Instant::now();
+        let holders: Vec<_> = (0..200)
+            .map(|_| {
+                let shutdown = shutdown.clone();
+                tokio::spawn(async move {
+                    shutdown.told_to_leave(Duration::from_secs(20)).await;
+                    Instant::now()
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        shutdown.drain.begin(None);
+        let mut halves = [0, 0];
+        for holder in holders {
+            let left = holder.await.unwrap() - began;
+            assert!(left <= Duration::from_secs(21), "{left:?}");
+            halves[usize::from(left > Duration::from_secs(10))] += 1;
+        }
+        assert!(halves.iter().all(|half| *half > 50), "{halves:?}");
+        shutdown.drain.undo();
+        let stays = shutdown.told_to_leave(Duration::ZERO);
+        assert!(tokio::time::timeout(Duration::from_secs(60), stays).await.is_err(), "it was undone");
+        shutdown.begin();
+        shutdown.told_to_leave(Duration::from_secs(3600)).await;
     }
 
     #[tokio::test(start_paused = true)]

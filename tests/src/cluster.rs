@@ -235,7 +235,8 @@ impl Cluster {
         }
     }
 
-    fn admin_of(&self, role: Role) -> SocketAddr {
+    /// Where a process has its admin port.
+    pub fn admin_of(&self, role: Role) -> SocketAddr {
         let at = self.addresses[role.index()];
         if matches!(role, Role::Eater(_)) { at.eater_admin } else { at.admin }
     }

@@ -180,6 +180,8 @@ async fn every_option_in_the_documents_exists() {
         "preview list",
         "preview render",
         "preview sweep",
+        "drain",
+        "top",
         "health",
     ])
     .chain([

@@ -107,6 +107,10 @@ pub enum Command {
     /// Say whose the slots of a cluster are, and put to sleep those that nobody uses
     #[command(subcommand)]
     Preview(cmd::preview::PreviewCommand),
+    /// Empty a feeder or eater of this machine that goes on running: what it has goes elsewhere, at a pace
+    Drain(cmd::drain::DrainArgs),
+    /// Show what feeders, eaters and notifiers are doing, live: on this machine, or in a cluster
+    Top(cmd::top::TopArgs),
     /// Ask a feeder or eater whether it is ready: exit code 0 if it is, 1 if not
     Health(cmd::health::HealthArgs),
 }

@@ -50,6 +50,10 @@ options! {
     APNS_URL = "--apns-url", "TROUGH_APNS_URL";
     APNS_CA = "--apns-ca", "TROUGH_APNS_CA";
     LINGER = "--linger", "TROUGH_LINGER";
+    DRAIN_SPREAD = "--drain-spread", "TROUGH_DRAIN_SPREAD";
+    DRAIN_WAIT = "--wait", "TROUGH_DRAIN_WAIT";
+    DRAIN_UNDO = "--undo", "TROUGH_DRAIN_UNDO";
+    DRAIN_TIMEOUT = "--timeout", "TROUGH_DRAIN_TIMEOUT";
     STORE = "--store", "TROUGH_STORE";
     FLUSH_AFTER = "--flush-after", "TROUGH_FLUSH_AFTER";
     COMPACT_AFTER = "--compact-after", "TROUGH_COMPACT_AFTER";
@@ -121,6 +125,12 @@ options! {
     RULE_GROUP = "--group", "TROUGH_RULE_GROUP";
     RULE_ALL = "--all", "TROUGH_RULE_ALL";
     JSON = "--json", "TROUGH_JSON";
+    TOP_KUBECTL = "--kubectl", "TROUGH_TOP_KUBECTL";
+    TOP_NAMESPACE = "--namespace", "TROUGH_TOP_NAMESPACE";
+    TOP_CONTEXT = "--context", "TROUGH_TOP_CONTEXT";
+    TOP_EVERY = "--every", "TROUGH_TOP_EVERY";
+    TOP_SORT = "--sort", "TROUGH_TOP_SORT";
+    TOP_ONCE = "--once", "TROUGH_TOP_ONCE";
     EXIT = "--exit", "TROUGH_EXIT";
     KEEP_OLD = "--keep-old", "TROUGH_KEEP_OLD";
     COMMAND_TEXT = "--text", "TROUGH_COMMAND_TEXT";

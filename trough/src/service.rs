@@ -52,6 +52,11 @@ pub struct SessionArgs {
     #[arg(long, env = opt::FRAME_BYTES_MAX.env, hide_env_values = true, value_name = "BYTES",
           default_value = "65536")]
     pub frame_bytes_max: String,
+    /// Over how long sessions are closed, one after another, at a stop or by `trough drain`, in seconds: so that their
+    /// devices do not all come back at once
+    #[arg(long, env = opt::DRAIN_SPREAD.env, hide_env_values = true, value_name = "SECONDS",
+          default_value = "5")]
+    pub drain_spread: String,
 }
 
 impl SessionArgs {
@@ -60,7 +65,9 @@ impl SessionArgs {
         let sessions = faults.number(opt::SESSIONS_MAX, &self.sessions_max, "sessions", 1..=1_000_000);
         let bytes =
             faults.number(opt::FRAME_BYTES_MAX, &self.frame_bytes_max, "bytes", 1..=FRAME_BYTES_MAX as u64);
-        sessions.zip(bytes).map(|(sessions, bytes)| feeder_config(sessions as usize, bytes as usize))
+        let spread = faults.seconds(opt::DRAIN_SPREAD, &self.drain_spread, 0..=3600);
+        let config = sessions.zip(bytes).map(|(s, b)| feeder_config(s as usize, b as usize));
+        config.zip(spread).map(|(config, drain_spread)| trough_feeder::Config { drain_spread, ..config })
     }
 }
 
@@ -136,6 +143,19 @@ pub fn prepare_open_files(config: &trough_feeder::Config) {
             wanted,
             "the limit of open files is below what sessions-max needs: raise it (ulimit -n, LimitNOFILE) or lower \
              --sessions-max"
+        );
+    }
+}
+
+/// Warns if a stop is cut off before the sessions are closed.
+pub fn check_spread(config: &trough_feeder::Config, shutdown: &Shutdown) {
+    let needed = config.drain_spread.max(config.drain_linger);
+    if shutdown.grace <= needed {
+        tracing::warn!(
+            grace_s = shutdown.grace.as_secs(),
+            drain_spread_s = config.drain_spread.as_secs(),
+            linger_s = config.drain_linger.as_secs(),
+            "a stop is cut off before all sessions are closed: raise --grace, or lower --drain-spread and --linger"
         );
     }
 }

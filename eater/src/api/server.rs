@@ -38,7 +38,8 @@ pub async fn serve(
     shutdown: Shutdown,
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
-    let api = Arc::new(Api::new(state, limits, shutdown.draining.clone()));
+    let api = Arc::new(Api::new(state, limits, shutdown.clone()));
+    shutdown.drain.holds("live_streams", &api.metrics.live_streams);
     let router = router(api.clone());
     let places = Arc::new(Semaphore::new(api.limits.connections_max));
     tracing::info!(%address, "the HTTP API listens");

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
 use trough_protocol::DeviceId;
 use trough_runtime::accept::LINGER;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
+use trough_runtime::shutdown::Shutdown;
 use trough_store::Registry;
 
 use super::auth::Authenticator;
@@ -123,19 +123,19 @@ pub(super) struct Api {
     pub pages: Reads,
     pub searches: Reads,
     pub live_streams: Reads,
-    /// The process was told to stop.
-    pub draining: CancellationToken,
+    /// When to stop, and whether to be empty.
+    pub shutdown: Shutdown,
 }
 
 impl Api {
-    pub(super) fn new(state: ApiState, limits: ApiLimits, draining: CancellationToken) -> Self {
+    pub(super) fn new(state: ApiState, limits: ApiLimits, shutdown: Shutdown) -> Self {
         let ApiState { journal, live, registry, commands, notices, clock, health, metrics } = state;
         let gauge = metrics.live_streams.clone();
         Self {
             journal,
             live,
             directory: Arc::new(Directory::new(registry.clone())),
-            draining,
+            shutdown,
             live_streams: Reads::counted("live streams", limits.live_max, metrics.clone(), gauge),
             auth: Arc::new(Authenticator::new(registry)),
             commands,

@@ -42,6 +42,14 @@ const QUIET_MAX: Duration = Duration::from_secs(30);
 /// Read at once; batches up to this size are kept in shared blocks.
 const READ_BYTES: usize = 64 * 1024;
 
+/// When a feeder may come back to an eater that stops: another may have its address by then.
+const STOPPED_RETRY_MS: u32 = 100;
+/// To one that is emptied by hand: as soon as it may take links again, more or less.
+const EMPTIED_RETRY_MS: u32 = 5000;
+const EMPTIED: &str = "this eater is emptied";
+/// Over how long links end when the eater is emptied by hand and nobody says how long it may take.
+pub const LEAVE_SPREAD: Duration = Duration::from_secs(5);
+
 /// What a link's task needs from around it.
 #[derive(Clone)]
 pub struct Surroundings {
@@ -147,7 +155,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             tokio::time::timeout(HELLO_TIMEOUT, self.shake_hands()).await.map_err(|_| LinkEnd::NoHello)??;
         let credit = grant.bytes;
         self.grant = Some(grant);
-        let draining = self.around.shutdown.draining.clone();
+        let shutdown = self.around.shutdown.clone();
+        let leaving = shutdown.told_to_leave(LEAVE_SPREAD);
+        tokio::pin!(leaving);
         let mut said_goaway = false;
         self.sink.direct.open(plain);
         loop {
@@ -174,10 +184,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                         self.put(&LinkMessage::Head { query, seq });
                     }
                 }
-                () = draining.cancelled(), if !said_goaway => {
+                () = &mut leaving, if !said_goaway => {
                     said_goaway = true;
-                    let text = "this eater stops".to_owned();
-                    self.put(&LinkMessage::Goaway { code: LinkCode::DRAINING, retry_after_ms: 100, text });
+                    let (code, text) = (LinkCode::DRAINING, "this eater stops".to_owned());
+                    let goaway = match shutdown.is_draining() {
+                        true => LinkMessage::Goaway { code, retry_after_ms: STOPPED_RETRY_MS, text },
+                        false => LinkMessage::Goaway { code, retry_after_ms: EMPTIED_RETRY_MS, text: EMPTIED.into() },
+                    };
+                    self.put(&goaway);
                 }
                 () = tokio::time::sleep_until(self.look_again) => self.ask_if_alive()?,
             }
@@ -265,7 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         let submission = Submission { batch, number, sink: self.sink.clone() };
         self.around.journal.submit(submission).map_err(|Closed| LinkEnd::Goodbye {
             code: LinkCode::DRAINING,
-            retry_after_ms: 100,
+            retry_after_ms: STOPPED_RETRY_MS,
             text: "this eater stops".into(),
         })
     }

@@ -28,6 +28,7 @@ use crate::metrics::IngestMetrics;
 use budget::Budget;
 use door::Admitted;
 pub use door::LinkSecurity;
+pub use link::LEAVE_SPREAD;
 use link::Surroundings;
 use questions::LastSubmitted;
 
@@ -63,6 +64,7 @@ pub struct Parts {
 pub fn run(listener: LinkListener, eater: LinkId, parts: Parts) -> io::Result<()> {
     let Parts { journal, budget_bytes, metrics, shutdown, security, tracer } = parts;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    shutdown.drain.holds("links", &metrics.links);
     let budget = Budget::new(budget_bytes);
     let last = LastSubmitted::default();
     let security = security.into();

@@ -4,10 +4,13 @@
 //! 2. [`names`]: every command, option, variable, port, probe, Service, Secret and key that the manifests name exists.
 //! 3. [`pods`]: the rendered commands and environments, run as processes over real servers, take frames and serve
 //!    them while they are rolled; and every metric that an alert or the dashboard names is among what they count.
-//! 4. Every alert names a section of the runbook.
-//! 5. hadolint finds nothing in the Dockerfile.
+//! 4. [`exec`]: every administrative command works in the pod of the eater.
+//! 5. Every alert names a section of the runbook.
+//! 6. hadolint finds nothing in the Dockerfile.
 
+mod exec;
 mod names;
+mod namespace;
 mod pods;
 
 use std::fs;

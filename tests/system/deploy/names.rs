@@ -65,6 +65,8 @@ async fn commands_options_and_variables_are_those_of_the_binary() {
             let environment = pod.environment();
             for name in environment.keys() {
                 let known = help.contains(&format!("[env: {name}]"))
+                    // For `kubectl exec deploy/eater -- trough health`.
+                    || name == "TROUGH_HEALTH_URL"
                     || (name.starts_with("AWS_") && about(&help, "--store").contains(name.as_str()));
                 assert!(known, "{overlay}: {}: the binary takes no {name}", pod.name);
             }
@@ -75,6 +77,13 @@ async fn commands_options_and_variables_are_those_of_the_binary() {
             }
             let linger = environment.contains_key("TROUGH_LINGER");
             assert!(!linger || number(&environment, "TROUGH_LINGER") < number(&environment, "TROUGH_GRACE"));
+            // Sessions are closed one after another, told to come back within 2 s, and what they sent is stored.
+            let spread = environment.contains_key("TROUGH_DRAIN_SPREAD");
+            assert!(
+                !spread
+                    || number(&environment, "TROUGH_DRAIN_SPREAD") + 10
+                        < number(&environment, "TROUGH_GRACE")
+            );
             let patience = pod.spec["terminationGracePeriodSeconds"].as_u64().unwrap();
             assert!(patience > number(&environment, "TROUGH_GRACE"), "{overlay}: {} is killed", pod.name);
             probes_exist(&pod);

@@ -90,6 +90,7 @@ pub fn prepare(args: FeederArgs, mut faults: Faults) -> Result<Work, Faults> {
 async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), CliError> {
     let Settings { listen, admin, eaters, registry, bus, mut config, traces } = settings;
     service::prepare_open_files(&config);
+    service::check_spread(&config, &shutdown);
     let eaters = Eaters::named(eaters.iter().map(HostPort::to_string).collect());
     let [devices, admin] = sockets::bind([(opt::LISTEN, &listen), (opt::ADMIN, &admin)]).await?;
     let mut chassis = Chassis::new(registry.clone(), shutdown.clone())?;

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod deliveries;
 pub mod demo;
 pub mod devices;
+pub mod drain;
 pub mod eater;
 pub mod export;
 pub mod feeder;
@@ -26,6 +27,7 @@ pub mod rules;
 pub mod send;
 pub mod subscriptions;
 pub mod tail;
+pub mod top;
 pub mod up;
 pub mod upgrade;
 
@@ -67,6 +69,8 @@ pub fn prepare(command: Command, faults: Faults) -> Result<Work, Faults> {
         Command::Journal(command) => journal::prepare(command, faults),
         Command::Upgrade(command) => upgrade::prepare(command, faults),
         Command::Preview(command) => preview::prepare(command, faults),
+        Command::Drain(args) => drain::prepare(args, faults),
+        Command::Top(args) => top::prepare(args, faults),
         Command::Health(args) => health::prepare(args, faults),
     }
 }

@@ -96,6 +96,7 @@ async fn run(
 ) -> Result<(), CliError> {
     let Settings { listen, api, admin, config, history, seal, notify, traces } = settings;
     service::prepare_open_files(&config);
+    service::check_spread(&config, &shutdown);
     let [devices, api, admin] =
         sockets::bind([(opt::LISTEN, &listen), (opt::API, &api), (opt::ADMIN, &admin)]).await?;
     let addresses = [devices.local_addr()?, api.local_addr()?, admin.local_addr()?];

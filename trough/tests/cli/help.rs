@@ -54,6 +54,8 @@ const COMMANDS: &[&str] = &[
     "preview list",
     "preview render",
     "preview sweep",
+    "drain",
+    "top",
     "health",
 ];
 

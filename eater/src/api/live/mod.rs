@@ -36,6 +36,7 @@ use super::routes::DeviceName;
 use super::state::Api;
 use super::watch::{Watched, watch as watch_rights};
 pub(super) use crate::directory::Directory;
+use crate::ingest::LEAVE_SPREAD;
 use crate::live::{Follower, Live, LiveError, Vector};
 use body::live_body;
 pub use cursor::BadEventId;
@@ -45,6 +46,9 @@ use scope::Scope;
 
 /// NGINX passes on what it gets at once.
 const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// When a client may come back to an eater that is emptied, unless it finds another.
+const EMPTIED_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Where to begin. What is the same in all requests for a stream goes with its event ids.
 #[derive(IntoParams)]
@@ -174,6 +178,10 @@ async fn open(
     scope: Scope,
     watched: Watched,
 ) -> Result<Body, Refusal> {
+    if api.shutdown.drain.is_on() {
+        let what = "this eater is emptied: connect again, to another".to_owned();
+        return Err(Refusal::Busy { what, retry_after: EMPTIED_RETRY_AFTER });
+    }
     let permit = api.live_streams.permit()?;
     let live = api.live.clone();
     let mut follower = live.follow();
@@ -183,11 +191,18 @@ async fn open(
     let Start { vector, place, in_history, given, at } = start;
     let reading = in_history.then(|| api.streams.permit()).transpose()?;
 
-    let (revoked, watch) = (CancellationToken::new(), CancellationToken::new());
+    let (revoked, watch, draining) =
+        (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let limits = (api.limits.live_chunk_bytes, api.limits.live_patience);
     let (writer, body) = live_body(limits, revoked.clone(), watch.clone(), permit);
     let watched = watch_rights(api.auth.clone(), caller, watched, revoked.clone());
-    tokio::spawn(async move { watch.run_until_cancelled(watched).await }.in_current_span());
+    let (shutdown, told) = (api.shutdown.clone(), draining.clone());
+    let leaving = async move {
+        shutdown.told_to_leave(LEAVE_SPREAD).await;
+        told.cancel();
+    };
+    let both = async move { tokio::join!(watched, leaving) };
+    tokio::spawn(async move { watch.run_until_cancelled(both).await }.in_current_span());
     let stream = Stream {
         live,
         follower,
@@ -200,7 +215,7 @@ async fn open(
         given: place.filter(|_| given).into_iter().collect(),
         in_history,
         reading,
-        draining: api.draining.clone(),
+        draining,
         heartbeat_at: Instant::now(),
         api: api.clone(),
     };

@@ -7,7 +7,7 @@
 //! 4. A client that does not read is told so and ended; others go on.
 //! 5. Rights that are taken away cut a stream; devices enter and leave a group, also in the middle of a commit.
 //! 6. A registry that does not answer leaves nothing out: the stream ends, and goes on where it was.
-//! 7. What has left the journal is refused; a process that stops says so; places are limited.
+//! 7. What has left the journal is refused; a process that stops or is emptied says so; places are limited.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -459,4 +459,27 @@ async fn a_process_that_stops_says_so_and_places_are_limited() {
         assert!(client.next().await.is_none());
     }
     assert!(server.shutdown.clone().finish().await.is_clean());
+}
+
+#[tokio::test]
+async fn an_eater_that_is_emptied_ends_its_streams_and_begins_none() {
+    let mut server = Server::start().await;
+    let token = server.device_and_reader("a").await;
+    let mut client = Client::begin(server.get("/v1/live").token(&token)).await;
+    server.write_texts("a", 1, 1, 1).await;
+    client.frames(1).await;
+    server.shutdown.drain.begin(Some(Duration::ZERO));
+    let end = client.next().await.unwrap();
+    assert_eq!((end.name.as_str(), end.data["reason"].as_str()), ("end", Some("draining")));
+    assert!(client.next().await.is_none());
+    let refused = server.get("/v1/live").token(&token).send().await;
+    assert_eq!(refused.header("retry-after"), "2");
+    assert_eq!(refused.problem().1, "busy");
+    assert_eq!(
+        server.get("/v1/devices").token(&token).send().await.status,
+        200,
+        "other requests are answered"
+    );
+    server.shutdown.drain.undo();
+    Client::begin(server.get("/v1/live").token(&token)).await;
 }

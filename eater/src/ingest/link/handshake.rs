@@ -8,7 +8,7 @@ use trough_protocol::LinkId;
 use trough_protocol::link::{self, Challenge, LinkCode, LinkMessage, Versions};
 
 use super::end::{LinkEnd, protocol};
-use super::{Grant, Link};
+use super::{EMPTIED, EMPTIED_RETRY_MS, Grant, Link};
 
 /// How long a feeder may take for its hello.
 pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,6 +30,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
             text,
         })?;
         self.check_key(feeder, challenge).await?;
+        if self.around.shutdown.drain.is_on() {
+            let (code, retry_after_ms) = (LinkCode::DRAINING, EMPTIED_RETRY_MS);
+            return Err(LinkEnd::Goodbye { code, retry_after_ms, text: EMPTIED.into() });
+        }
         let grant = self.around.budget.grant().ok_or_else(|| LinkEnd::Goodbye {
             code: LinkCode::FULL,
             retry_after_ms: FULL_RETRY_MS,
