@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, SyncSender};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use crate::admin_port::AdminPort;
 
 /// How long it may take until it says where it listens.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+/// Lines that wait to be looked at.
+const LINES_MAX: usize = 16;
 /// How its first line begins; an address follows, and ` -> ` with the pod's port.
 const BEGIN: &str = "Forwarding from ";
 
@@ -37,7 +39,7 @@ impl Forward {
     pub fn open(mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot run kubectl")?;
-        let (lines, said) = mpsc::channel();
+        let (lines, said) = mpsc::sync_channel(LINES_MAX);
         if let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) {
             read(out, lines.clone(), Line::Said);
             read(err, lines, Line::Complained);
@@ -71,7 +73,7 @@ impl Drop for Forward {
 }
 
 /// Reads on to the end, so that the other side never waits; what nobody hears is dropped.
-fn read(from: impl Read + Send + 'static, lines: Sender<Line>, kind: fn(String) -> Line) {
+fn read(from: impl Read + Send + 'static, lines: SyncSender<Line>, kind: fn(String) -> Line) {
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
             let _ = lines.send(kind(line));

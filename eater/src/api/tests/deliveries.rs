@@ -54,7 +54,7 @@ async fn bury(server: &Server, subscription: &str, id: DeliveryId) {
     let shard = Shard::of_subscription(subscription);
     assert_eq!(shard.duty, Duty::Deliver);
     let claim = server.outbox.claim(shard, [1; 16], CLAIM_MAX).await.unwrap().unwrap();
-    let attempt = Attempt { delivery: id, outcome: Outcome::Dead, said: "404 Not Found".into() };
+    let attempt = Attempt { delivery: id, before: 0, outcome: Outcome::Dead, said: "404 Not Found".into() };
     server.outbox.attempted(claim, vec![attempt]).await.unwrap();
 }
 
