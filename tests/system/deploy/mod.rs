@@ -12,6 +12,7 @@ mod exec;
 mod names;
 mod namespace;
 mod pods;
+mod rolling;
 
 use std::fs;
 use std::path::PathBuf;

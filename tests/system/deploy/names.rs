@@ -46,7 +46,8 @@ fn value<'a>(environment: &'a BTreeMap<String, Source>, name: &str) -> &'a str {
     }
 }
 
-fn number(environment: &BTreeMap<String, Source>, name: &str) -> u64 {
+/// What a variable says.
+pub(super) fn number(environment: &BTreeMap<String, Source>, name: &str) -> u64 {
     value(environment, name).parse().unwrap()
 }
 
