@@ -41,6 +41,7 @@ pub fn delivery(device: &str) -> Delivery {
         events: 1,
         state: DeliveryState::Pending,
         attempts: 0,
+        attempts_before_replay: 0,
         next_at: 0,
         last: None,
         created_at: 1_782_907_200_500_000,

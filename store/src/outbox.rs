@@ -247,8 +247,10 @@ pub struct Delivery {
     pub events: u32,
     /// What became of it.
     pub state: DeliveryState,
-    /// How often it was tried since it was made or replayed.
+    /// How often it was tried. It never falls: by it a late note of an earlier try is known.
     pub attempts: u32,
+    /// How many of these were before it was last replayed.
+    pub attempts_before_replay: u32,
     /// Not tried before this time.
     pub next_at: Micros,
     /// What the last try said, at most 512 bytes.

@@ -198,7 +198,8 @@ impl NewSubscription {
         let key = new_key();
         keys.truncate(if keep_old.is_zero() { 0 } else { 1 });
         keys.insert(0, seal.seal(&key, &self.id.to_string()));
-        *old_key_until = (keys.len() > 1).then(|| now.saturating_add(micros(keep_old)));
+        // Also if nothing is left of the old one: that it was replaced is known by this.
+        *old_key_until = Some(now.saturating_add(micros(keep_old)));
         Some(key)
     }
 

@@ -49,6 +49,8 @@ async fn ask(cluster: &Cluster, devices: &[String], token: Option<&str>) {
     command.args(["--generation-database", "none", "--suppress-health-check", "all"]);
     // A live stream does not end.
     command.args(["--request-timeout", "30", "--exclude-path-regex", "/live$"]);
+    // On a busy machine it thinks for longer than the API keeps an idle connection. A panic shows in the server's log.
+    command.args(["--request-retries", "2"]);
     if let Some(token) = token {
         command.args(["-H", &format!("Authorization: Bearer {token}")]);
     }

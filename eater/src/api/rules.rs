@@ -197,8 +197,8 @@ pub(super) async fn set(
     let offer = json_offer(&request)?;
     let parsed = RuleName::new(&name)
         .map_err(|_| BadParameter::value("rule", &name, "1 to 64 of A–Z a–z 0–9 . _ - : @"))?;
-    // Bodies are large here: no more of them at a time than there are pages.
-    let _permit = api.pages.permit()?;
+    // Bodies are large here, and may come slowly: a few at a time, and none in the place of a page.
+    let _permit = api.rule_bodies.permit()?;
     let sent = body::read(&request.headers, sent, RULE_BYTES_MAX, api.limits.head_timeout).await?;
     let NewJson { scope, condition } = body::object(&sent)?;
     let rule = NewRule { name: parsed, scope, condition };

@@ -106,6 +106,8 @@ impl Default for ApiLimits {
 /// How much later than its deadline a query is given up from outside: by then it has noticed by itself, unless its storage
 /// keeps it waiting.
 const OVERTIME: Duration = Duration::from_secs(1);
+/// Bodies of rules that are received at a time, each of up to 1 MiB.
+const RULE_BODIES_MAX: usize = 16;
 
 /// What handlers share.
 pub(super) struct Api {
@@ -121,6 +123,8 @@ pub(super) struct Api {
     pub limits: ApiLimits,
     pub streams: Reads,
     pub pages: Reads,
+    /// Bodies of rules that are being received.
+    pub rule_bodies: Reads,
     pub searches: Reads,
     pub live_streams: Reads,
     /// When to stop, and whether to be empty.
@@ -144,6 +148,7 @@ impl Api {
             health,
             streams: Reads::new("streams", limits.streams_max, metrics.clone()),
             pages: Reads::new("pages", limits.pages_max, metrics.clone()),
+            rule_bodies: Reads::new("bodies of rules", RULE_BODIES_MAX, metrics.clone()),
             searches: Reads::new("searches", limits.searches_max, metrics.clone()),
             metrics,
             limits,

@@ -241,9 +241,11 @@ pub(super) async fn change(
     Params::parse(request.uri.query(), &[])?;
     let offer = json_offer(&request)?;
     let desk = &api.notices;
-    let mut wanted = owner.subscription(desk, &id).await?.wanted;
+    owner.subscription(desk, &id).await?;
     let sent = body::read(&request.headers, sent, BODY_BYTES_MAX, api.limits.head_timeout).await?;
     let asked: ChangesJson = body::object(&sent)?;
+    // As it is now: a body may take its time, and a secret may be replaced meanwhile.
+    let mut wanted = owner.subscription(desk, &id).await?.wanted;
     let before = wanted.scope.clone();
     asked.apply(&mut wanted, desk.reach)?;
     if wanted.scope != before {

@@ -60,9 +60,20 @@ impl Traces {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(Traced { batch, began, feed, device, frames, bytes }) =
-            waiting.pop_front_if(|traced| is_over(traced.batch))
-        {
+        // One that was refused may stand behind others that still wait.
+        let all = std::mem::take(&mut *waiting).into_iter();
+        let (over, rest): (Vec<_>, VecDeque<_>) =
+            all.fold(Default::default(), |(mut over, mut rest), traced| {
+                if is_over(traced.batch) {
+                    over.push(traced)
+                } else {
+                    rest.push_back(traced)
+                }
+                (over, rest)
+            });
+        *waiting = rest;
+        drop(waiting);
+        for Traced { batch, began, feed, device, frames, bytes } in over {
             self.tracer.take(Span {
                 service: "trough-eater",
                 name: "commit",

@@ -150,7 +150,8 @@ async fn settle(
         }
         Verdict::Again(asked) => {
             let chance = rand::rng().random_range(0.0..1.0);
-            match schedule::wait(&context.config.waits, delivery.attempts + 1, asked, chance) {
+            let tries = delivery.attempts.saturating_sub(delivery.attempts_before_replay) + 1;
+            match schedule::wait(&context.config.waits, tries, asked, chance) {
                 Some(wait) => {
                     // Whoever has a delivery knows the time.
                     let at = context.clock.known().unwrap_or(delivery.created_at) + micros(wait);

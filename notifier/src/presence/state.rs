@@ -15,7 +15,7 @@ const FORMAT: u8 = 1;
 pub struct State {
     /// Offline, or online.
     pub offline: bool,
-    /// How often it has changed.
+    /// Rises with every change; it begins with the time of the first.
     pub changes: u64,
     /// When it was heard last before it went offline.
     pub heard_at: Micros,
@@ -70,16 +70,19 @@ pub enum Standing {
 ///
 /// A device that is seen for the first time is news if it came after the rule; one that was gone already when the rule was
 /// set is none until it comes back.
+///
+/// Changes are counted from that time and not from 1: a device may leave a rule's group and come again, and what it does then
+/// must not have the number of what it did before.
 pub fn decide(known: Option<State>, standing: Standing, rule: &Rule) -> Option<Decision> {
     match (known, standing) {
         (None, Standing::Online { since }) => {
-            let state = State { offline: false, changes: 1, heard_at: 0 };
+            let state = State { offline: false, changes: since, heard_at: 0 };
             Some(Decision { state, told: since >= rule.set_at })
         }
         (None, Standing::Offline { heard_at }) => {
             // It may have come and gone while nobody decided.
             let told = heard_at >= rule.set_at;
-            Some(Decision { state: State { offline: true, changes: 1, heard_at }, told })
+            Some(Decision { state: State { offline: true, changes: heard_at, heard_at }, told })
         }
         (Some(known), Standing::Online { .. }) if known.offline => {
             let state = State { offline: false, changes: known.changes + 1, ..known };

@@ -26,6 +26,8 @@ pub(super) struct DeliveryDocument {
     pub state: i32,
     pub events: u32,
     pub attempts: u32,
+    #[serde(default)]
+    pub attempts_before_replay: u32,
     pub next_at: Micros,
     pub last: Option<String>,
     pub created_at: Micros,
@@ -70,6 +72,7 @@ impl TryFrom<DeliveryDocument> for Delivery {
             events: document.events,
             state: state.ok_or_else(unknown)?,
             attempts: document.attempts,
+            attempts_before_replay: document.attempts_before_replay,
             next_at: document.next_at,
             last: document.last,
             created_at: document.created_at,

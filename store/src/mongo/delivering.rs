@@ -145,9 +145,10 @@ pub(super) async fn replay(
     }
     queues::save(database, &mut *session, changed).await?;
     let set = doc! {
-        "state": 0, "position": integer(position), "attempts": 0, "next_at": integer(now), "finished_at": null,
+        "state": 0, "position": integer(position), "attempts_before_replay": i64::from(found.attempts),
+        "next_at": integer(now), "finished_at": null,
     };
     all.update_one(this(id), doc! { "$set": set }).session(session).await?;
-    let state = DeliveryState::Pending;
-    Ok(Delivery { state, position, attempts: 0, next_at: now, finished_at: None, ..found })
+    let (state, attempts_before_replay) = (DeliveryState::Pending, found.attempts);
+    Ok(Delivery { state, position, attempts_before_replay, next_at: now, finished_at: None, ..found })
 }

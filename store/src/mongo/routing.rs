@@ -283,6 +283,7 @@ impl Routing {
             state: number(state),
             events: 1,
             attempts: 0,
+            attempts_before_replay: 0,
             next_at,
             last: dropped.as_deref().map(|why| check::said(why).to_owned()),
             created_at: self.now,

@@ -205,11 +205,11 @@ pub(super) fn replay(connection: &Connection, id: DeliveryId, now: Micros) -> Re
     queue.pending += 1;
     let position = queue.next();
     queues.save(connection)?;
-    let sql = "UPDATE deliveries SET state = 0, position = ?2, attempts = 0, next_at = ?3, finished_at = NULL \
-               WHERE id = ?1";
+    let sql = "UPDATE deliveries SET state = 0, position = ?2, attempts_before_replay = attempts, next_at = ?3, \
+               finished_at = NULL WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![id.0, position, now])?;
-    let state = DeliveryState::Pending;
-    Ok(Delivery { state, position, attempts: 0, next_at: now, finished_at: None, ..found })
+    let (state, attempts_before_replay) = (DeliveryState::Pending, found.attempts);
+    Ok(Delivery { state, position, attempts_before_replay, next_at: now, finished_at: None, ..found })
 }
 
 /// Forgets some that were finished before, and what only concerned them.

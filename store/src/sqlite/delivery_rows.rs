@@ -8,7 +8,7 @@ use crate::outbox::{Delivery, DeliveryFilter, DeliveryId, DeliveryState, OutboxE
 use crate::subscription::{PushTokenId, SubscriptionId};
 
 const COLUMNS: &str = "id, subscription, phone, position, event, events, state, attempts, next_at, last, created_at, \
-                       finished_at";
+                       finished_at, attempts_before_replay";
 
 /// As it is stored.
 pub(super) fn number(state: DeliveryState) -> i64 {
@@ -36,6 +36,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Delivery> {
         last: row.get(9)?,
         created_at: row.get(10)?,
         finished_at: row.get(11)?,
+        attempts_before_replay: row.get(12)?,
     })
 }
 

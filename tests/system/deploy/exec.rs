@@ -16,8 +16,10 @@ use trough_tests::process::command;
 use super::namespace::Namespace;
 
 /// Services, clients, what is for one machine, and what writes a file.
-const NOT_FOR_PODS: [&str; 11] =
-    ["up", "feeder", "eater", "notifier", "send", "tail", "demo", "bench", "export", "journal", "help"];
+const NOT_FOR_PODS: [&str; 12] = [
+    "up", "feeder", "eater", "notifier", "send", "tail", "demo", "bench", "export", "journal", "preview",
+    "help",
+];
 
 /// What was run.
 struct Shell {

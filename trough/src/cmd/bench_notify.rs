@@ -67,7 +67,9 @@ pub fn prepare(args: BenchNotifyArgs, mut faults: Faults) -> Result<Work, Faults
     let rate = faults.number(opt::BENCH_NOTIFY_RATE, &args.rate, "frames a second", 1..=100_000);
     let every = faults.number(opt::BENCH_EVERY, &args.every, "frames", 2..=1_000_000);
     let duration = faults.seconds(opt::BENCH_DURATION, &args.duration, 1..=3_600);
-    let deliveries = faults.number(opt::BENCH_DELIVERIES, &args.deliveries, "deliveries", 1..=10_000_000);
+    // Of each device every second frame is told of, so that there is one of each at the least.
+    let least = devices.unwrap_or(1);
+    let deliveries = faults.number(opt::BENCH_DELIVERIES, &args.deliveries, "deliveries", least..=10_000_000);
     let telling = (|| {
         Some(Telling {
             devices: devices? as usize,

@@ -79,7 +79,7 @@ pub fn prepare(args: DrainArgs, mut faults: Faults) -> Result<Work, Faults> {
     let timeout = faults.seconds(opt::DRAIN_TIMEOUT, &timeout, 1..=86_400);
     let timeout = faults.into_result(timeout)?;
     Ok(Box::pin(async move {
-        let client = http::client(None)?;
+        let client = http::client_that_stays(None)?;
         let target = AdminPort::only(port.clone(), &client).await?;
         if undo {
             target.ask(&client, Method::DELETE, PATH).await?;

@@ -80,7 +80,7 @@ async fn run(settings: Settings) -> Result<(), CliError> {
     // Whatever ends it, the terminal is given back, and what kubectl runs for it ends.
     let shutdown = Shutdown::new(Duration::ZERO);
     shutdown.watch_signals().context("cannot watch for signals")?;
-    let client = http::client(None)?;
+    let client = http::client_that_stays(None)?;
     let source = match kubectl {
         Some(choice) => Source::Kubectl(Kubectl::new(choice)),
         None if ports.is_empty() => match AdminPort::found(&client).await {

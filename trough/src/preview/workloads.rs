@@ -117,7 +117,8 @@ impl Workloads {
         // Jobs of a CronJob are part of it, and pods of whatever made them.
         found.retain(|(_, object)| object.metadata.owners.is_empty());
         let sets: Vec<Object> = kubernetes.list(&format!("{REPLICA_SETS}/{namespace}/replicasets")).await?;
-        let made = found.iter().filter(|(kind, _)| kind.scales).map(|(_, object)| object).chain(&sets);
+        // Whatever was made, a Job or a bare pod too: somebody is at work.
+        let made = found.iter().map(|(_, object)| object).chain(&sets);
         let deployed = made.filter_map(|object| object.metadata.created).max();
         Ok(Self { namespace: namespace.to_owned(), found, deployed })
     }

@@ -99,7 +99,7 @@ async fn deliveries_are_listed_read_and_replayed() {
     assert!(dead["finished_at"].is_string() && told["time"].is_string() && told["group"].is_null());
 
     let replayed = server.ask(Method::POST, &format!("{target}/replay")).token(&token).send().await.json();
-    assert_eq!((&replayed["state"], &replayed["attempts"]), (&json!("pending"), &json!(0)));
+    assert_eq!((&replayed["state"], &replayed["attempts"]), (&json!("pending"), &json!(1)));
     assert_eq!(replayed["position"], 4, "behind all that waits");
     assert_eq!(server.get(&target).token(&token).send().await.json(), replayed);
     for (query, code) in [

@@ -109,8 +109,8 @@ pub async fn a_replay_goes_to_the_back(on: &On) {
         assert_eq!(replayed.position, 5 + n as u64);
         assert_eq!((replayed.state, replayed.finished_at), (DeliveryState::Pending, None));
         assert_eq!(
-            (replayed.attempts, replayed.created_at),
-            (0, before.created_at),
+            (replayed.attempts_before_replay, replayed.attempts, replayed.created_at),
+            (before.attempts, before.attempts, before.created_at),
             "it has all its tries again"
         );
         assert_eq!(replayed.last, before.last);
@@ -118,8 +118,8 @@ pub async fn a_replay_goes_to_the_back(on: &On) {
     }
     assert_eq!(pending_ids(&*outbox, 1).await, [made[3], made[0], made[1], made[2]]);
     assert_eq!(queue(&*outbox, 1).await, Some(4));
-    outbox.attempted(claim, vec![attempt(made[1], Outcome::Delivered, "now")]).await.unwrap();
-    assert_eq!(outbox.get_delivery(made[1]).await.unwrap().attempts, 1);
+    outbox.attempted(claim, vec![attempt_after(1, made[1], Outcome::Delivered, "now")]).await.unwrap();
+    assert_eq!(outbox.get_delivery(made[1]).await.unwrap().attempts, 2);
     assert_eq!(queue(&*outbox, 1).await, Some(3));
 }
 
