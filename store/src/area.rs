@@ -131,6 +131,10 @@ impl<'de> Deserialize<'de> for Area {
             let circle: CircleDocument = serde_json::from_value(document).map_err(Error::custom)?;
             return Ok(Self::circle(circle.center[0], circle.center[1], circle.radius_m));
         }
+        // The library takes a position of one number and panics later.
+        if document.get("coordinates").is_some_and(has_short_position) {
+            return Err(Error::custom("the area has a position of one number: give [longitude, latitude]"));
+        }
         let geometry: geojson::Geometry = serde_json::from_value(document).map_err(Error::custom)?;
         let (polygons, single): (Result<MultiPolygon, _>, _) = match &geometry.value {
             GeometryValue::Polygon { .. } => {
@@ -148,9 +152,30 @@ impl<'de> Deserialize<'de> for Area {
     }
 }
 
+/// Whether a position in coordinates, however deep, has one number alone.
+fn has_short_position(coordinates: &serde_json::Value) -> bool {
+    let Some(list) = coordinates.as_array() else { return false };
+    match list.first() {
+        Some(first) if first.is_number() => list.len() < 2,
+        _ => list.iter().any(has_short_position),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_position_of_one_number_is_refused() {
+        for text in [
+            r#"{"type":"MultiPolygon","coordinates":[[[[0.0],[0.0,0.0],[0.0,0.0]]]]}"#,
+            r#"{"type":"Polygon","coordinates":[[[0,0],[4,0],[4],[0,0]]]}"#,
+            r#"{"type":"Point","coordinates":[1]}"#,
+        ] {
+            let refused = serde_json::from_str::<Area>(text).unwrap_err().to_string();
+            assert!(refused.contains("a position of one number"), "{refused}");
+        }
+    }
 
     fn area(text: &str) -> Area {
         let area: Area = serde_json::from_str(text).unwrap();

@@ -46,7 +46,12 @@ impl Drop for Cluster {
         // Whatever a test was about: no thread of a server may panic.
         if !std::thread::panicking() {
             let logs = self.all_logs();
-            let panic = logs.find("panicked at").map(|at| logs[at..].chars().take(2000).collect::<String>());
+            // A request to a pool of the MongoDB driver panics in the driver if it meets the end of the process.
+            let ours = |at: usize| {
+                !logs[at..].lines().next().unwrap_or_default().contains("cmap/connection_requester.rs")
+            };
+            let panic = logs.match_indices("panicked at").map(|(at, _)| at).find(|at| ours(*at));
+            let panic = panic.map(|at| logs[at..].chars().take(2000).collect::<String>());
             assert_eq!(panic, None, "a server panicked");
         }
     }

@@ -34,7 +34,7 @@ struct ShardDocument {
     /// 32 hex digits; missing if it was given back.
     owner: Option<String>,
     until: DateTime,
-    /// In which session of the server its owner works, or the last one did: it may have left something open there.
+    /// In which session of the server its owner works; missing if it was given back.
     session: Option<Document>,
     place: Option<Binary>,
     /// The number of the last event that was entered under its claims.
@@ -135,7 +135,7 @@ fn claimed(claim: Claim) -> Document {
 
 /// Gives a claim back, if it was not taken over.
 pub(super) async fn release(database: &Database, claim: Claim) -> std::result::Result<(), Failure> {
-    let free = doc! { "$set": { "owner": null, "until": DateTime::from_millis(0) } };
+    let free = doc! { "$set": { "owner": null, "until": DateTime::from_millis(0), "session": null } };
     shards::<Document>(database).update_one(claimed(claim), free).await?;
     Ok(())
 }
