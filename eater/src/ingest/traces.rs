@@ -60,6 +60,9 @@ impl Traces {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.is_empty() {
+            return;
+        }
         // One that was refused may stand behind others that still wait.
         let all = std::mem::take(&mut *waiting).into_iter();
         let (over, rest): (Vec<_>, VecDeque<_>) =
