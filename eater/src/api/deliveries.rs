@@ -142,7 +142,7 @@ pub(super) async fn list(
     let owner = Owner::of(&api, &caller).await?;
     let params = Params::parse(request.uri.query(), &["subscription", "state", "limit", "cursor"])?;
     let (state, of) = (state(&params)?, params.one("subscription")?);
-    let limit = params.count("limit", schemas::ITEMS_MAX)?.unwrap_or(schemas::ITEMS_DEFAULT);
+    let limit = params.items()?;
     let name = state.map_or("", DeliveryState::as_str);
     let query = format!("deliveries|{}|{}|{name}", owner.name, of.unwrap_or_default());
     let before = params.one("cursor")?.map(|cursor| mark::read_timed(&query, cursor)).transpose()?;

@@ -91,7 +91,7 @@ impl EventsQuery {
         });
         let (group, kind) = (group.transpose()?, kind.transpose()?);
         let (from, to) = (params.instant("from")?, params.instant("to")?);
-        let limit = params.count("limit", schemas::ITEMS_MAX)?.unwrap_or(schemas::ITEMS_DEFAULT);
+        let limit = params.items()?;
         let device = device.map(ToOwned::to_owned);
         let text = format!("events|{device:?}|{group:?}|{kind:?}|{from:?}|{to:?}");
         let cursor = params.one("cursor")?.map(|cursor| mark::read_timed(&text, cursor)).transpose()?;

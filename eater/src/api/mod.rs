@@ -33,6 +33,7 @@ mod frames;
 mod frames_query;
 mod gaps;
 mod health;
+mod id_page;
 mod live;
 mod mark;
 mod media;

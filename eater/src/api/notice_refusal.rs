@@ -85,6 +85,11 @@ impl NoticeRefusal {
         }
     }
 
+    /// A registry's answer about a subscription.
+    pub fn of_subscription(error: RegistryError) -> Refusal {
+        Self::of_registry(error, Self::TooManySubscriptions)
+    }
+
     /// A registry's answer about a subscription, a phone or a rule, whose wishes were checked before: if it refuses them all
     /// the same, there are too many, which is what `full` makes of its words.
     pub fn of_registry(error: RegistryError, full: impl FnOnce(String) -> Self) -> Refusal {

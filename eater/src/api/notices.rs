@@ -99,11 +99,7 @@ impl Owner {
         let none = || Refusal::from(NoticeRefusal::NoSuchSubscription(shown(id)));
         let parsed: SubscriptionId = id.parse().map_err(|_| none())?;
         let found = desk.subscriptions.get_subscription(parsed);
-        let found = within(async {
-            found
-                .await
-                .map_err(|error| NoticeRefusal::of_registry(error, NoticeRefusal::TooManySubscriptions))
-        });
+        let found = within(async { found.await.map_err(NoticeRefusal::of_subscription) });
         Some(found.await?).filter(|found| self.owns(found)).ok_or_else(none)
     }
 }

@@ -4,6 +4,8 @@
 use trough_protocol::limits::INT_MAX;
 use trough_protocol::{Channel, Epoch, Micros, Seq};
 
+use super::openapi::schemas;
+
 /// A parameter that cannot be accepted. The message names it, its value and what is accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadParameter {
@@ -136,6 +138,14 @@ impl Params {
             Some(count) if (1..=max as u64).contains(&count) => Ok(Some(count as usize)),
             _ => Err(BadParameter::value(name, value, format!("a whole number from 1 to {max}"))),
         }
+    }
+
+    /// How many items a page of a list has: `limit`, or what it is without.
+    ///
+    /// # Errors
+    /// [`BadParameter`].
+    pub fn items(&self) -> Result<usize, BadParameter> {
+        Ok(self.count("limit", schemas::ITEMS_MAX)?.unwrap_or(schemas::ITEMS_DEFAULT))
     }
 
     /// An instant: RFC 3339 with any offset, or whole microseconds since 1970. A fraction finer than a

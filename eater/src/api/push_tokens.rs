@@ -14,7 +14,7 @@ use super::answer::{Head, created, json, json_offer, nothing, tagged};
 use super::auth::Caller;
 use super::body::{self, BODY_BYTES_MAX};
 use super::encode::time_text;
-use super::mark;
+use super::id_page::IdPage;
 use super::notice_refusal::{NoticeRefusal, shown};
 use super::notices::{ItemName, Owner};
 use super::openapi::schemas;
@@ -159,18 +159,11 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     let owner = Owner::of(&api, &caller).await?;
     let params = Params::parse(request.uri.query(), &["limit", "cursor"])?;
-    let limit = params.count("limit", schemas::ITEMS_MAX)?.unwrap_or(schemas::ITEMS_DEFAULT);
-    let query = format!("push-tokens|{}", owner.name);
-    let after = params.one("cursor")?.map(|cursor| mark::read_id(&query, cursor)).transpose()?;
+    let page = IdPage::of(&params, format!("push-tokens|{}", owner.name))?;
     let offer = json_offer(&request)?;
     let mut all = phones(&api, &owner).await?;
-    all.retain(|phone| after.is_none_or(|after| phone.id.0 > after));
-    let more = all.len() > limit;
-    all.truncate(limit);
-    let page = PushTokensJson {
-        next_cursor: all.last().filter(|_| more).map(|last| mark::write(&query, &last.id.0)),
-        push_tokens: all.iter().map(PushTokenJson::of).collect(),
-    };
+    let next_cursor = page.cut(&mut all, |phone| phone.id.0);
+    let page = PushTokensJson { next_cursor, push_tokens: all.iter().map(PushTokenJson::of).collect() };
     Ok(tagged(offer, &request, json(&page)))
 }
 

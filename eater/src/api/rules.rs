@@ -116,7 +116,7 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     caller.require(Scope::RulesManage)?;
     let params = Params::parse(request.uri.query(), &["limit", "cursor"])?;
-    let limit = params.count("limit", schemas::ITEMS_MAX)?.unwrap_or(schemas::ITEMS_DEFAULT);
+    let limit = params.items()?;
     let query = format!("rules|{}", caller.grant.name);
     let after = params.one("cursor")?.map(|cursor| mark::read(&query, cursor)).transpose()?;
     let offer = json_offer(&request)?;

@@ -138,8 +138,7 @@ async fn set_disabled(
     let desk = &api.notices;
     let found = owner.subscription(desk, &id).await?.wanted.id;
     let setting = desk.subscriptions.disable_subscription(found, reason);
-    let refused = |error| NoticeRefusal::of_registry(error, NoticeRefusal::TooManySubscriptions);
-    within(async { setting.await.map_err(refused) }).await?;
+    within(async { setting.await.map_err(NoticeRefusal::of_subscription) }).await?;
     tracing::info!(subscription = %id, reader = %owner.name, enabled = reason.is_none(), "subscription switched");
     if reason.is_none() {
         desk.ring();
@@ -173,8 +172,7 @@ pub(super) async fn rotate_key(
     let key = wanted.rotate_key(desk.seal()?, keep_old, now).map(Secret::new);
     let key = key.ok_or_else(|| NoticeRefusal::NotAWebhook(id.clone()))?;
     let replacing = desk.subscriptions.replace_subscription(wanted);
-    let refused = |error| NoticeRefusal::of_registry(error, NoticeRefusal::TooManySubscriptions);
-    let changed = within(async { replacing.await.map_err(refused) }).await?;
+    let changed = within(async { replacing.await.map_err(NoticeRefusal::of_subscription) }).await?;
     tracing::info!(subscription = %id, reader = %owner.name, "subscription has a new secret");
     let secret = secret_of(key.expose()).into_exposed();
     let shown = SubscriptionJson::of(&changed).with_secret(Some(secret));

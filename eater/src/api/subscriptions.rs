@@ -16,7 +16,7 @@ use super::answer::{Head, created, json, json_offer, nothing, tagged, unkept};
 use super::auth::Caller;
 use super::body::{self, BODY_BYTES_MAX};
 use super::commands::KeyHeader;
-use super::mark;
+use super::id_page::IdPage;
 use super::notice_refusal::NoticeRefusal;
 use super::notices::{ItemName, NoticeDesk, Owner};
 use super::openapi::schemas;
@@ -83,19 +83,12 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     let owner = Owner::of(&api, &caller).await?;
     let params = Params::parse(request.uri.query(), &["limit", "cursor"])?;
-    let limit = params.count("limit", schemas::ITEMS_MAX)?.unwrap_or(schemas::ITEMS_DEFAULT);
-    let query = format!("subscriptions|{}", owner.name);
-    let after = params.one("cursor")?.map(|cursor| mark::read_id(&query, cursor)).transpose()?;
+    let page = IdPage::of(&params, format!("subscriptions|{}", owner.name))?;
     let offer = json_offer(&request)?;
     let mut all = owner.subscriptions(&api.notices).await?;
-    all.retain(|one| after.is_none_or(|after| one.wanted.id.0 > after));
-    let more = all.len() > limit;
-    all.truncate(limit);
-    let last = all.last().filter(|_| more);
-    let page = SubscriptionsJson {
-        next_cursor: last.map(|last| mark::write(&query, &last.wanted.id.0)),
-        subscriptions: all.iter().map(SubscriptionJson::of).collect(),
-    };
+    let next_cursor = page.cut(&mut all, |one| one.wanted.id.0);
+    let page =
+        SubscriptionsJson { next_cursor, subscriptions: all.iter().map(SubscriptionJson::of).collect() };
     Ok(tagged(offer, &request, json(&page)))
 }
 
@@ -178,7 +171,7 @@ pub(super) async fn create(
         }
         // Another request with the same key was as quick.
         Err(RegistryError::AlreadyExists { .. }) => again(&owner.subscription(desk, &id.to_string()).await?),
-        Err(error) => Err(NoticeRefusal::of_registry(error, NoticeRefusal::TooManySubscriptions)),
+        Err(error) => Err(NoticeRefusal::of_subscription(error)),
     }
 }
 
@@ -258,8 +251,7 @@ pub(super) async fn change(
 
 async fn replaced(desk: &NoticeDesk, wanted: NewSubscription) -> Result<Subscription, Refusal> {
     let replacing = desk.subscriptions.replace_subscription(wanted);
-    let refused = |error| NoticeRefusal::of_registry(error, NoticeRefusal::TooManySubscriptions);
-    within(async { replacing.await.map_err(refused) }).await
+    within(async { replacing.await.map_err(NoticeRefusal::of_subscription) }).await
 }
 
 /// Be told no more.
@@ -282,8 +274,7 @@ pub(super) async fn remove(
     let desk = &api.notices;
     let found = owner.subscription(desk, &id).await?.wanted.id;
     let removing = desk.subscriptions.remove_subscription(found);
-    let refused = |error| NoticeRefusal::of_registry(error, NoticeRefusal::TooManySubscriptions);
-    within(async { removing.await.map_err(refused) }).await?;
+    within(async { removing.await.map_err(NoticeRefusal::of_subscription) }).await?;
     tracing::info!(subscription = %id, reader = %owner.name, "subscription removed");
     Ok(nothing())
 }
