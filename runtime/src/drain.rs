@@ -97,6 +97,7 @@ impl Drain {
             Method::POST => self.ordered(request, peer, health),
             Method::DELETE => is_from_here(peer, request.headers()).map(|()| {
                 tracing::info!("taking new work again, by an operator's word");
+                let _one_at_a_time = self.held();
                 self.undo();
                 health.set_emptied(false);
             }),
@@ -117,7 +118,9 @@ impl Drain {
     fn ordered<B>(&self, request: &Request<B>, peer: SocketAddr, health: &Health) -> Result<(), Problem> {
         is_from_here(peer, request.headers())?;
         let spread = spread(request.uri())?;
-        if self.held().is_empty() {
+        // Two operators at once must not part readiness from the order.
+        let held = self.held();
+        if held.is_empty() {
             let detail =
                 "this process has nothing that another could take over while it runs: stop it with SIGTERM";
             return Err(Problem::new(StatusCode::CONFLICT, "nothing_to_drain", detail));

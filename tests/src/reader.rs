@@ -6,10 +6,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use reqwest::header::{ACCEPT, AUTHORIZATION};
-use reqwest::{Certificate, Client, ClientBuilder, Response};
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+
+use crate::poll::{LATER, until};
 
 /// A frame as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +111,8 @@ pub struct Reader {
     client: Client,
     base: String,
     token: String,
+    /// What fails for now is asked for again.
+    patient: bool,
 }
 
 /// The same that trusts this certificate, and asks by `https://` only.
@@ -140,13 +144,19 @@ fn builder() -> ClientBuilder {
 impl Reader {
     /// A reader of the API at `base`, such as `http://127.0.0.1:8081`.
     pub fn new(base: String, token: String) -> Self {
-        Self { client: client(), base, token }
+        Self { client: client(), base, token, patient: false }
     }
 
     /// The same reader of the API at `base`, asked by `client`.
     #[must_use]
     pub fn through(&self, client: Client, base: String) -> Self {
         Self { client, base, ..self.clone() }
+    }
+
+    /// The same reader, that asks again after a 503 and where an answer breaks off, as readers should.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { patient: true, ..self }
     }
 
     /// The same reader over https, trusting the authority in `pem` and no other.
@@ -159,7 +169,7 @@ impl Reader {
             .add_root_certificate(Certificate::from_pem(pem.as_bytes()).unwrap())
             .build()
             .unwrap();
-        Self { client, base: self.base.replace("http://", "https://"), token: self.token.clone() }
+        Self { client, base: self.base.replace("http://", "https://"), ..self.clone() }
     }
 
     /// The same reader with another token.
@@ -190,11 +200,26 @@ impl Reader {
     }
 
     async fn text(&self, path: &str, accept: &str) -> String {
-        let response = self.get(path, accept).await.unwrap_or_else(|error| panic!("GET {path}: {error}"));
+        if self.patient {
+            let what = format!("GET {path} is answered whole");
+            return until(&what, LATER, async || self.try_text(path, accept).await.ok()).await;
+        }
+        self.try_text(path, accept).await.unwrap_or_else(|why| panic!("GET {path}: {why}"))
+    }
+
+    /// A body, or what is worth another try.
+    ///
+    /// # Panics
+    /// At an answer that would be the same again.
+    async fn try_text(&self, path: &str, accept: &str) -> Result<String, String> {
+        let response = self.get(path, accept).await.map_err(|error| error.to_string())?;
         let status = response.status();
-        let text = response.text().await.unwrap_or_else(|error| panic!("GET {path} broke off: {error}"));
+        let text = response.text().await.map_err(|error| format!("it broke off: {error}"))?;
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            return Err(format!("{status} {text}"));
+        }
         assert!(status.is_success(), "GET {path}: {status} {text}");
-        text
+        Ok(text)
     }
 
     /// All frames of a device, as NDJSON.
