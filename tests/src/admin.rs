@@ -54,3 +54,29 @@ pub async fn run(mut command: Command, input: &str) -> Output {
     });
     work.await.unwrap()
 }
+
+/// Every command of the binary as it is typed, the groups of commands and nothing at all among them, with its help.
+pub async fn help_of_all() -> BTreeMap<String, String> {
+    let (mut found, mut open) = (BTreeMap::new(), vec![String::new()]);
+    while let Some(words) = open.pop() {
+        let mut help = command();
+        help.args(words.split_whitespace()).arg("--help");
+        let output = run(help, "").await;
+        assert!(output.status.success(), "trough {words} --help");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let inner = subcommands(&text);
+        open.extend(inner.iter().map(|name| format!("{words} {name}").trim().to_owned()));
+        found.insert(words, text);
+    }
+    found
+}
+
+/// Those that a help lists, but for `help`.
+fn subcommands(help: &str) -> Vec<&str> {
+    let Some((_, listed)) = help.split_once("Commands:\n") else { return Vec::new() };
+    let lines = listed.lines().take_while(|line| !line.is_empty());
+    // What goes on in the next line stands further to the right.
+    let names =
+        lines.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").collect()
+}

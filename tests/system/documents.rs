@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use trough_tests::admin::run;
+use trough_tests::admin::{help_of_all, run};
 use trough_tests::cluster::{Cluster, Shape};
 use trough_tests::poll::{LATER, SOON, ends, until};
-use trough_tests::process::{Process, binary, command};
+use trough_tests::process::{Process, binary};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -124,81 +124,7 @@ async fn a_device_in_python() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_option_in_the_documents_exists() {
-    let mut known = String::new();
-    for of in [
-        "",
-        "up",
-        "feeder",
-        "eater",
-        "notifier",
-        "devices add",
-        "devices import",
-        "devices list",
-        "devices rotate",
-    ]
-    .into_iter()
-    .chain([
-        "devices revoke",
-        "readers add",
-        "readers list",
-        "readers revoke",
-        "retention set",
-        "retention list",
-        "retention enforce",
-        "retention remove",
-        "upgrade status",
-        "channels position",
-        "channels list",
-        "channels remove",
-        "upgrade finalize",
-        "commands send",
-        "commands list",
-        "commands show",
-        "commands cancel",
-        "rules set",
-        "rules list",
-        "rules remove",
-        "subscriptions add",
-        "subscriptions list",
-        "subscriptions show",
-        "subscriptions test",
-        "subscriptions enable",
-        "subscriptions disable",
-        "subscriptions remove",
-        "subscriptions rotate-key",
-        "phones add",
-        "phones list",
-        "phones remove",
-        "deliveries list",
-        "deliveries show",
-        "deliveries replay",
-        "send",
-        "tail",
-        "demo",
-        "preview claim",
-        "preview release",
-        "preview list",
-        "preview render",
-        "preview sweep",
-        "drain",
-        "top",
-        "health",
-    ])
-    .chain([
-        "bench",
-        "bench history",
-        "bench notify",
-        "bench scale",
-        "export",
-        "fsck",
-        "journal check",
-        "journal repair",
-    ]) {
-        let mut help = command();
-        help.args(of.split(' ').filter(|word| !word.is_empty())).arg("--help");
-        let output = run(help, "").await;
-        known += &String::from_utf8(output.stdout).unwrap();
-    }
+    let known: String = help_of_all().await.into_values().collect();
     let mut documents = vec![repository().join("README.md")];
     documents.extend(fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().path()));
     for path in documents.iter().filter(|path| path.extension().is_some_and(|extension| extension == "md")) {

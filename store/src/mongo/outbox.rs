@@ -12,7 +12,7 @@ use trough_protocol::{DeviceId, Micros};
 use super::claim_sessions::ClaimSessions;
 use super::client::{Mongo, OPERATION_MAX, Section};
 use super::failure::Failure;
-use super::transaction::{Work, transact, transact_in};
+use super::transaction::{Work, refuse, transact, transact_in};
 use super::{deliveries, delivering, events, integer, queues, routing, shards, states};
 use crate::BoxFuture;
 use crate::event::{Event, EventId};
@@ -246,13 +246,15 @@ impl Outbox for MongoOutbox {
         Box::pin(async move {
             check::duty(claim, &[Duty::Route])?;
             check::route(events.len(), &deliveries)?;
-            let (now, pending_max) = (self.time().await?, self.pending_max);
-            let all = Arc::new((events, deliveries));
+            let (pending_max, all) = (self.pending_max, Arc::new((events, deliveries)));
             let done = self.change(claim, move |database, session| {
                 let all = all.clone();
                 Box::pin(async move {
                     shards::require(database, &mut *session, claim).await?;
                     events::set_routed(database, &mut *session, claim, &all.0).await?;
+                    // At each try anew: what was held when the first one began may be on its way by now.
+                    let now = shards::now(database).await;
+                    let now = now.map_err(|failure| refuse(OutboxError::from(failure)))?;
                     routing::make(database, session, &all.1, now, pending_max).await
                 })
             });

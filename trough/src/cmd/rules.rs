@@ -66,15 +66,15 @@ pub struct SetArgs {
     /// No frame of a channel for the time of --after [default: none]
     #[arg(long, env = opt::RULE_SILENCE.env, hide_env_values = true, value_name = "CHANNEL")]
     silence: Option<String>,
-    /// Nothing heard of a device for the time of --after, and when it is heard again
+    /// Nothing heard of a device for the time of --after, and when it is heard again [default: off]
     #[arg(long, env = opt::RULE_PRESENCE.env, hide_env_values = true,
           value_parser = clap::builder::BoolishValueParser::new())]
     presence: bool,
-    /// A device's very first frame
+    /// A device's very first frame [default: off]
     #[arg(long, env = opt::RULE_FIRST_FRAME.env, hide_env_values = true,
           value_parser = clap::builder::BoolishValueParser::new())]
     first_frame: bool,
-    /// Frames that a device declared lost
+    /// Frames that a device declared lost [default: off]
     #[arg(long, env = opt::RULE_GAPS.env, hide_env_values = true,
           value_parser = clap::builder::BoolishValueParser::new())]
     gaps: bool,
@@ -91,7 +91,7 @@ pub struct SetArgs {
     /// Of the devices of this group; may be repeated [default: none]
     #[arg(long, env = opt::RULE_GROUP.env, hide_env_values = true, value_name = "GROUP", value_delimiter = ',')]
     group: Vec<String>,
-    /// Of every device
+    /// Of every device [default: off]
     #[arg(long, env = opt::RULE_ALL.env, hide_env_values = true,
           value_parser = clap::builder::BoolishValueParser::new())]
     all: bool,

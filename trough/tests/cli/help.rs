@@ -2,69 +2,29 @@
 
 use crate::harness::{Place, finish};
 
-const COMMANDS: &[&str] = &[
-    "up",
-    "feeder",
-    "eater",
-    "notifier",
-    "devices add",
-    "devices import",
-    "devices list",
-    "devices rotate",
-    "devices revoke",
-    "readers add",
-    "readers list",
-    "readers revoke",
-    "retention set",
-    "retention list",
-    "retention enforce",
-    "retention remove",
-    "channels position",
-    "channels list",
-    "channels remove",
-    "subscriptions add",
-    "subscriptions list",
-    "subscriptions show",
-    "subscriptions test",
-    "subscriptions enable",
-    "subscriptions disable",
-    "subscriptions remove",
-    "subscriptions rotate-key",
-    "phones add",
-    "phones list",
-    "phones remove",
-    "deliveries list",
-    "deliveries show",
-    "deliveries replay",
-    "upgrade status",
-    "upgrade finalize",
-    "send",
-    "tail",
-    "demo",
-    "bench",
-    "bench history",
-    "bench notify",
-    "bench scale",
-    "export",
-    "fsck",
-    "journal check",
-    "journal repair",
-    "preview claim",
-    "preview release",
-    "preview list",
-    "preview render",
-    "preview sweep",
-    "drain",
-    "top",
-    "health",
-];
+/// Every command as it is typed, with its help.
+fn commands(place: &Place) -> Vec<(String, String)> {
+    let (mut found, mut open) = (Vec::new(), vec![String::new()]);
+    while let Some(words) = open.pop() {
+        let help = place.run(&format!("{words} --help")).ok();
+        let listed = help.split_once("Commands:\n").map_or("", |(_, listed)| listed);
+        let lines = listed.lines().take_while(|line| !line.is_empty());
+        // What goes on in the next line stands further to the right.
+        let names =
+            lines.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+        open.extend(
+            names.filter(|name| *name != "help").map(|name| format!("{words} {name}").trim().to_owned()),
+        );
+        found.push((words, help));
+    }
+    found
+}
 
 #[test]
 fn every_option_of_every_command_shows_its_variable_and_default() {
     let place = Place::new();
     let mut options = 0;
-    for command in COMMANDS {
-        let help = place.run(&format!("{command} --help")).ok();
+    for (command, help) in commands(&place) {
         // An option begins with its name and ends before the next one or an empty line.
         let text = help.replace("\n\n", "\n      --end\n");
         for option in text.split("\n      --").skip(1) {
