@@ -38,8 +38,10 @@ impl Sample {
         let mut sample = Self::default();
         let (mut ours, mut started) = (false, false);
         for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-            let (name, labels, value) =
-                split(line).ok_or_else(|| format!("its line {line:?} is no metric"))?;
+            let (name, labels, value) = split(line).ok_or_else(|| {
+                // It is a pod of anybody's, and goes into a log that all may read.
+                format!("its line {:?} is no metric", line.chars().take(80).collect::<String>())
+            })?;
             let into = match name {
                 "trough_build_info" => {
                     ours = true;

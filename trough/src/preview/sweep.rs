@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream;
 use reqwest::{Client, Url};
 use serde::Deserialize;
 use serde_json::json;
@@ -25,7 +27,9 @@ use crate::{http, output};
 const RECORDS: &str = "activity";
 /// A pod's answer may take this long; it has a megabyte at the most.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(5);
-const METRICS_BYTES_MAX: usize = 8 * 1024 * 1024;
+const METRICS_BYTES_MAX: usize = 1024 * 1024;
+/// Pods of a slot that are asked at a time: what a team's pods answer must not fill the memory of the sweep for all.
+const PODS_AT_A_TIME: usize = 2;
 
 /// What a sweep needs.
 #[derive(Debug)]
@@ -164,7 +168,7 @@ impl Sweep {
             };
             (name, sample)
         });
-        Ok(join_all(samples).await.into_iter().collect())
+        Ok(stream::iter(samples).buffer_unordered(PODS_AT_A_TIME).collect().await)
     }
 
     async fn sample(&self, at: SocketAddr) -> Result<Sample, String> {
