@@ -297,15 +297,16 @@ pub trait Subscriptions: Send + Sync + 'static {
     fn add_subscription(&self, wanted: NewSubscription)
     -> BoxFuture<'_, Result<Subscription, RegistryError>>;
 
-    /// Puts other wishes in the place of a subscription's, under the same id and owner. Since when it is, and whether it is
-    /// disabled, stays.
+    /// Puts other wishes in the place of a subscription's, under the same id and owner, if they are still those of `before`
+    /// (or are what is wanted already); `None` if somebody else has changed them meanwhile: look again. Since when it is, and whether it is disabled, stays.
     ///
     /// # Errors
     /// As of [`Subscriptions::add_subscription`]; [`RegistryError::NotFound`] if this owner has none with its id.
     fn replace_subscription(
         &self,
+        before: NewSubscription,
         wanted: NewSubscription,
-    ) -> BoxFuture<'_, Result<Subscription, RegistryError>>;
+    ) -> BoxFuture<'_, Result<Option<Subscription>, RegistryError>>;
 
     /// All subscriptions by id, of one owner or of all.
     fn list_subscriptions<'a>(

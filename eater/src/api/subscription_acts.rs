@@ -9,6 +9,7 @@ use http::request::Parts;
 use serde::Serialize;
 use trough_runtime::secret::Secret;
 use trough_store::outbox::tests_of;
+use trough_store::subscription::NewSubscription;
 use trough_store::webhook::secret_of;
 use utoipa::{IntoParams, ToSchema};
 
@@ -22,7 +23,7 @@ use super::patience::within;
 use super::refusal::Refusal;
 use super::state::Api;
 use super::subscription_body::SubscriptionJson;
-use super::subscriptions::SubscriptionPath;
+use super::subscriptions::{SubscriptionPath, changed};
 
 /// How long a secret that is replaced is used too, unless it is said: a day.
 pub(super) const KEEP_OLD_DEFAULT: u64 = 24 * 60 * 60;
@@ -167,12 +168,14 @@ pub(super) async fn rotate_key(
     let keep_old = keep_old(&Params::parse(request.uri.query(), &["keep_old_s"])?)?;
     let offer = json_offer(&request)?;
     let desk = &api.notices;
-    let mut wanted = owner.subscription(desk, &id).await?.wanted;
-    let now = within(desk.outbox.now()).await?;
-    let key = wanted.rotate_key(desk.seal()?, keep_old, now).map(Secret::new);
-    let key = key.ok_or_else(|| NoticeRefusal::NotAWebhook(id.clone()))?;
-    let replacing = desk.subscriptions.replace_subscription(wanted);
-    let changed = within(async { replacing.await.map_err(NoticeRefusal::of_subscription) }).await?;
+    // Before the seal is asked for: of what is nobody's, nothing is said.
+    owner.subscription(desk, &id).await?;
+    let (seal, now) = (desk.seal()?, within(desk.outbox.now()).await?);
+    let rotate = |wanted: &mut NewSubscription| {
+        let key = wanted.rotate_key(seal, keep_old, now).map(Secret::new);
+        key.ok_or_else(|| NoticeRefusal::NotAWebhook(id.clone()).into())
+    };
+    let (changed, key) = changed(&owner, desk, &id, rotate).await?;
     tracing::info!(subscription = %id, reader = %owner.name, "subscription has a new secret");
     let secret = secret_of(key.expose()).into_exposed();
     let shown = SubscriptionJson::of(&changed).with_secret(Some(secret));

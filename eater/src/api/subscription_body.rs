@@ -162,22 +162,31 @@ pub(super) struct ChangesJson {
 }
 
 impl ChangesJson {
+    /// Whose events are wanted from now on, if that is named.
+    pub(super) fn scope(&self) -> Option<&Scope> {
+        self.scope.as_ref()
+    }
+
     /// Makes the changes, checked as far as that goes without looking at devices.
-    pub(super) fn apply(self, wanted: &mut NewSubscription, reach: Reach) -> Result<(), Refusal> {
-        if let Some(new) = self.url {
+    pub(super) fn apply(&self, wanted: &mut NewSubscription, reach: Reach) -> Result<(), Refusal> {
+        if let Some(new) = &self.url {
             let Target::Webhook { url, .. } = &mut wanted.target else {
                 return Err(NoticeRefusal::NotAWebhook(wanted.id.to_string()).into());
             };
-            reach.check(&new).map_err(bad)?;
-            *url = new;
+            reach.check(new).map_err(bad)?;
+            url.clone_from(new);
         }
-        wanted.events = self.events.unwrap_or_else(|| std::mem::take(&mut wanted.events));
-        wanted.rules = self.rules.unwrap_or_else(|| std::mem::take(&mut wanted.rules));
-        if let Some(scope) = self.scope {
-            wanted.scope = scope;
+        if let Some(events) = &self.events {
+            wanted.events.clone_from(events);
         }
-        if let Some(quiet) = self.quiet {
-            wanted.quiet = quiet.map(QuietJson::read).transpose()?;
+        if let Some(rules) = &self.rules {
+            wanted.rules.clone_from(rules);
+        }
+        if let Some(scope) = &self.scope {
+            wanted.scope.clone_from(scope);
+        }
+        if let Some(quiet) = &self.quiet {
+            wanted.quiet = quiet.clone().map(QuietJson::read).transpose()?;
         }
         wanted.coalesce = self.coalesce_s.map_or(wanted.coalesce, Duration::from_secs);
         wanted.check().map_err(bad)

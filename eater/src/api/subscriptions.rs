@@ -1,6 +1,7 @@
 //! `/v1/subscriptions`: what a reader wants to be told of, and where.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -29,6 +30,10 @@ use super::subscription_body::{ChangesJson, NewJson, SubscriptionJson};
 
 /// Most subscriptions that one reader makes here.
 pub(super) const OF_READER_MAX: usize = 100;
+/// How often a subscription is looked at again that somebody else changes at the same moment.
+const TRIES: usize = 5;
+/// After so many.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// For so long after it was made a repeated request is answered with the secret, too; in µs.
 const SECRET_AGAIN: u64 = 24 * 60 * 60 * 1_000_000;
 
@@ -234,24 +239,36 @@ pub(super) async fn change(
     Params::parse(request.uri.query(), &[])?;
     let offer = json_offer(&request)?;
     let desk = &api.notices;
-    owner.subscription(desk, &id).await?;
+    let found = owner.subscription(desk, &id).await?.wanted;
     let sent = body::read(&request.headers, sent, BODY_BYTES_MAX, api.limits.head_timeout).await?;
     let asked: ChangesJson = body::object(&sent)?;
-    // As it is now: a body may take its time, and a secret may be replaced meanwhile.
-    let mut wanted = owner.subscription(desk, &id).await?.wanted;
-    let before = wanted.scope.clone();
-    asked.apply(&mut wanted, desk.reach)?;
-    if wanted.scope != before {
-        Sight::new(&api.auth, &caller).check_named(&wanted.scope).await?;
+    if let Some(scope) = asked.scope().filter(|scope| **scope != found.scope) {
+        Sight::new(&api.auth, &caller).check_named(scope).await?;
     }
-    let changed = replaced(desk, wanted).await?;
+    let (changed, ()) = changed(&owner, desk, &id, |wanted| asked.apply(wanted, desk.reach)).await?;
     tracing::info!(subscription = %id, reader = %owner.name, "subscription changed");
     Ok(Head { offer, tag: None }.with(json(&SubscriptionJson::of(&changed)).into()))
 }
 
-async fn replaced(desk: &NoticeDesk, wanted: NewSubscription) -> Result<Subscription, Refusal> {
-    let replacing = desk.subscriptions.replace_subscription(wanted);
-    within(async { replacing.await.map_err(NoticeRefusal::of_subscription) }).await
+/// Changes one of an owner's, as it is now: of two who do so at once neither takes back what the other did.
+pub(super) async fn changed<T>(
+    owner: &Owner,
+    desk: &NoticeDesk,
+    id: &str,
+    change: impl Fn(&mut NewSubscription) -> Result<T, Refusal>,
+) -> Result<(Subscription, T), Refusal> {
+    for _ in 0..TRIES {
+        let before = owner.subscription(desk, id).await?.wanted;
+        let mut wanted = before.clone();
+        let made = change(&mut wanted)?;
+        let replacing = desk.subscriptions.replace_subscription(before, wanted);
+        let replaced = within(async { replacing.await.map_err(NoticeRefusal::of_subscription) }).await?;
+        if let Some(changed) = replaced {
+            return Ok((changed, made));
+        }
+    }
+    let what = format!("others are changing subscription {id} all the time");
+    Err(Refusal::Busy { what, retry_after: RETRY_AFTER })
 }
 
 /// Be told no more.

@@ -27,7 +27,7 @@ use crate::metrics::Waiting;
 use notes::Notes;
 use queue::{Queue, Rest};
 
-/// Rings that come closer together are heard as one.
+/// Rings that come this soon after a look are heard as one.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// A subscription that has something waiting.
@@ -56,7 +56,8 @@ pub async fn run(context: Arc<Context>, held: Held, mut bell: Bell) {
     while deliverer.held.may_begin() {
         let next = deliverer.look().await;
         tokio::select! {
-            () = bell.rung() => tokio::time::sleep(PAUSE).await,
+            // The first one is heard at once.
+            () = async { tokio::time::sleep(PAUSE).await; bell.rung().await } => {}
             () = tokio::time::sleep_until(next) => {}
             Some(ended) = deliverer.running.join_next_with_id() => deliverer.ended(ended),
             () = deliverer.held.ends() => {}

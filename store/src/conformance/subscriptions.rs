@@ -171,12 +171,20 @@ pub async fn a_subscription_is_replaced_under_its_id_and_owner(on: &On) {
     store.disable_subscription(id(1), Some("410")).await.unwrap();
     let disabled = store.get_subscription(id(1)).await.unwrap().disabled;
     on.clock.advance(Duration::from_secs(1));
-    let wishes = NewSubscription { events: BTreeSet::new(), coalesce: Duration::ZERO, ..wanted(1, "ios") };
+    let before = added.wanted;
+    let wishes = NewSubscription { events: BTreeSet::new(), coalesce: Duration::ZERO, ..before.clone() };
     let expected = Subscription { wanted: wishes.clone(), created_at: added.created_at, disabled };
-    assert_eq!(other.replace_subscription(wishes.clone()).await.as_ref(), Ok(&expected));
+    for store in [&other, &store] {
+        let replaced = store.replace_subscription(before.clone(), wishes.clone()).await;
+        assert_eq!(replaced, Ok(Some(expected.clone())), "the second time it is so already");
+    }
     assert_eq!(store.get_subscription(id(1)).await.as_ref(), Ok(&expected));
-    is_not_found(store.replace_subscription(wanted(2, "ios")).await, &id(2).to_string());
-    is_not_found(store.replace_subscription(wanted(1, "web")).await, &id(1).to_string());
+    let replace = async |id, owner| store.replace_subscription(wishes.clone(), wanted(id, owner)).await;
+    is_not_found(replace(2, "ios").await, &id(2).to_string());
+    is_not_found(replace(1, "web").await, &id(1).to_string());
+    // Who looked before somebody else changed it takes nothing back.
+    let late = NewSubscription { coalesce: Duration::from_secs(5), ..before.clone() };
+    assert_eq!(store.replace_subscription(before, late).await, Ok(None));
     assert_eq!(store.get_subscription(id(1)).await, Ok(expected));
 }
 
@@ -222,7 +230,7 @@ pub async fn subscriptions_that_are_not_sound_are_refused_by_name(on: &On) {
     ] {
         let why = refusal(store.add_subscription(NewSubscription { id: id(2), ..wrong.clone() }).await);
         assert!(why.contains(named), "{why}");
-        assert!(refusal(store.replace_subscription(wrong).await).contains(named));
+        assert!(refusal(store.replace_subscription(wanted(1, "ios"), wrong).await).contains(named));
     }
     assert_eq!(listed(&*store, None).await.len(), 1);
 }
@@ -286,12 +294,10 @@ pub async fn each_change_is_noticed_and_what_changes_nothing_is_not(on: &On) {
     let fast = compare("fast", "/speed > 30");
     store.set_rule(fast.clone()).await.unwrap();
     noticed("a rule").await;
-    store.add_subscription(wanted(1, "ios")).await.unwrap();
+    let before = store.add_subscription(wanted(1, "ios")).await.unwrap().wanted;
     noticed("a subscription").await;
-    store
-        .replace_subscription(NewSubscription { coalesce: Duration::ZERO, ..wanted(1, "ios") })
-        .await
-        .unwrap();
+    let wishes = NewSubscription { coalesce: Duration::ZERO, ..before.clone() };
+    assert!(store.replace_subscription(before, wishes).await.unwrap().is_some());
     noticed("another one in its place").await;
     store.disable_subscription(id(1), Some("why not")).await.unwrap();
     noticed("disabling").await;

@@ -1,6 +1,7 @@
 //! Events of the outbox: one document for each.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashSet};
 
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Result;
@@ -16,6 +17,10 @@ use super::transaction::refuse;
 use super::{before, integer, shards};
 use crate::event::{Event, EventId};
 use crate::outbox::{Claim, Duty, EnteredEvent, EventFilter, OutboxError, PAGE_MAX, Shard, check};
+
+/// Of so many devices the server merges what their index has, and reads no more than a page; of more than 200
+/// (`internalQueryMaxScansToExplode`) it reads and sorts all that there is.
+const DEVICES_AT_ONCE: usize = 100;
 
 /// An event. The time is in µs since 1970.
 #[derive(Debug, Serialize, Deserialize)]
@@ -167,18 +172,31 @@ pub(super) async fn list(
     database: &Database,
     filter: &EventFilter,
 ) -> std::result::Result<Vec<EnteredEvent>, Failure> {
-    let mut those = doc! {};
-    if let Some((at, id)) = filter.before {
-        those = before("entered_at", at, &id.to_string());
-    }
-    if let Some(devices) = &filter.devices {
-        let names: Vec<&str> = devices.iter().map(DeviceId::as_str).collect();
-        those.insert("device", doc! { "$in": names });
-    }
+    let mut those = filter.before.map_or(doc! {}, |(at, id)| before("entered_at", at, &id.to_string()));
     if let Some(kind) = filter.kind {
         those.insert("kind", kind.as_str());
     }
-    read(database, those, doc! { "entered_at": -1, "_id": -1 }, filter.limit).await
+    let Some(devices) = &filter.devices else { return read(database, those, newest(), filter.limit).await };
+    let limit = filter.limit.min(PAGE_MAX);
+    let devices: Vec<&str> =
+        devices.iter().map(DeviceId::as_str).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut page: Vec<EnteredEvent> = Vec::new();
+    for some in devices.chunks(DEVICES_AT_ONCE) {
+        those.insert("device", doc! { "$in": some });
+        if let Some(last) = limit.checked_sub(1).and_then(|last| page.get(last)) {
+            // What is older is not on the page.
+            those.insert("entered_at", doc! { "$gte": integer(last.entered_at) });
+        }
+        page.extend(read(database, those.clone(), newest(), limit).await?);
+        let place = |of: &EnteredEvent| (of.entered_at, of.event.id);
+        page.sort_by_key(|of| Reverse(place(of)));
+        page.truncate(limit);
+    }
+    Ok(page)
+}
+
+fn newest() -> Document {
+    doc! { "entered_at": -1, "_id": -1 }
 }
 
 /// Notes that these are routed, in a transaction. Those that are forgotten were.

@@ -103,18 +103,26 @@ pub(super) async fn add(
     Ok(Subscription { wanted: wanted.clone(), created_at: now, disabled: None })
 }
 
-/// Puts other wishes in the place of one's, in a transaction.
+/// Puts other wishes in the place of one's, if they are as they were before, in a transaction.
 pub(super) async fn replace(
     database: &Database,
     session: &mut ClientSession,
+    before: &NewSubscription,
     wanted: &NewSubscription,
-) -> Result<Subscription> {
+) -> Result<Option<Subscription>> {
     let found = find_in(database, &mut *session, wanted.id).await?;
     let found = found.filter(|found| found.wanted.owner == wanted.owner);
     let found = found.ok_or_else(|| refuse(no_subscription(wanted.id)))?;
+    if found.wanted == *wanted {
+        // Perhaps by a try before, whose answer was lost.
+        return Ok(Some(found));
+    }
+    if found.wanted != *before {
+        return Ok(None);
+    }
     let wishes = doc! { "$set": { "wanted": to_json(wanted).map_err(refused)? } };
     subscriptions::<Document>(database).update_one(this(wanted.id), wishes).session(session).await?;
-    Ok(Subscription { wanted: wanted.clone(), ..found })
+    Ok(Some(Subscription { wanted: wanted.clone(), ..found }))
 }
 
 /// Those of an owner, or all, by id.

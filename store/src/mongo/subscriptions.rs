@@ -97,13 +97,14 @@ impl Subscriptions for MongoRegistry {
 
     fn replace_subscription(
         &self,
+        before: NewSubscription,
         wanted: NewSubscription,
-    ) -> BoxFuture<'_, Result<Subscription, RegistryError>> {
+    ) -> BoxFuture<'_, Result<Option<Subscription>, RegistryError>> {
         Box::pin(async move {
             wanted.check()?;
             self.change(CHANGE_MAX, move |database, session| {
-                let wanted = wanted.clone();
-                Box::pin(async move { rows::replace(database, session, &wanted).await })
+                let (before, wanted) = (before.clone(), wanted.clone());
+                Box::pin(async move { rows::replace(database, session, &before, &wanted).await })
             })
             .await
         })

@@ -14,6 +14,8 @@ use super::failure::Failure;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// A write-ahead log that grew beyond this is cut back to it, in bytes.
 const LOG_BYTES_KEPT: u32 = 16 * 1024 * 1024;
+/// Compiled statements that a connection keeps: more than there are of any file.
+const STATEMENTS_KEPT: usize = 128;
 
 /// What a kind of file looks like.
 #[derive(Debug)]
@@ -106,9 +108,11 @@ impl Database {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(32);
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         connection.pragma_update(None, "synchronous", self.schema.synchronous)?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        // What a savepoint may have to undo, which is small, makes no file.
+        connection.pragma_update(None, "temp_store", "memory")?;
         connection.pragma_update_and_check(None, "journal_size_limit", LOG_BYTES_KEPT, |_| Ok(()))?;
         Ok(connection)
     }

@@ -54,16 +54,25 @@ fn add(
     Ok((Subscription { wanted, created_at: now, disabled: None }, true))
 }
 
-/// Puts other wishes in the place of one's; whether they are other ones.
-fn replace(connection: &Connection, wanted: NewSubscription) -> Result<(Subscription, bool), RegistryError> {
+/// Puts other wishes in the place of one's, if they are as they were before; whether they are other ones.
+fn replace(
+    connection: &Connection,
+    before: &NewSubscription,
+    wanted: NewSubscription,
+) -> Result<(Option<Subscription>, bool), RegistryError> {
     let found = get(connection, wanted.id)?;
     if found.wanted.owner != wanted.owner {
         return Err(no_subscription(wanted.id));
     }
+    if found.wanted == wanted {
+        return Ok((Some(found), false));
+    }
+    if found.wanted != *before {
+        return Ok((None, false));
+    }
     let sql = "UPDATE subscriptions SET wanted = ?2 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![wanted.id.0, to_json(&wanted)?])?;
-    let differs = found.wanted != wanted;
-    Ok((Subscription { wanted, ..found }, differs))
+    Ok((Some(Subscription { wanted, ..found }), true))
 }
 
 fn list(connection: &Connection, owner: Option<&ReaderName>) -> Result<Vec<Subscription>, RegistryError> {
@@ -150,11 +159,12 @@ impl Subscriptions for SqliteRegistry {
 
     fn replace_subscription(
         &self,
+        before: NewSubscription,
         wanted: NewSubscription,
-    ) -> BoxFuture<'_, Result<Subscription, RegistryError>> {
+    ) -> BoxFuture<'_, Result<Option<Subscription>, RegistryError>> {
         Box::pin(async move {
             wanted.check()?;
-            self.change_if(move |connection, _| replace(connection, wanted)).await
+            self.change_if(move |connection, _| replace(connection, &before, wanted)).await
         })
     }
 

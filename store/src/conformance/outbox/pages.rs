@@ -84,9 +84,12 @@ pub async fn events_are_listed_newest_first(on: &On) {
         pass(on, &*outbox, Duration::from_millis(3)).await;
     }
     let named = |names: &[&str]| Some(names.iter().map(|name| device(name)).collect::<Vec<_>>());
-    for devices in
-        [None, named(&[]), named(&["bus-1"]), named(&["bus-2", "bus-9", "bus-1"]), named(&["bus-9"])]
-    {
+    // So many that a database may be asked for them in parts, and one of them twice.
+    let mut many = named(&["bus-1"]).unwrap();
+    many.extend((100..400).map(|n| device(&format!("bus-{n}"))));
+    many.extend(named(&["bus-2", "bus-1"]).unwrap());
+    let few = [None, named(&[]), named(&["bus-1"]), named(&["bus-2", "bus-9", "bus-1"]), named(&["bus-9"])];
+    for devices in few.into_iter().chain([Some(many)]) {
         for kind in [None, Some(EventKind::RuleCleared), Some(EventKind::DeviceOffline)] {
             let wanted = |event: &&Event| {
                 let is_named = |all: &Vec<DeviceId>| all.iter().any(|one| event.device.as_ref() == Some(one));

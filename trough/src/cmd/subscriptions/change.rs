@@ -51,12 +51,18 @@ async fn rotate_key(
     keep_old: Duration,
 ) -> Result<(), CliError> {
     let stores = Stores::open(place, Missing::Refuse)?;
-    let mut wanted = stores.subscriptions.get_subscription(id).await?.wanted;
-    let now = stores.outbox.now().await?;
-    let Some(key) = wanted.rotate_key(&seal.needed()?, keep_old, now) else {
-        return Err(anyhow!("subscription {id} is for pushes, which have no signing secret").into());
+    let (seal, now) = (seal.needed()?, stores.outbox.now().await?);
+    let key = loop {
+        let before = stores.subscriptions.get_subscription(id).await?.wanted;
+        let mut wanted = before.clone();
+        let Some(key) = wanted.rotate_key(&seal, keep_old, now) else {
+            return Err(anyhow!("subscription {id} is for pushes, which have no signing secret").into());
+        };
+        // Unless its owner has just changed it: then it is looked at again.
+        if stores.subscriptions.replace_subscription(before, wanted).await?.is_some() {
+            break key;
+        }
     };
-    stores.subscriptions.replace_subscription(wanted).await?;
     output::line(secret_of(&key).expose())?;
     let seconds = keep_old.as_secs();
     output::note(format!(
