@@ -44,16 +44,17 @@ impl Stores {
     /// In files of a new directory.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Arc::new(SqliteRegistry::open(&dir.path().join("registry"), Clock::system()).unwrap());
-        let outbox = SqliteOutbox::open(&dir.path().join("outbox"), Clock::system()).unwrap();
-        Self {
-            registry: registry.clone(),
-            subscriptions: registry,
-            outbox: Arc::new(outbox),
-            presence: Arc::new(SqlitePresence::open(&dir.path().join("presence"), Clock::system()).unwrap()),
-            seal: SealKey::new(&[9; 32]),
-            _dir: Some(dir),
-        }
+        let stores = Self::in_data_dir(dir.path());
+        Self { _dir: Some(dir), ..stores }
+    }
+
+    /// Those of processes that have a data directory in common.
+    pub fn in_data_dir(dir: &Path) -> Self {
+        let (at, clock) = (|name: &str| dir.join(name), Clock::system());
+        let registry = Arc::new(SqliteRegistry::open(&at("registry.sqlite"), clock.clone()).unwrap());
+        let outbox = Arc::new(SqliteOutbox::open(&at("outbox.sqlite"), clock.clone()).unwrap());
+        let presence = Arc::new(SqlitePresence::open(&at("presence.sqlite"), clock).unwrap());
+        Self::of(registry.clone(), registry, outbox, presence, SealKey::new(&[9; 32]))
     }
 
     /// Those of a deployment, with its key.

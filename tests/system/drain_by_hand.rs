@@ -18,6 +18,7 @@ use trough_tests::fleet::Fleet;
 use trough_tests::ledger::{Sent, Track, assert_all_readable};
 use trough_tests::poll::{LATER, SOON, ends, until};
 use trough_tests::process::command;
+use trough_tests::reader::{Reader, client_trusting};
 use trough_tests::servers::nginx::Nginx;
 use trough_tests::upgrade::Ask;
 
@@ -164,6 +165,16 @@ async fn an_eater_is_emptied_and_no_session_is_closed() {
     assert!(cluster.metric(second, "trough_journal_frames_total").await > 0.0);
     let (status, _) = cluster.readiness(Role::Feeder(0)).await.unwrap();
     assert_eq!(status, 200, "the feeder is ready all the time");
+    // It gives no live streams, and whoever asks NGINX has them from the other one.
+    let readers = cluster.readers();
+    let live = async |reader: &Reader| reader.live("/v1/live", None).await.unwrap().status().as_u16();
+    assert_eq!((live(&readers[0]).await, live(&readers[1]).await), (503, 200));
+    let nginx = Nginx::start(&cluster.feeders(), &cluster.eaters()).await;
+    let client = client_trusting(&nginx.certificate_pem);
+    let by_nginx = readers[0].through(client, format!("https://{}", nginx.at));
+    for _ in 0..6 {
+        assert_eq!(live(&by_nginx).await, 200);
+    }
 
     drain(&cluster, first, &["--undo"]).await;
     until("links come back", LATER, async || {

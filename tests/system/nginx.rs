@@ -161,7 +161,7 @@ async fn nothing_leads_to_the_links_or_an_admin_port() {
     assert_eq!(upstreams, cluster.feeders().into_iter().chain(cluster.eaters()).collect());
     for passed in configuration.split("proxy_pass ").skip(1) {
         let target = passed.split(';').next().unwrap().trim();
-        let known = ["$feeders", "feeders_by_client", "feeders_by_load", "eaters"];
+        let known = ["$feeders", "feeders_by_client", "feeders_by_load", "eaters", "eaters_for_live"];
         assert!(target.strip_prefix("http://").is_some_and(|name| known.contains(&name)), "{target}");
     }
     let client = client_trusting(&nginx.certificate_pem);

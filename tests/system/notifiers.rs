@@ -1,7 +1,8 @@
 //! Notifiers as processes.
 //!
 //! 1. Three notifiers over one database are killed with -9 at random while events come, and memcached is dead throughout:
-//!    each event is delivered at least once, under one id, in the order of its subscription; duplicates are few.
+//!    each event is delivered at least once, under one id, in the order of its subscription; duplicates are few. The same
+//!    of three that have a data directory in common, under 10,000 events.
 //! 2. `trough up` tells its subscribers: an operator adds a subscription, tests it, and sees what became of the test; no
 //!    secret and no query of a URL is in any log.
 //! 3. A notifier is ready without its database, says what is missing, and ends in order.
@@ -33,6 +34,10 @@ use trough_tests::servers::{free_ports, own_ip};
 const SUBSCRIPTIONS: usize = 10;
 /// Events that are entered at a time.
 const BATCH: u64 = 20;
+/// Events over a database: those of the tests are slow.
+const MANY: usize = 400;
+/// In a data directory.
+const MANY_LOCAL: usize = 10_000;
 /// Most deliveries that one kill repeats: those on their way, and those that were not noted yet.
 const REPEATED_MAX: usize = 32;
 
@@ -52,12 +57,16 @@ impl Notifiers {
 
     /// The same with more options.
     pub fn start_with(number: usize, database: &str, more: &[String]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let database = ["--database".to_owned(), database.to_owned()];
+        Self::start_in(tempfile::tempdir().unwrap(), number, &[&database, more].concat())
+    }
+
+    /// The same, with their data in a directory.
+    fn start_in(dir: tempfile::TempDir, number: usize, more: &[String]) -> Self {
         let key = dir.path().join("seal.key");
         std::fs::write(&key, [9; 32]).unwrap();
         let [nobody] = free_ports(own_ip());
-        let mut arguments = vec!["--database".to_owned(), database.to_owned(), "--seal-key-file".to_owned()];
-        arguments.push(key.display().to_string());
+        let mut arguments = vec!["--seal-key-file".to_owned(), key.display().to_string()];
         arguments.extend(["--bus".to_owned(), format!("memcached://{nobody}")]);
         arguments.extend(["--webhook-http", "--webhook-private-networks"].map(str::to_owned));
         arguments.extend_from_slice(more);
@@ -99,10 +108,23 @@ pub async fn stores(server: &Mongo, database: &str) -> Arc<Stores> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_notifiers_forget_nothing_and_repeat_little() {
-    let many = if long("killed notifiers under 10,000 events, not 400") { 10_000 } else { 400 };
+    let many = if long("killed notifiers under 10,000 events, not 400") { 10_000 } else { MANY };
+    let server = Mongo::start().await;
+    let start = || Notifiers::start(3, &server.url("killed"));
+    they_forget_nothing(stores(&server, "killed").await, start, many).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_notifiers_with_one_data_directory_forget_nothing_and_repeat_little() {
+    let dir = tempfile::tempdir().unwrap();
+    let stores = Arc::new(Stores::in_data_dir(dir.path()));
+    they_forget_nothing(stores, || Notifiers::start_in(dir, 3, &[]), MANY_LOCAL).await;
+}
+
+/// Three are started when subscriptions are there, and killed.
+async fn they_forget_nothing(stores: Arc<Stores>, start: impl FnOnce() -> Notifiers, many: usize) {
     let events = count("TROUGH_TEST_NOTICES", many) as u64;
-    let (server, hooks) = (Mongo::start().await, Hooks::start().await);
-    let stores = stores(&server, "killed").await;
+    let hooks = Hooks::start().await;
     let owner = stores.reader("ios", &[]).await;
     for index in 0..SUBSCRIPTIONS {
         let (name, device) = (format!("s{index}"), DeviceId::new(&format!("bus-{index}")).unwrap());
@@ -112,7 +134,7 @@ async fn killed_notifiers_forget_nothing_and_repeat_little() {
         };
         stores.subscribe(wanted).await;
     }
-    let mut notifiers = Notifiers::start(3, &server.url("killed"));
+    let mut notifiers = start();
     let per_device = events / SUBSCRIPTIONS as u64;
     let writer = tokio::spawn(async move {
         for first in (1..=per_device).step_by(BATCH as usize) {

@@ -8,22 +8,51 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody};
 use http_body_util::Full;
 use hyper::body::{Frame, SizeHint};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::metrics::ApiMetrics;
+use super::metrics::{ApiMetrics, ReadLabels};
 use super::refusal::Refusal;
 
 /// When a client that found all places taken may come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// What takes a thread or memory for as long as it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadKind {
+    /// Pages of anything.
+    Pages,
+    /// Answers that are written while they are read.
+    Streams,
+    /// Searches for encounters.
+    Searches,
+    /// Bodies of rules that are received.
+    RuleBodies,
+    /// Live streams, which have a gauge of their own.
+    LiveStreams,
+}
+
+impl ReadKind {
+    /// Its label in metrics.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Pages => "pages",
+            Self::Streams => "streams",
+            Self::Searches => "searches",
+            Self::RuleBodies => "rule_bodies",
+            Self::LiveStreams => "live_streams",
+        }
+    }
+}
+
 /// A number of places, each for one read with its thread and its memory.
 pub(super) struct Reads {
-    what: &'static str,
+    kind: ReadKind,
     max: usize,
     places: Arc<Semaphore>,
-    metrics: ApiMetrics,
     gauge: Gauge,
+    refused: Counter,
 }
 
 /// One of the places, until dropped.
@@ -40,14 +69,15 @@ impl Drop for ReadPermit {
 }
 
 impl Reads {
-    pub(super) fn new(what: &'static str, max: usize, metrics: ApiMetrics) -> Self {
-        let gauge = metrics.reads.clone();
-        Self::counted(what, max, metrics, gauge)
-    }
-
-    /// The same, counted apart from other reads.
-    pub(super) fn counted(what: &'static str, max: usize, metrics: ApiMetrics, gauge: Gauge) -> Self {
-        Self { what, max, places: Arc::new(Semaphore::new(max)), metrics, gauge }
+    pub(super) fn new(kind: ReadKind, max: usize, metrics: &ApiMetrics) -> Self {
+        let labels = ReadLabels { kind: kind.label() };
+        let (gauge, limit) = match kind {
+            ReadKind::LiveStreams => (metrics.live_streams.clone(), metrics.live_streams_max.clone()),
+            _ => (metrics.reads_of(kind), metrics.reads_max.get_or_create(&labels).clone()),
+        };
+        limit.set(i64::try_from(max).unwrap_or(i64::MAX));
+        let refused = metrics.reads_refused.get_or_create(&labels).clone();
+        Self { kind, max, places: Arc::new(Semaphore::new(max)), gauge, refused }
     }
 
     /// A place, if one is free. Nobody waits: a client that is told to come back costs nothing meanwhile.
@@ -56,8 +86,9 @@ impl Reads {
     /// [`Refusal::Busy`].
     pub(super) fn permit(&self) -> Result<ReadPermit, Refusal> {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
-            self.metrics.reads_refused.inc();
-            let what = format!("{} {} are being read already, which is the most", self.max, self.what);
+            self.refused.inc();
+            let what = self.kind.label().replace('_', " ");
+            let what = format!("{} {what} are going on already, which is the most", self.max);
             return Err(Refusal::Busy { what, retry_after: RETRY_AFTER });
         };
         self.gauge.inc();

@@ -42,6 +42,7 @@ pub async fn serve(
     shutdown.drain.holds("live_streams", &api.metrics.live_streams);
     let router = router(api.clone());
     let places = Arc::new(Semaphore::new(api.limits.connections_max));
+    api.metrics.connections_max.set(i64::try_from(api.limits.connections_max).unwrap_or(i64::MAX));
     tracing::info!(%address, "the HTTP API listens");
     accept_loop(listener, &shutdown, api.limits.linger, |stream, peer| {
         let Ok(place) = places.clone().try_acquire_owned() else {

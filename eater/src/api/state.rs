@@ -16,7 +16,7 @@ use super::fault::{RETRY_SLOW_AFTER, ReadFault};
 use super::live::Directory;
 use super::metrics::ApiMetrics;
 use super::notices::NoticeDesk;
-use super::reads::{Reads, on_thread};
+use super::reads::{ReadKind, Reads, on_thread};
 use super::refusal::Refusal;
 use crate::frames::AnyJournal;
 use crate::live::Live;
@@ -134,22 +134,21 @@ pub(super) struct Api {
 impl Api {
     pub(super) fn new(state: ApiState, limits: ApiLimits, shutdown: Shutdown) -> Self {
         let ApiState { journal, live, registry, commands, notices, clock, health, metrics } = state;
-        let gauge = metrics.live_streams.clone();
         Self {
             journal,
             live,
             directory: Arc::new(Directory::new(registry.clone())),
             shutdown,
-            live_streams: Reads::counted("live streams", limits.live_max, metrics.clone(), gauge),
+            live_streams: Reads::new(ReadKind::LiveStreams, limits.live_max, &metrics),
             auth: Arc::new(Authenticator::new(registry)),
             commands,
             notices,
             clock,
             health,
-            streams: Reads::new("streams", limits.streams_max, metrics.clone()),
-            pages: Reads::new("pages", limits.pages_max, metrics.clone()),
-            rule_bodies: Reads::new("bodies of rules", RULE_BODIES_MAX, metrics.clone()),
-            searches: Reads::new("searches", limits.searches_max, metrics.clone()),
+            streams: Reads::new(ReadKind::Streams, limits.streams_max, &metrics),
+            pages: Reads::new(ReadKind::Pages, limits.pages_max, &metrics),
+            rule_bodies: Reads::new(ReadKind::RuleBodies, RULE_BODIES_MAX, &metrics),
+            searches: Reads::new(ReadKind::Searches, limits.searches_max, &metrics),
             metrics,
             limits,
         }

@@ -243,7 +243,7 @@ mod tests {
     use super::*;
     use crate::api::encode::FrameFormat;
     use crate::api::metrics::ApiMetrics;
-    use crate::api::reads::Reads;
+    use crate::api::reads::{ReadKind, Reads};
     use crate::api::tests::support::{chunk, damaged, device, steps};
     use crate::journal::{Chunk, ReadError};
     use http_body_util::BodyExt;
@@ -251,7 +251,7 @@ mod tests {
     fn sides() -> (StreamWriter, StreamBody, CancellationToken) {
         let metrics = ApiMetrics::register(&mut prometheus_client::registry::Registry::default());
         let revoked = CancellationToken::new();
-        let permit = Reads::new("streams", 1, metrics).permit().unwrap();
+        let permit = Reads::new(ReadKind::Streams, 1, &metrics).permit().unwrap();
         let (writer, body) = stream(64, revoked.clone(), CancellationToken::new(), permit);
         (writer, body, revoked)
     }

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 
 use super::support::{SOON, Server, TS, eventually, text_frame};
 use crate::api::ApiLimits;
+use crate::api::reads::ReadKind;
 
 #[tokio::test]
 async fn health_answers_on_this_port_without_a_token() {
@@ -64,10 +65,10 @@ async fn answers_that_do_not_end_are_cut_by_the_drain() {
         "GET /v1/devices/bus-1/frames HTTP/1.1\r\nHost: x\r\nAccept: text/csv\r\nAuthorization: Bearer {token}\r\n\r\n"
     );
     socket.write_all(head.as_bytes()).await.unwrap();
-    eventually("the stream began", || server.metrics.reads.get() == 1).await;
+    eventually("the stream began", || server.metrics.reads_of(ReadKind::Streams).get() == 1).await;
     let outcome = server.shutdown.clone().finish().await;
     assert!(outcome.is_clean(), "{outcome:?}");
-    eventually("its place is free", || server.metrics.reads.get() == 0).await;
+    eventually("its place is free", || server.metrics.reads_of(ReadKind::Streams).get() == 0).await;
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use super::client::Ask;
 use super::support::{SOON, Server, TS, device, eventually, groups, text_frame};
 use crate::api::ApiLimits;
 use crate::api::metrics::EndLabels;
+use crate::api::reads::ReadKind;
 use crate::journal::testing::Rng;
 
 /// An event as a client sees it.
@@ -447,7 +448,7 @@ async fn a_process_that_stops_says_so_and_places_are_limited() {
     let refused = server.get("/v1/live").token(&token).send().await;
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(refused.problem().1, "busy");
-    assert_eq!(server.metrics.reads.get(), 0, "other reads have places of their own");
+    assert_eq!(server.metrics.reads_of(ReadKind::Streams).get(), 0, "other reads have places of their own");
     server.write_texts("a", 1, 1, 1).await;
     let id = second.next().await.unwrap().id;
     first.frames(1).await;

@@ -8,6 +8,7 @@ use trough_store::{ReaderName, Registry as _, Scope};
 
 use super::support::{SOON, Server, capture_logs};
 use crate::api::ApiLimits;
+use crate::api::metrics::ReadLabels;
 
 #[tokio::test]
 async fn without_a_valid_token_nobody_gets_anything() {
@@ -155,8 +156,13 @@ async fn too_many_reads_are_told_to_come_back() {
         let (status, code, _) = refused.problem();
         assert_eq!((status, code.as_str()), (503, "busy"));
     }
-    assert_eq!(server.metrics.reads_refused.get(), 4);
-    assert_eq!(server.metrics.reads.get(), 0);
+    for (kind, refused) in [("pages", 3), ("streams", 1)] {
+        let kind = ReadLabels { kind };
+        assert_eq!(server.metrics.reads_refused.get_or_create(&kind).get(), refused);
+        assert_eq!(server.metrics.reads.get_or_create(&kind).get(), 0);
+        assert_eq!(server.metrics.reads_max.get_or_create(&kind).get(), 0);
+    }
+    assert_eq!(server.metrics.connections_max.get(), 1024);
 }
 
 #[tokio::test]

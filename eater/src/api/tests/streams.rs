@@ -15,6 +15,7 @@ use trough_store::{ReaderName, Registry as _, Scope};
 use super::shapes::{ARROW, PARQUET};
 use super::support::{SOON, Server, TS, device, eventually, groups};
 use crate::api::ApiLimits;
+use crate::api::reads::ReadKind;
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -91,7 +92,7 @@ async fn flat_memory_alone() {
         assert!(grown < 32 * 1024 * 1024, "memory grew by {grown} bytes as {accept}");
     }
     assert_eq!(server.metrics.frames.get(), 3 * batches * count);
-    eventually("the place is free again", || server.metrics.reads.get() == 0).await;
+    eventually("the place is free again", || server.metrics.reads_of(ReadKind::Streams).get() == 0).await;
 }
 
 #[tokio::test]
@@ -163,13 +164,13 @@ async fn a_client_that_goes_away_frees_its_place() {
     fill(&mut server, "bus-1", 16, 2000).await;
     let ask = || server.get("/v1/devices/bus-1/frames").token(&token).header("accept", NDJSON);
     let first = ask().begin().await;
-    assert_eq!(server.metrics.reads.get(), 1);
+    assert_eq!(server.metrics.reads_of(ReadKind::Streams).get(), 1);
     let (_, code, _) = ask().send().await.problem();
     assert_eq!(code, "busy");
     let page = server.get("/v1/devices/bus-1/frames").token(&token).send().await;
     assert_eq!(page.status, 200, "pages have their own places");
     drop(first);
-    eventually("the place is free again", || server.metrics.reads.get() == 0).await;
+    eventually("the place is free again", || server.metrics.reads_of(ReadKind::Streams).get() == 0).await;
     let mut body = ask().begin().await.into_body();
     assert_eq!(follow(&mut body).await.unwrap(), 32_000);
 }
@@ -186,8 +187,8 @@ async fn a_client_that_does_not_read_is_cut() {
         "GET /v1/devices/bus-1/frames HTTP/1.1\r\nHost: x\r\nAccept: {NDJSON}\r\nAuthorization: Bearer {token}\r\n\r\n"
     );
     socket.write_all(head.as_bytes()).await.unwrap();
-    eventually("the stream began", || server.metrics.reads.get() == 1).await;
-    eventually("the stream was cut", || server.metrics.reads.get() == 0).await;
+    eventually("the stream began", || server.metrics.reads_of(ReadKind::Streams).get() == 1).await;
+    eventually("the stream was cut", || server.metrics.reads_of(ReadKind::Streams).get() == 0).await;
     eventually("the connection was closed", || server.metrics.connections.get() == 0).await;
     let mut rest = Vec::new();
     // A reset or an end: but never the chunk that ends a body.
