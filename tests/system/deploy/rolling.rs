@@ -24,7 +24,7 @@ use trough_tests::servers::nginx::Nginx;
 
 use super::namespace::{EACH, Namespace};
 
-const DEVICES: usize = 40;
+const DEVICES: usize = 30;
 /// Each sends in its own part of this time, so that an object has a few devices. The test's database enters a row for each
 /// with as many keys as the square of its devices, and takes a tenth of a second for the row of twenty.
 const FRAME_EVERY: Duration = Duration::from_secs(1);
