@@ -3,8 +3,8 @@
 //!
 //! 1. Feeders, notifiers and eaters are stopped and started again, one after another, and one feeder is emptied by hand
 //!    before that. Everything that was sent is read once, from each eater. No device is disconnected more often than a
-//!    feeder went; each is told when to come back, and they do not come back at once. As an eater goes only while
-//!    another is there, no device is told that there is none.
+//!    feeder went; each is told when to come back, and they do not come back at once. An eater goes only
+//!    while another is there: devices that come just then are let in, and nobody is told that there is none.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -56,8 +56,8 @@ impl Streamer {
                     // As each feeder closes its sessions.
                     Event::Disconnected { code, reason, .. } => {
                         println!("{name}: {code:?} {reason}");
-                        if reason.contains("no_eater") || reason.contains("no eater can be reached") {
-                            misses.lock().unwrap().push(format!("{name}: {code:?} {reason}"));
+                        if is_without_eater(&reason) {
+                            misses.lock().unwrap().push(reason);
                         }
                     }
                     Event::EpochChanged { .. } => panic!("{name} has another epoch"),
@@ -68,6 +68,27 @@ impl Streamer {
         let task = tokio::spawn(stream(device.clone(), id, phase, stop));
         Self { device, task, back, missed, watching: watching.abort_handle() }
     }
+}
+
+fn is_without_eater(reason: &str) -> bool {
+    reason.contains("no_eater") || reason.contains("no eater can be reached")
+}
+
+/// A device comes, is let in, and goes.
+async fn visit(config: Config) {
+    let device = Device::start(config).unwrap();
+    let mut events = device.events();
+    let let_in = async {
+        while let Ok(event) = events.recv().await {
+            match event {
+                Event::Connected { .. } => return,
+                Event::Disconnected { reason, .. } => assert!(!is_without_eater(&reason), "{reason}"),
+                Event::EpochChanged { .. } | Event::Rewound(_) => {}
+            }
+        }
+    };
+    ends("a device that comes now is let in", LATER, let_in).await;
+    ends("it goes", LATER, device.close()).await.unwrap();
 }
 
 async fn stream(device: Arc<Device>, id: String, phase: Duration, stop: watch::Receiver<bool>) -> Track {
@@ -124,15 +145,19 @@ async fn a_rolling_update_of_everything_under_load() {
     let ids: String = (0..DEVICES).map(|n| format!("roll-{n},\n")).collect();
     let tokens = namespace.exec(&["devices", "import", "-"], &ids).await;
     let (stop, stopped) = watch::channel(false);
+    let config = |token: &str| {
+        let mut config = Config::new(format!("wss://{}", nginx.at), token);
+        config.tls = Some(tls.clone());
+        (config.backoff_min, config.backoff_max) = (Duration::from_millis(20), Duration::from_millis(500));
+        config
+    };
+    let visitor = config(&namespace.exec(&["devices", "add", "visitor"], "").await);
     let streamers: Vec<Streamer> = tokens
         .lines()
         .skip(1)
         .map(|line| {
             let (id, token) = line.split_once(',').unwrap();
-            let mut config = Config::new(format!("wss://{}", nginx.at), token);
-            config.tls = Some(tls.clone());
-            (config.backoff_min, config.backoff_max) =
-                (Duration::from_millis(20), Duration::from_millis(500));
+            let config = config(token);
             Streamer::start(config, id, rng.random_range(Duration::ZERO..FRAME_EVERY), stopped.clone())
         })
         .collect();
@@ -159,8 +184,19 @@ async fn a_rolling_update_of_everything_under_load() {
     let mut pods = [("notifier", 0), ("notifier", 1), ("eater", 0), ("eater", 1)];
     pods.shuffle(&mut rng);
     for (name, index) in pods {
-        namespace.roll(name, index).await;
-        goes_on(&format!("{name}-{index}")).await;
+        let mut visits = 0;
+        let visiting = async {
+            loop {
+                visit(visitor.clone()).await;
+                visits += 1;
+            }
+        };
+        tokio::select! {
+            () = namespace.roll(name, index) => {}
+            () = visiting => {}
+        }
+        assert!(visits > 0, "nobody came while {name}-{index} went");
+        goes_on(&format!("{name}-{index} and {visits} visits")).await;
     }
     let emptied = Instant::now();
     let left = namespace.exec_in("feeder-1", &["drain", "--wait"], "").await;
