@@ -25,8 +25,8 @@ use trough_tests::servers::nginx::Nginx;
 use super::namespace::{EACH, Namespace};
 
 const DEVICES: usize = 30;
-/// Each sends in its own part of this time, so that an object has a few devices. The test's database enters a row for each
-/// with as many keys as the square of its devices, and takes a tenth of a second for the row of twenty.
+/// Each sends in its own part of this time, so that few devices are in one object: the test's database is written in Python,
+/// reads all of a row to find one device in it, and enters it with up to the square of its devices in keys.
 const FRAME_EVERY: Duration = Duration::from_secs(1);
 
 /// A device that streams.
@@ -195,7 +195,8 @@ async fn a_rolling_update_of_everything_under_load() {
             () = namespace.roll(name, index) => {}
             () = visiting => {}
         }
-        assert!(visits > 0, "nobody came while {name}-{index} went");
+        // A notifier goes in no time.
+        assert!(visits > 0 || name == "notifier", "nobody came while {name}-{index} went");
         goes_on(&format!("{name}-{index} and {visits} visits")).await;
     }
     let emptied = Instant::now();
