@@ -85,6 +85,12 @@ pub fn is_same(sent: &Sent, read: &ReadFrame) -> bool {
         == (read.ts, &read.channel, &read.content_type, &read.payload)
 }
 
+/// That the frames of all tracks can be read, each in epoch 1.
+pub async fn assert_all_frames_readable(reader: &Reader, tracks: &[Track]) {
+    let check = async |track: &Track| track.assert_read(1, &reader.frames(&track.device).await);
+    stream::iter(tracks).map(check).buffer_unordered(READ_AT_A_TIME).collect::<()>().await;
+}
+
 /// That all tracks can be read, each in epoch 1.
 pub async fn assert_all_readable(reader: &Reader, tracks: &[Track]) {
     let checks = stream::iter(tracks).map(|track| track.assert_readable(reader, 1));

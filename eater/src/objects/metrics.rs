@@ -16,6 +16,8 @@ pub struct ObjectMetrics {
     pub in_flight: Gauge,
     /// Objects opened for readers.
     pub opened: Counter,
+    /// Heads that were not found in time.
+    pub heads_late: Counter,
     /// Eaters that this one declared dead.
     pub declared_dead: Counter,
     /// Objects of dead eaters that were never entered, removed.
@@ -31,6 +33,7 @@ impl ObjectMetrics {
             enter_seconds: seconds(),
             in_flight: Gauge::default(),
             opened: Counter::default(),
+            heads_late: Counter::default(),
             declared_dead: Counter::default(),
             orphans_removed: Counter::default(),
         };
@@ -39,6 +42,7 @@ impl ObjectMetrics {
         all.register("enter_seconds", "How long entering its row took", metrics.enter_seconds.clone());
         all.register("in_flight", "Objects sealed and not entered yet", metrics.in_flight.clone());
         all.register("opened", "Objects opened for readers", metrics.opened.clone());
+        all.register("heads_late", "Heads not found in time", metrics.heads_late.clone());
         all.register("declared_dead", "Eaters declared dead by this one", metrics.declared_dead.clone());
         all.register("orphans_removed", "Objects never entered, removed", metrics.orphans_removed.clone());
         metrics

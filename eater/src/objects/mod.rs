@@ -17,6 +17,7 @@ mod heads;
 mod heartbeat;
 mod inbox;
 mod janitor;
+mod late;
 mod life;
 mod metrics;
 mod names;
@@ -43,6 +44,7 @@ pub use metrics::ObjectMetrics;
 
 use crate::frames::{Chunks, Frames};
 use crate::journal::{Closed, Gap, JournalError, LastFrame, ReadError, ScanRange, Submission};
+use late::LateHeads;
 use life::Life;
 pub(crate) use names::{
     id as id_of_key, key as object_key, number as object_number, prefix as object_prefix,
@@ -65,6 +67,7 @@ pub struct ObjectJournal {
     /// Where reads wait for the store, whatever thread or runtime they are asked on.
     handle: Handle,
     questions: Arc<Semaphore>,
+    late: Arc<LateHeads>,
     _tasks: [AbortOnDropHandle<()>; 3],
     _dropped: DropGuard,
 }
@@ -76,6 +79,7 @@ impl ObjectJournal {
     /// Outside a tokio runtime.
     pub fn open(config: ObjectsConfig, parts: ObjectsParts) -> Self {
         let limits = (config.objects_max, config.cache_bytes_max);
+        let late = Arc::new(LateHeads::new(parts.metrics.heads_late.clone()));
         let reader = Reader::new(parts.store.clone(), parts.catalog.clone(), parts.metrics.clone(), limits);
         // The committer has one object in its hand besides.
         let places = config.in_flight_max.max(2) - 1;
@@ -92,6 +96,7 @@ impl ObjectJournal {
             reader,
             handle: Handle::current(),
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            late,
             _tasks: tasks.map(AbortOnDropHandle::new),
         }
     }
@@ -133,21 +138,26 @@ impl Frames for ObjectJournal {
 
     fn head<'a>(&'a self, device: &'a DeviceId, epoch: Epoch) -> BoxFuture<'a, Option<Seq>> {
         let (reader, questions, device) = (self.reader.clone(), self.questions.clone(), device.clone());
-        let retry = self.life.config.retry_every;
+        let (late, retry) = (self.late.clone(), self.life.config.retry_every);
         // On the journal's own runtime: a client of a database may tie itself to the one that it is first used on.
         let asking = AbortOnDropHandle::new(self.handle.spawn(async move {
+            let mut trouble = None;
             let asking = async {
                 loop {
                     let _place = questions.acquire().await.ok()?;
                     match reader.head(&device, epoch).await {
                         Ok(seq) => return Some(seq),
-                        Err(error) => tracing::debug!(%device, %error, "a head cannot be found just now"),
+                        Err(error) => trouble = Some(error),
                     }
                     drop(_place);
                     sleep(retry).await;
                 }
             };
-            timeout(HEAD_PATIENCE, asking).await.ok().flatten()
+            let found = timeout(HEAD_PATIENCE, asking).await;
+            found.unwrap_or_else(|_| {
+                late.note(&device, epoch, HEAD_PATIENCE, trouble.as_ref());
+                None
+            })
         }));
         Box::pin(async move { asking.await.ok().flatten() })
     }

@@ -40,10 +40,16 @@ use crate::context::Context;
 use crate::discovery::{EaterAddress, Place};
 use crate::flow::Flow;
 
-/// No eater answered in time.
+/// No eater has told a device's head in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no eater can be reached: start one, or check the address given with --eater")]
-pub struct Unavailable;
+pub enum Unavailable {
+    /// None has a link that takes batches.
+    #[error("no eater can be reached: start one, or check the address given with --eater")]
+    NoEater,
+    /// One has, and is still looking.
+    #[error("no eater has found the device's last frame within {} s: see its log, and whether its database is slow", .0.as_secs())]
+    NoHead(Duration),
+}
 
 /// A shard's links, and the sessions that use them.
 pub struct Uplink {
@@ -140,7 +146,10 @@ impl Uplink {
                 }
             }
         };
-        tokio::time::timeout(patience, ask).await.map_err(|_| Unavailable)
+        tokio::time::timeout(patience, ask).await.map_err(|_| match self.is_up() {
+            true => Unavailable::NoHead(patience),
+            false => Unavailable::NoEater,
+        })
     }
 
     async fn wait_until_up(&self) {

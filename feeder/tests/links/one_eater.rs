@@ -8,10 +8,11 @@
 //! 5. An eater that falls silent with frames in flight is left after 4 s.
 //! 6. Raw frames in flight at a link's death are sent again by the feeder, with the same numbers.
 //! 7. The feeder stops: what was received is acknowledged, then comes 1012 with a delay.
+//! 8. An eater that lives and does not find a head: the device is told so, and not that there is no eater.
 
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::Message;
-use trough_protocol::device::{ClientMessage, ServerMessage};
+use trough_protocol::device::{ClientMessage, Hello, ServerMessage};
 use trough_protocol::link::{LinkCode, LinkMessage};
 use trough_protocol::{Epoch, Seq};
 
@@ -143,4 +144,19 @@ async fn a_feeder_that_stops_acknowledges_first() {
     assert!(reason.contains("retry_after_ms="), "{reason}");
     drop(device);
     soon("the end", feeder.served).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_eater_that_finds_no_head_is_not_taken_for_one_that_cannot_be_reached() {
+    let mut feeder = Feeder::start(1).await;
+    let mut eater = feeder.eater().await;
+    let mut device = feeder.connect(0, "/v1/stream").await;
+    device.send(&ClientMessage::Hello(Hello::NEW)).await;
+    let (code, reason) = tokio::select! {
+        close = device.close() => close,
+        // It answers pings, and not the question.
+        () = eater.receive(|_| None) => unreachable!("nothing is picked"),
+    };
+    assert_eq!(code, 4101, "{reason}");
+    assert!(reason.contains("last frame within 8 s"), "{reason}");
 }

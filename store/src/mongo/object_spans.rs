@@ -61,7 +61,7 @@ pub(super) async fn find(database: &Database, query: &SpanQuery) -> Result<Vec<F
         let behind = doc! { "e": epoch, "l": { "$gt": seq } };
         ask(database, listed(query, behind, before, limit)).await
     };
-    let later = ask(database, listed(query, doc! { "e": { "$gt": epoch } }, before, limit));
+    let later = ask(database, listed(query, behind_epoch(epoch), before, limit));
     let (mut found, rest, later) = tokio::try_join!(ask(database, wide(limit)), rest, later)?;
     found.extend(rest);
     found.extend(later);
@@ -120,7 +120,29 @@ fn listed(query: &SpanQuery, behind: Document, before: (i64, i64), limit: usize)
     ]
 }
 
+/// Later epochs. Not "above this one": a server may go through all that has this epoch to find what is above it, and that
+/// is all that the device has.
+fn behind_epoch(epoch: i64) -> Document {
+    doc! { "e": { "$gte": epoch + 1 } }
+}
+
 /// A number as the database has it: what cannot occur there becomes the first that is above all.
 fn integer(value: u64) -> i64 {
     i64::try_from(value.min(INT_MAX + 1)).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trough_protocol::DeviceId;
+
+    #[test]
+    fn later_epochs_are_looked_for_from_the_next_one_on() {
+        let device = DeviceId::new("bus").unwrap();
+        let query = SpanQuery { device, after: Some((Epoch(7), Seq(3))), before: None, limit: 1 };
+        let listed = listed(&query, behind_epoch(7), (integer(u64::MAX), 0), 1);
+        // Whatever a server takes for the bounds of its scan, epoch 7 is not within them.
+        let bounds = listed[0].get_document("$match").unwrap();
+        assert_eq!(*bounds, doc! { "s.d": "bus", "s.e": { "$gte": 8_i64 } });
+    }
 }

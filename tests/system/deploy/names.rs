@@ -234,6 +234,19 @@ fn an_eater_takes_a_link_of_every_shard_of_every_feeder() {
     assert!(feeders * shards <= links, "{feeders} feeders of {shards} shards have more than {links} links");
 }
 
+#[test]
+fn an_eater_goes_when_feeders_have_found_another() {
+    // The `ttl` of CoreDNS as Kubernetes sets it up; its cache keeps no answer longer.
+    const DNS_MAX_S: u64 = 30;
+    let every = trough_feeder::Config::default().resolve_interval;
+    for overlay in overlays() {
+        let manifests = Manifests::of(&format!("overlays/{overlay}"));
+        let Some(eater) = manifests.named("Deployment", "eater") else { continue };
+        let ready = eater["spec"]["minReadySeconds"].as_u64().unwrap();
+        assert!(ready >= DNS_MAX_S + every.as_secs(), "{overlay}: {ready} s");
+    }
+}
+
 #[tokio::test]
 async fn what_compose_says_exists_too() {
     let compose = &Manifests::of("../compose.yaml").objects[0];

@@ -9,11 +9,17 @@ use super::Reader;
 use super::pieces::{Bounds, Piece, Pieces, Place, by_epoch};
 use crate::journal::{Order, ReadError};
 
-/// Pieces asked for at once, at first and later: someone who wants ten frames should not wait for sixty objects.
+/// Pieces asked for at once by a rising walk, at first: someone who wants ten frames should not wait for sixty objects.
 const PIECES_FIRST: usize = 8;
-const PIECES: usize = 64;
-/// Most pieces asked for at once, by a walk that opens few of their objects.
-const PIECES_MAX: usize = 1024;
+/// So many times more are asked for each time. For every question the catalog goes through all that the device has behind
+/// the place, to give the first of it: with as many pieces each time, a read would cost the square of what it reads.
+const PIECES_GROWTH: usize = 8;
+/// Most pieces asked for at once.
+const PIECES_MAX: usize = 4096;
+/// Pieces of a lot, unless more have a number in common: their objects are in memory together.
+const LOT_PIECES: usize = 64;
+/// Pieces that a falling walk asks for at once.
+const PIECES_FALLING: usize = 256;
 /// Most pieces that one walk looks at, whether it opens them or not.
 const LOOKED_MAX: usize = 1_000_000;
 /// How many numbers a falling walk looks at first.
@@ -71,7 +77,7 @@ impl Walk {
         }
     }
 
-    /// Takes note of how many objects of the last numbers are opened; looks at more at once next time if none is.
+    /// Takes note of how many objects of the last numbers are opened.
     ///
     /// # Errors
     /// [`ReadError::TooManyObjects`].
@@ -80,7 +86,6 @@ impl Walk {
         if self.opened > self.reader.objects_max {
             return Err(ReadError::TooManyObjects { objects: self.opened });
         }
-        self.pieces = if objects == 0 { (self.pieces * 2).min(PIECES_MAX) } else { PIECES };
         Ok(())
     }
 
@@ -103,6 +108,7 @@ impl Walk {
     async fn rise(&mut self) -> Result<(), ReadError> {
         let bounds = Bounds { after: self.at, before: None };
         let Pieces { pieces, known_to } = self.reader.pieces(&self.device, bounds, self.pieces).await?;
+        self.pieces = (self.pieces * PIECES_GROWTH).min(PIECES_MAX);
         let from = self.at.map_or((Epoch(0), Seq::FIRST), |(epoch, seq)| (epoch, seq.next()));
         self.ready.extend(numbers(pieces, from, known_to));
         match known_to {
@@ -116,7 +122,8 @@ impl Walk {
         let mut floor = self.guess().await?;
         let pieces = loop {
             let bounds = Bounds { after: floor, before: self.at };
-            let Pieces { pieces, known_to } = self.reader.pieces(&self.device, bounds, 4 * PIECES).await?;
+            let Pieces { pieces, known_to } =
+                self.reader.pieces(&self.device, bounds, PIECES_FALLING).await?;
             match known_to {
                 // More than expected: go on from where the highest of them begin.
                 Some((epoch, seq)) => floor = Some((epoch, Seq(seq.0 - 1))),
@@ -155,7 +162,7 @@ impl Walk {
     }
 }
 
-/// Divides pieces by epoch; only numbers from `from` on and before `to`.
+/// Divides pieces by epoch and into lots, rising; only numbers from `from` on and before `to`.
 fn numbers(pieces: Vec<Piece>, from: Place, to: Option<Place>) -> Vec<Numbers> {
     let mut all = Vec::new();
     for (epoch, mut pieces) in by_epoch(pieces) {
@@ -167,8 +174,27 @@ fn numbers(pieces: Vec<Piece>, from: Place, to: Option<Place>) -> Vec<Numbers> {
         };
         pieces.retain(|piece| piece.span.first <= last && piece.span.last >= first);
         if epoch >= from.0 && first <= last && !pieces.is_empty() {
-            all.push(Numbers { epoch, first, last, pieces });
+            all.extend(lots(Numbers { epoch, first, last, pieces }));
         }
     }
     all
+}
+
+/// Divides numbers into lots of few pieces. A piece that has numbers of several is in each of them.
+fn lots(mut rest: Numbers) -> Vec<Numbers> {
+    let mut lots = Vec::new();
+    // A lot ends where a piece begins, behind the beginning of the lot's own first one.
+    let begins =
+        |rest: &Numbers| rest.pieces.first().map_or(rest.first, |piece| piece.span.first.max(rest.first));
+    while let begin = begins(&rest)
+        && let Some(next) = rest.pieces.iter().skip(LOT_PIECES).find(|piece| piece.span.first > begin)
+    {
+        let cut = next.span.first;
+        let pieces = rest.pieces.iter().take_while(|piece| piece.span.first < cut).cloned().collect();
+        lots.push(Numbers { epoch: rest.epoch, first: rest.first, last: Seq(cut.0 - 1), pieces });
+        rest.pieces.retain(|piece| piece.span.last >= cut);
+        rest.first = cut;
+    }
+    lots.push(rest);
+    lots
 }

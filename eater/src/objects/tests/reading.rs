@@ -37,7 +37,9 @@ async fn any_layout_reads_the_same_from_anywhere_in_both_directions() {
         let mut expected = Vec::new();
         for epoch in [1, 2, 7] {
             let mut head = 0;
-            for _ in 0..rng.below(40) {
+            // Of some, more than a lot has.
+            let objects_max = if epoch == 2 { 200 } else { 40 };
+            for _ in 0..rng.below(objects_max) {
                 let first = 1 + head - rng.below(1 + head.min(9));
                 let count = 1 + rng.below(12);
                 let run = TestRun::Frames { device: "a", epoch, first, count };
@@ -208,6 +210,36 @@ async fn too_many_objects_are_refused_and_the_generation_follows_the_head() {
     assert!(matches!(error, ReadError::TooManyObjects { objects: 60 }), "{error}");
     assert!(chunks > 0, "what a page wants is given");
     assert!(scan.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_read_asks_the_catalog_a_few_times_and_a_short_one_opens_few_objects() {
+    let world: Arc<World> = Arc::default();
+    let eater = Eater::calm(&world, 1);
+    for n in 0..600 {
+        write(&eater, &[vec![frames(1 + n, 1)]]).await;
+    }
+    let reader = Eater::calm(&world, 2);
+    let mut scan = reader.scan("a", ScanRange::default());
+    scan.next().await.unwrap().unwrap();
+    let opened = *reader.line.gets.lock().unwrap();
+    assert!(opened <= 8, "{opened} objects were opened for one frame");
+    drop(scan);
+    *reader.line.asked.lock().unwrap() = 0;
+    assert_eq!(reader.numbers("a", ScanRange::default()).await.unwrap().len(), 600);
+    let asked = *reader.line.asked.lock().unwrap();
+    assert!(asked <= 4, "600 objects took {asked} questions");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_is_not_found_in_time_is_counted() {
+    let world: Arc<World> = Arc::default();
+    let eater = Eater::calm(&world, 1);
+    write(&eater, &[vec![frames(1, 3)]]).await;
+    assert_eq!(eater.journal.head(&device(), Epoch(1)).await, Some(Seq(3)));
+    eater.line.stopped.send_replace(true);
+    assert_eq!(eater.journal.head(&device(), Epoch(1)).await, None);
+    assert_eq!(eater.metrics.heads_late.get(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,6 +55,8 @@ pub struct Line {
     pub stopped: watch::Sender<bool>,
     pub puts: Mutex<Vec<String>>,
     pub gets: Mutex<u64>,
+    /// How often it was asked what objects hold of a device.
+    pub asked: Mutex<u64>,
 }
 
 enum Fate {
@@ -73,6 +75,7 @@ impl Line {
             stopped: watch::Sender::new(false),
             puts: Mutex::default(),
             gets: Mutex::default(),
+            asked: Mutex::default(),
         })
     }
 
@@ -319,6 +322,7 @@ impl ObjectCatalog for Line {
     }
 
     fn spans<'a>(&'a self, query: &'a SpanQuery) -> BoxFuture<'a, Result<Vec<Found>, CatalogError>> {
+        *self.asked.lock().unwrap() += 1;
         Box::pin(self.ask(move |world| Ok(world.spans(query))))
     }
 
@@ -383,6 +387,7 @@ pub struct Eater {
     pub line: Arc<Line>,
     pub journal: ObjectJournal,
     pub health: Health,
+    pub metrics: ObjectMetrics,
     pub killed: CancellationToken,
 }
 
@@ -393,6 +398,7 @@ pub fn config() -> ObjectsConfig {
 impl Eater {
     pub fn new(line: &Arc<Line>, name: u64, config: ObjectsConfig) -> Self {
         let (health, killed) = (Health::new(), CancellationToken::new());
+        let metrics = ObjectMetrics::register(&mut Registry::default());
         let mut incarnation = [0; 16];
         incarnation[..8].copy_from_slice(&name.to_be_bytes());
         let parts = ObjectsParts {
@@ -402,11 +408,11 @@ impl Eater {
             clock: Clock::manual(1_700_000_000_000_000),
             health: health.clone(),
             journal_metrics: JournalMetrics::register(&mut Registry::default()),
-            metrics: ObjectMetrics::register(&mut Registry::default()),
+            metrics: metrics.clone(),
             doorbell: None,
             killed: killed.clone(),
         };
-        Self { line: line.clone(), journal: ObjectJournal::open(config, parts), health, killed }
+        Self { line: line.clone(), journal: ObjectJournal::open(config, parts), health, metrics, killed }
     }
 
     /// An eater of a world without trouble.
