@@ -14,6 +14,9 @@ pub struct Commit {
     pub id: ObjectId,
     /// The place behind it.
     pub through: Place,
+    /// It is a part of what the object has, and all of it comes later, with nothing new of this: when it is shown, the
+    /// place stays where it is.
+    pub is_part: bool,
     /// What it has.
     pub(super) content: Content,
 }
@@ -75,6 +78,7 @@ impl Commit {
     /// Runs of the local journal.
     pub(super) fn local(file: u64, runs: Vec<Arrival>, (n, offset): (u64, u32)) -> Self {
         let id = ObjectId { incarnation: Incarnation::LOCAL, n: file };
-        Self { id, through: Place { n, offset, seq: 0 }, content: Content::Local(runs) }
+        let through = Place { n, offset, seq: 0 };
+        Self { id, through, is_part: false, content: Content::Local(runs) }
     }
 }

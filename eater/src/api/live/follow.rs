@@ -1,6 +1,6 @@
 //! The task of a stream: history, if it is asked for, and then what is committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use trough_protocol::{DeviceId, Epoch, Seq};
 
 use super::body::{End, EventWriter};
 use super::cursor::LiveCursor;
+use super::given::Given;
 use super::query::Filter;
 use super::scope::Scope;
 use crate::api::reads::ReadPermit;
@@ -22,6 +23,8 @@ use crate::live::{Commit, Follower, Found, Live, LiveError, LiveRun, Next, Place
 
 /// A connection without news shows that it lives so often.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// One that looks through what came since tells how far it is so often.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How often, and how many times, what cannot be read is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 const TRIES_MAX: u32 = 20;
@@ -43,16 +46,23 @@ pub(super) struct Stream {
     pub writer: EventWriter,
     /// What is done in the journals.
     pub vector: Vector,
-    /// Of a device's stream: everything up to here is done, in the order of numbers.
-    pub place: Option<(Epoch, Seq)>,
-    /// Of a device's stream: up to which number epochs were given from history. It stands for what the vector does not
-    /// say, so it is no longer needed when commits are behind it.
-    pub given: BTreeMap<Epoch, Seq>,
+    /// Of a device's stream: up to which number its epochs were given.
+    pub given: Given,
+    /// Of one of many devices: the last numbers that were shown and may come again, as the list may have them in another
+    /// order than the walk that leads to it, or a part of a commit was shown.
+    pub recent: HashMap<(DeviceId, Epoch), Seq>,
+    /// It walks by itself.
+    pub walks: bool,
     pub in_history: bool,
+    /// Of one that comes back to history: where it goes on in the journals behind that. Until what it may have missed of
+    /// older epochs is given, `vector` says what was done when it was in the journals last.
+    pub ahead: Option<Vector>,
     /// The place among other streams of one that begins with history.
     pub reading: Option<ReadPermit>,
     pub draining: CancellationToken,
     pub heartbeat_at: Instant,
+    /// When it showed last that it lives.
+    pub told_at: Instant,
 }
 
 /// Where it goes on.
@@ -82,7 +92,7 @@ impl Stream {
                 Ok(()) => {}
                 // What is compacted stands in history, and a device's stream knows where it is there.
                 Err(End::Expired) if self.scope.device().is_some() => match self.begin_anew().await {
-                    Ok(()) => {}
+                    Ok(end) => at = At::List(end),
                     Err(end) => break end,
                 },
                 Err(end) => break end,
@@ -92,19 +102,15 @@ impl Stream {
         self.writer.finish(end);
     }
 
-    /// Goes back to history, behind the last frame given.
-    async fn begin_anew(&mut self) -> Result<(), End> {
-        let source = self.live.source().clone();
-        let mut tries = Tries::default();
-        self.vector = loop {
-            match source.end().await {
-                Ok(vector) => break vector,
-                Err(error) => tries.failed(error).await?,
-            }
-        };
-        self.given = self.place.into_iter().collect();
-        self.in_history = true;
-        Ok(())
+    /// Goes back to history, for all that was not given; the number of the list that comes next.
+    async fn begin_anew(&mut self) -> Result<u64, End> {
+        let (end, ahead) = self.end().await?;
+        (self.ahead, self.in_history) = (Some(ahead), true);
+        Ok(end)
+    }
+
+    async fn end(&mut self) -> Result<(u64, Vector), End> {
+        self.follower.end(Instant::now() + FIRST_LOOK).await.ok_or(End::Unavailable)
     }
 
     /// Follows the list, or walks by itself where it is not in it.
@@ -112,7 +118,12 @@ impl Stream {
         loop {
             let number = match at {
                 At::List(number) => number,
-                At::Walk(found) => self.walk(found).await?,
+                At::Walk(found) => {
+                    self.walks = true;
+                    let end = self.walk(found).await?;
+                    self.walks = false;
+                    end
+                }
             };
             at = match self.follower.next(number) {
                 Next::Commit(commit) => {
@@ -124,6 +135,7 @@ impl Stream {
                 Next::Nothing(vector) => {
                     if vector.covers(&self.vector) {
                         self.vector = vector;
+                        self.recent = HashMap::new();
                     }
                     self.wait().await?;
                     At::List(number)
@@ -147,7 +159,8 @@ impl Stream {
     async fn beat(&mut self) -> Result<(), End> {
         let id = self.id();
         self.writer.events.heartbeat(&id);
-        self.heartbeat_at = Instant::now() + HEARTBEAT;
+        self.told_at = Instant::now();
+        self.heartbeat_at = self.told_at + HEARTBEAT;
         self.writer.send().await
     }
 
@@ -163,15 +176,25 @@ impl Stream {
             }
         };
         loop {
+            self.recent.clear();
             for commit in &found.commits {
                 self.show(commit).await?;
+                self.look_alive().await?;
             }
             if !found.more {
                 self.vector = walk.vector().clone();
                 return Ok(end);
             }
             (end, found) = self.step(&mut *walk).await?;
+            self.look_alive().await?;
         }
+    }
+
+    /// While it looks through what came since, of which nothing may be shown, it tells how far it is: whoever is cut does
+    /// not begin anew.
+    async fn look_alive(&mut self) -> Result<(), End> {
+        let next = self.heartbeat_at.min(self.told_at + TELL_EVERY);
+        if Instant::now() >= next { self.beat().await } else { Ok(()) }
     }
 
     /// One step, and where the list ended before it.
@@ -179,8 +202,7 @@ impl Stream {
         if self.draining.is_cancelled() {
             return Err(End::Draining);
         }
-        let deadline = Instant::now() + FIRST_LOOK;
-        let end = self.follower.end(deadline).await.ok_or(End::Unavailable)?;
+        let (end, _) = self.end().await?;
         let mut tries = Tries::default();
         loop {
             match walk.step(None).await {
@@ -207,7 +229,9 @@ impl Stream {
                 return Err(End::Draining);
             }
         }
-        self.vector.advance(commit.id.incarnation, commit.through);
+        if !commit.is_part {
+            self.vector.advance(commit.id.incarnation, commit.through);
+        }
         Ok(())
     }
 
@@ -233,9 +257,11 @@ impl Stream {
 
     async fn show_some(&mut self, commit: &Commit, devices: &[DeviceId]) -> Result<Shown, End> {
         let source = self.live.source().clone();
+        let place = self.vector.place(commit.id.incarnation);
+        let from = if place.n == commit.id.n { place.offset } else { 0 };
         let mut tries = Tries::default();
         let runs = loop {
-            match source.runs(commit, devices).await {
+            match source.runs(commit, devices, from).await {
                 Ok(runs) => break runs,
                 Err(error) => tries.failed(error).await?,
             }
@@ -278,8 +304,12 @@ impl Stream {
         let before = last.entry((device.clone(), run.epoch)).or_insert(Seq(fresh.0.saturating_sub(1)));
         let mut first = before.next().max(*fresh).max(run.first);
         *before = run.last().max(*before);
-        if let Some(given) = self.given.get(&run.epoch) {
-            first = given.next().max(first);
+        let shown = match self.scope.device() {
+            Some(_) => self.given.of(run.epoch),
+            None => self.recent.get(&(device.clone(), run.epoch)).copied(),
+        };
+        if let Some(shown) = shown {
+            first = shown.next().max(first);
         }
         let place = self.vector.place(commit.id.incarnation);
         if place.n == commit.id.n {
@@ -298,7 +328,7 @@ impl Stream {
         let LiveRun { device, run, .. } = live;
         let data = data.filter(|_| run.is_frames());
         let mut frames = data.as_deref().unwrap_or_default();
-        let (mut seq, incarnation) = (run.first, commit.id.incarnation);
+        let mut seq = run.first;
         self.writer.events.begin_run(run.epoch, run.received_at);
         while data.is_some() && seq <= run.last() {
             let Ok(frame) = FrameRef::decode(&mut frames, FRAME_BYTES_MAX) else { break };
@@ -306,17 +336,14 @@ impl Stream {
                 if self.writer.is_full() && !self.writer.try_send() {
                     return Shown::Part;
                 }
-                self.pass(run.epoch, seq);
-                self.vector.advance(incarnation, Place { n: commit.id.n, offset: run.offset, seq: seq.0 });
+                self.pass(commit, live, seq);
                 let id = self.id();
                 self.writer.events.frame(&id, device, seq, &frame);
                 self.api.metrics.frames.inc();
             }
             seq = seq.next();
         }
-        self.pass(run.epoch, run.last());
-        let done = Place { n: commit.id.n, offset: run.offset, seq: run.last().0 };
-        self.vector.advance(incarnation, done);
+        self.pass(commit, live, run.last());
         let first = seq.max(first);
         if first <= run.last() {
             let kind = if run.is_frames() { Kind::Damaged } else { run.kind };
@@ -327,17 +354,24 @@ impl Stream {
         Shown::All
     }
 
-    /// Takes note that a number is done.
-    pub(super) fn pass(&mut self, epoch: Epoch, seq: Seq) {
+    /// Takes note that a number of a run is done.
+    fn pass(&mut self, commit: &Commit, LiveRun { device, run, .. }: &LiveRun, seq: Seq) {
         if self.scope.device().is_some() {
-            self.place = self.place.max(Some((epoch, seq)));
+            self.given.pass(run.epoch, seq);
+        } else if self.walks || commit.is_part {
+            let last = self.recent.entry((device.clone(), run.epoch)).or_insert(seq);
+            *last = seq.max(*last);
+        }
+        if !commit.is_part {
+            let place = Place { n: commit.id.n, offset: run.offset, seq: seq.0 };
+            self.vector.advance(commit.id.incarnation, place);
         }
     }
 
     /// The id of an event: where the stream stands.
     pub(super) fn id(&self) -> String {
-        let (query, place, in_history) = (self.fingerprint, self.place, self.in_history);
-        LiveCursor { query, place, in_history, vector: self.vector.clone() }.encode()
+        let (given, vector) = (self.given.clone(), self.vector.clone());
+        LiveCursor { query: self.fingerprint, given, in_history: self.in_history, vector }.encode()
     }
 
     /// Sends what was written, and a heartbeat if nothing was sent for long.
