@@ -62,7 +62,7 @@ fn each_number_comes_once_from_any_place_on() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     each_seed(50, |seed| {
         let mut rng = Rng::new(seed);
-        let mut size = || usize::try_from(1 + rng.below(20)).unwrap();
+        let mut size = || usize::try_from(4 + rng.below(60)).unwrap();
         let lot = Lot { open: size(), sealed: size() };
         let dir = directory();
         let mut config = config(dir.path());
