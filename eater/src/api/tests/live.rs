@@ -229,6 +229,28 @@ async fn what_comes_late_of_an_older_epoch_comes_after_a_cut_in_history() {
     assert_eq!(client.frames(1).await, of_epoch(1, 6..=6));
 }
 
+/// Of epochs that an id does not tell of, what was given is told by the files where it lies.
+#[tokio::test]
+async fn an_epoch_that_is_not_remembered_is_not_given_again() {
+    let mut server = Server::with_files_of(Some(4096), ApiLimits::default()).await;
+    let token = server.device_and_reader("a").await;
+    for epoch in 1..=12 {
+        for n in 0..8 {
+            server.write_texts("a", epoch, 1 + n * 20, 20).await;
+        }
+    }
+    let journal = server.journal.clone();
+    eventually("files are sealed", || journal.sealed_files().len() >= 3).await;
+    let target = "/v1/devices/a/live?after=0:0";
+    let mut client = Client::begin(server.get(target).token(&token)).await;
+    let all: Vec<_> = (1..=12).flat_map(|epoch| of_epoch(epoch, 1..=160)).collect();
+    assert_eq!(client.frames(all.len() - 1).await, all[..all.len() - 1]);
+    let id = client.id.clone();
+    server.write_texts("a", 2, 161, 1).await;
+    let mut client = Client::begin(server.get(target).token(&token).header("last-event-id", &id)).await;
+    assert_eq!(client.frames(2).await, [of_epoch(2, 161..=161), of_epoch(12, 160..=160)].concat());
+}
+
 /// The same when the journal does not have any more what comes next; with more epochs than an id tells of.
 #[tokio::test]
 async fn what_comes_late_of_an_older_epoch_comes_from_history() {
