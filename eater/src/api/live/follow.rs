@@ -104,13 +104,10 @@ impl Stream {
 
     /// Goes back to history, for all that was not given; the number of the list that comes next.
     async fn begin_anew(&mut self) -> Result<u64, End> {
-        let (end, ahead) = self.end().await?;
+        let now = self.follower.now(Instant::now() + FIRST_LOOK).await;
+        let (end, ahead) = now.ok_or(End::Unavailable)?;
         (self.ahead, self.in_history) = (Some(ahead), true);
         Ok(end)
-    }
-
-    async fn end(&mut self) -> Result<(u64, Vector), End> {
-        self.follower.end(Instant::now() + FIRST_LOOK).await.ok_or(End::Unavailable)
     }
 
     /// Follows the list, or walks by itself where it is not in it.
@@ -202,7 +199,8 @@ impl Stream {
         if self.draining.is_cancelled() {
             return Err(End::Draining);
         }
-        let (end, _) = self.end().await?;
+        let end = self.follower.end(Instant::now() + FIRST_LOOK).await;
+        let (end, _) = end.ok_or(End::Unavailable)?;
         let mut tries = Tries::default();
         loop {
             match walk.step(None).await {

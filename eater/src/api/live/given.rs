@@ -47,6 +47,12 @@ impl Given {
         }
     }
 
+    /// Takes note of epochs that were not remembered, all of which are done by now up to these numbers.
+    pub fn recall(&mut self, forgotten: Self) {
+        self.floor = forgotten.floor;
+        forgotten.epochs.into_iter().for_each(|(epoch, seq)| self.pass(epoch, seq));
+    }
+
     /// Up to where an epoch was given, if it is remembered.
     pub fn of(&self, epoch: Epoch) -> Option<Seq> {
         self.epochs.get(&epoch).copied()
@@ -115,6 +121,10 @@ mod tests {
         let mut given = Given::from_place(known);
         given.pass(Epoch(1), Seq(9));
         assert_eq!(given.parts(), [&[part(None, Some(2), true)], &behind[..]].concat());
+        let mut recalled = given.clone();
+        recalled.recall([(Epoch(1), Seq(4))].into_iter().collect());
+        let before = [part(None, Some(1), false), part(Some((1, 4)), Some(2), false)];
+        assert_eq!(recalled.parts(), [&before[..], &behind[..]].concat());
         (6..100).for_each(|epoch| given.pass(Epoch(epoch), Seq(1)));
         assert_eq!((given.of(Epoch(35)), given.of(Epoch(99))), (None, Some(Seq(1))));
         assert_eq!(given.parts().len(), 65);

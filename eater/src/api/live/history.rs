@@ -7,7 +7,7 @@ use trough_protocol::{DeviceId, Epoch, Seq};
 
 use super::body::End;
 use super::follow::{Stream, Tries};
-use super::given::Part;
+use super::given::{Given, Part};
 use crate::api::fault::ReadFault;
 use crate::api::run::RunReader;
 use crate::frames::Chunks;
@@ -62,17 +62,23 @@ impl Stream {
         };
         let mut scan = on_thread(begin).await?;
         let mut runs = RunReader::default();
+        let mut forgotten = Given::default();
         let is_behind = |epoch: Epoch| part.before.is_some_and(|before| epoch >= before);
         loop {
             let read = on_thread(move || read_some(scan, part.before)).await?;
-            for chunk in read.chunks.iter().filter(|chunk| is_wanted(chunk)) {
-                self.show_chunk(chunk, &mut runs).await?;
+            for chunk in &read.chunks {
+                if part.is_forgotten {
+                    forgotten.pass(chunk.epoch, chunk.last());
+                }
+                if is_wanted(chunk) {
+                    self.show_chunk(chunk, &mut runs).await?;
+                }
             }
             match read.failed {
-                None if read.ended => return Ok(()),
+                None if read.ended => break,
                 None => {}
                 Some(error) => match error.lost() {
-                    Some((epoch, ..)) if is_behind(epoch) => return Ok(()),
+                    Some((epoch, ..)) if is_behind(epoch) => break,
                     Some((epoch, first, last)) => {
                         let id = self.passed(epoch, last);
                         // Which file and where is for the log.
@@ -89,6 +95,10 @@ impl Stream {
             self.send_or_beat().await?;
             scan = read.scan;
         }
+        if part.is_forgotten {
+            self.given.recall(forgotten);
+        }
+        Ok(())
     }
 
     /// What is done, with all journals named that are not done for good.

@@ -253,12 +253,12 @@ async fn start(
             Ok(Start { vector, given, in_history: false, ahead: None, at: At::List(end) })
         }
         Begin::History(after) => {
-            let (end, vector) = follower.end(by).await.ok_or_else(|| unavailable("yet"))?;
+            let (end, vector) = follower.now(by).await.ok_or_else(|| unavailable("yet"))?;
             let given = Given::from_place(after);
             Ok(Start { vector, given, in_history: true, ahead: None, at: At::List(end) })
         }
         Begin::Event(cursor) => {
-            let (end, ahead) = follower.end(by).await.ok_or_else(|| unavailable("yet"))?;
+            let (end, ahead) = follower.now(by).await.ok_or_else(|| unavailable("yet"))?;
             let LiveCursor { vector, given, in_history, .. } = cursor;
             let back = |vector, given| Start {
                 vector,
