@@ -67,6 +67,12 @@ impl Commit {
         runs.iter().map(|arrival| &arrival.device).chain(spans.iter().map(|span| &span.device))
     }
 
+    /// A whole object of some eater, or a part of it, the runs of which lie in a local journal.
+    #[cfg(test)]
+    pub(crate) fn of_runs(id: ObjectId, is_part: bool, runs: Vec<Arrival>) -> Self {
+        Self { id, through: Place::behind(id.n), is_part, content: Content::Local(runs) }
+    }
+
     /// About how much memory it takes, in runs and spans.
     pub(super) fn weight(&self) -> usize {
         1 + match &self.content {

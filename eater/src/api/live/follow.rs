@@ -48,8 +48,8 @@ pub(super) struct Stream {
     pub vector: Vector,
     /// Of a device's stream: up to which number its epochs were given.
     pub given: Given,
-    /// Of one of many devices: the last numbers that were shown and may come again, as the list may have them in another
-    /// order than the walk that leads to it, or a part of a commit was shown.
+    /// The last numbers that were shown and may come again, as the list may have them in another order than the walk that
+    /// leads to it, or a part of a commit was shown.
     pub recent: HashMap<(DeviceId, Epoch), Seq>,
     /// It walks by itself.
     pub walks: bool,
@@ -302,11 +302,9 @@ impl Stream {
         let before = last.entry((device.clone(), run.epoch)).or_insert(Seq(fresh.0.saturating_sub(1)));
         let mut first = before.next().max(*fresh).max(run.first);
         *before = run.last().max(*before);
-        let shown = match self.scope.device() {
-            Some(_) => self.given.of(run.epoch),
-            None => self.recent.get(&(device.clone(), run.epoch)).copied(),
-        };
-        if let Some(shown) = shown {
+        // Those of many devices remember nothing but what is recent.
+        let recent = self.recent.get(&(device.clone(), run.epoch)).copied();
+        if let Some(shown) = self.given.of(run.epoch).max(recent) {
             first = shown.next().max(first);
         }
         let place = self.vector.place(commit.id.incarnation);
@@ -356,7 +354,8 @@ impl Stream {
     fn pass(&mut self, commit: &Commit, LiveRun { device, run, .. }: &LiveRun, seq: Seq) {
         if self.scope.device().is_some() {
             self.given.pass(run.epoch, seq);
-        } else if self.walks || commit.is_part {
+        }
+        if self.walks || commit.is_part {
             let last = self.recent.entry((device.clone(), run.epoch)).or_insert(seq);
             *last = seq.max(*last);
         }

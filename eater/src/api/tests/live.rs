@@ -25,9 +25,9 @@ use crate::journal::testing::Rng;
 
 /// An event as a client sees it.
 #[derive(Debug, Clone)]
-struct Event {
+pub(super) struct Event {
     name: String,
-    id: String,
+    pub id: String,
     data: Value,
 }
 
@@ -39,15 +39,15 @@ impl Event {
 }
 
 /// A client that reads events.
-struct Client {
+pub(super) struct Client {
     body: hyper::body::Incoming,
     text: String,
     /// The last id, of an event or by itself.
-    id: String,
+    pub id: String,
 }
 
 impl Client {
-    async fn begin(ask: Ask) -> Self {
+    pub(super) async fn begin(ask: Ask) -> Self {
         let answer = ask.begin().await;
         assert_eq!(answer.status(), 200);
         let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
@@ -66,7 +66,7 @@ impl Client {
     }
 
     /// The next event, or `None` in its place if only an id comes.
-    async fn block(&mut self) -> Option<Option<Event>> {
+    pub(super) async fn block(&mut self) -> Option<Option<Event>> {
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -93,7 +93,7 @@ impl Client {
         }
     }
 
-    async fn frames(&mut self, count: usize) -> Vec<(String, u64, u64)> {
+    pub(super) async fn frames(&mut self, count: usize) -> Vec<(String, u64, u64)> {
         let mut places = Vec::new();
         while places.len() < count {
             let event = self.next().await.expect("the stream goes on");
@@ -104,7 +104,7 @@ impl Client {
     }
 }
 
-fn places(device: &str, range: std::ops::RangeInclusive<u64>) -> Vec<(String, u64, u64)> {
+pub(super) fn places(device: &str, range: std::ops::RangeInclusive<u64>) -> Vec<(String, u64, u64)> {
     range.map(|seq| (device.to_owned(), 1, seq)).collect()
 }
 

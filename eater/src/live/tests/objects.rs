@@ -161,7 +161,7 @@ async fn walk(source: &ObjectsSource, point: Point, points: &mut Vec<Point>) -> 
 
 #[test]
 fn numbers_come_in_order_from_any_place_on() {
-    each_seed(100, |seed| {
+    each_seed(300, |seed| {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
