@@ -237,22 +237,20 @@ impl Hub {
             match walk.step(of).await {
                 Ok(found) => {
                     failed = false;
-                    self.0.change(|list| {
-                        let vector = Some(walk.vector().clone());
-                        match (begins, found.more) {
-                            (true, true) => return,
-                            (true, false) => list.begin(vector, looked),
-                            (false, _) => {
-                                found.commits.into_iter().for_each(|commit| list.push(commit));
-                                list.vector = vector;
-                                if !found.more && of.is_none() {
-                                    list.looked = looked;
-                                }
+                    let (vector, more) = (Some(walk.vector().clone()), found.more);
+                    match (begins, more) {
+                        (true, true) => {}
+                        (true, false) => self.0.change(|list| list.begin(vector, looked)),
+                        (false, _) => self.0.change(|list| {
+                            found.commits.into_iter().for_each(|commit| list.push(commit));
+                            list.vector = vector;
+                            if !more && of.is_none() {
+                                list.looked = looked;
                             }
-                        }
-                    });
-                    begins &= found.more;
-                    if !found.more {
+                        }),
+                    }
+                    begins &= more;
+                    if !more {
                         of = heard(&mut bell, &mut asked).await;
                     }
                 }

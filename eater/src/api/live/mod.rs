@@ -1,8 +1,8 @@
 //! Live streams: `GET /v1/devices/{id}/live` and `GET /v1/live`.
 //!
 //! [`query`] reads the request, [`scope`] says whose frames are shown, [`follow`] is the task of a stream ([`history`]
-//! while it reads that), [`events`] writes, [`body`] is what the connection sends. An event's id is a [`cursor`].
-//! [`given`] is what a device's stream remembers.
+//! while it reads that, [`show`] for what is committed), [`events`] writes, [`body`] is what the connection sends. An event's
+//! id is a [`cursor`]; [`given`] is what a device's stream remembers.
 
 mod body;
 mod cursor;
@@ -12,6 +12,7 @@ mod given;
 mod history;
 mod query;
 mod scope;
+mod show;
 
 use std::collections::HashMap;
 use std::sync::Arc;
