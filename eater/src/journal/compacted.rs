@@ -46,13 +46,39 @@ impl Journal {
         Ok((frames, gaps))
     }
 
+    /// The same, one after the other, none of which is held.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub(super) fn each_run_in(
+        &self,
+        file: u64,
+        device: &str,
+        mut take: impl FnMut(Run),
+    ) -> Result<(), ReadError> {
+        self.each(file, device, Way::Rising, &mut take)?;
+        self.each(file, device, Way::Gaps, &mut take)
+    }
+
     fn pages(&self, file: u64, device: &str, way: fn(Key) -> Way) -> Result<Vec<Run>, ReadError> {
-        let (mut runs, mut from) = (Vec::new(), Key::MIN);
+        let mut runs = Vec::new();
+        self.each(file, device, way, |run| runs.push(run))?;
+        Ok(runs)
+    }
+
+    fn each(
+        &self,
+        file: u64,
+        device: &str,
+        way: fn(Key) -> Way,
+        mut take: impl FnMut(Run),
+    ) -> Result<(), ReadError> {
+        let mut from = Key::MIN;
         loop {
             let page = self.shared.page(file, device, way(from), PAGE_RUNS)?;
-            let Some(last) = page.last() else { return Ok(runs) };
+            let Some(last) = page.last() else { return Ok(()) };
             from = last.key().behind();
-            runs.extend(page);
+            page.into_iter().for_each(&mut take);
         }
     }
 

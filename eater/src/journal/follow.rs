@@ -1,6 +1,6 @@
 //! What has arrived behind a place, in the order of arrival: what live tails follow.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use trough_protocol::{DeviceId, Epoch, Seq};
@@ -12,8 +12,6 @@ use super::run::Run;
 use super::scan::Fetch;
 use super::shared::Shared;
 
-/// Runs given at a time, of a file that is in memory; of a sealed one, all that it has.
-const PAGE_RUNS: usize = 1024;
 /// Most heads that are remembered: more are looked up anew.
 const HEADS_MAX: usize = 64 * 1024;
 
@@ -31,6 +29,15 @@ pub(crate) struct Arrival {
 /// The highest number of devices and epochs up to where somebody has come.
 #[derive(Debug, Default)]
 pub(crate) struct Heads(HashMap<(DeviceId, Epoch), Seq>);
+
+/// How many runs are given at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lot {
+    /// Of a file that is in memory.
+    pub open: usize,
+    /// Of one that is sealed, whose index is gone through each time.
+    pub sealed: usize,
+}
 
 /// What was found behind a place.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,8 +65,8 @@ impl Journal {
         if file > index.removed { (file, narrow(offset)) } else { (index.removed + 1, 0) }
     }
 
-    /// What has arrived at a place or behind it; with `only`, of a sealed file only what is this device's. `heads` is what
-    /// the last calls found out, and is kept for the next one. Blocks.
+    /// What has arrived at a place or behind it, as much as a lot has; with `only`, of a sealed file only what is this
+    /// device's. `heads` is what the last calls found out, and is kept for the next one. Blocks.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -67,12 +74,13 @@ impl Journal {
         &self,
         from: (u64, u32),
         only: Option<&DeviceId>,
+        lot: Lot,
         heads: &mut Heads,
     ) -> Result<Arrivals, ReadError> {
-        let at = look(&self.shared.read(), from);
+        let at = look(&self.shared.read(), from, lot.open);
         let found = match at {
             At::Runs(found) => Ok(found),
-            At::Sealed => self.sealed_arrivals(from, only),
+            At::Sealed => self.sealed_arrivals(from, only, lot.sealed),
         };
         let marked = found.and_then(|mut found| {
             if let Arrivals::Runs { file, runs, .. } = &mut found {
@@ -101,29 +109,45 @@ impl Journal {
         &self,
         (file, offset): (u64, u32),
         only: Option<&DeviceId>,
+        limit: usize,
     ) -> Result<Arrivals, ReadError> {
         let devices = match only {
             Some(device) => vec![device.clone()],
             None => self.devices_in(file)?,
         };
-        let mut runs = Vec::new();
+        // The index stands by device: of what lies behind the place, the first ones are kept.
+        let mut first: BTreeMap<u32, Arrival> = BTreeMap::new();
+        let mut is_cut = false;
         for device in devices {
-            let (frames, gaps) = self.runs_in(file, device.as_str())?;
-            let behind = frames.into_iter().chain(gaps).filter(|run| run.offset >= offset);
-            runs.extend(behind.map(|run| Arrival { device: device.clone(), run, fresh: run.first }));
+            self.each_run_in(file, device.as_str(), |run| {
+                let is_full = first.len() >= limit;
+                let end = first.last_key_value().filter(|_| is_full).map(|(end, _)| *end);
+                if run.offset < offset || end.is_some_and(|end| run.offset > end) {
+                    is_cut |= run.offset >= offset;
+                    return;
+                }
+                first.insert(run.offset, Arrival { device: device.clone(), run, fresh: run.first });
+                if first.len() > limit {
+                    first.pop_last();
+                    is_cut = true;
+                }
+            })?;
         }
-        runs.sort_unstable_by_key(|arrival| arrival.run.offset);
-        Ok(Arrivals::Runs { file, runs, next: (file + 1, 0) })
+        let next = match first.last_key_value() {
+            Some((end, _)) if is_cut => (file, end + 1),
+            _ => (file + 1, 0),
+        };
+        Ok(Arrivals::Runs { file, runs: first.into_values().collect(), next })
     }
 }
 
 /// What the index in memory says of a place.
-fn look(index: &Index, (file, offset): (u64, u32)) -> At {
+fn look(index: &Index, (file, offset): (u64, u32), limit: usize) -> At {
     if let Some((open, active)) = index.open_file(file) {
         if active && index.end.0 == file && u64::from(offset) > index.end.1 {
             return At::Runs(Arrivals::Gone);
         }
-        let found = open.arrivals(offset, PAGE_RUNS);
+        let found = open.arrivals(offset, limit);
         let next = match found.last() {
             Some((_, run)) => (file, run.offset + 1),
             None if active => (file, offset),

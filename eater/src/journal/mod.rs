@@ -60,7 +60,7 @@ use trough_store::DeviceState;
 pub(crate) use compacted::FileReader;
 pub use config::{JournalConfig, JournalParts, ROLL_BYTES_MAX};
 pub use error::{Closed, JournalError, ReadError};
-pub(crate) use follow::{Arrival, Arrivals, Heads};
+pub(crate) use follow::{Arrival, Arrivals, Heads, Lot};
 pub use metrics::JournalMetrics;
 pub use open::RecoveryReport;
 pub use queue::{CommitSink, Submission};

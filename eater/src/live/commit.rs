@@ -14,6 +14,9 @@ pub struct Commit {
     pub id: ObjectId,
     /// The place behind it.
     pub through: Place,
+    /// It is a part of what the object has, and all of it comes later, with nothing new of this: when it is shown, the
+    /// place stays where it is.
+    pub is_part: bool,
     /// What it has.
     pub(super) content: Content,
 }
@@ -64,6 +67,12 @@ impl Commit {
         runs.iter().map(|arrival| &arrival.device).chain(spans.iter().map(|span| &span.device))
     }
 
+    /// A whole object of some eater, or a part of it, the runs of which lie in a local journal.
+    #[cfg(test)]
+    pub(crate) fn of_runs(id: ObjectId, is_part: bool, runs: Vec<Arrival>) -> Self {
+        Self { id, through: Place::behind(id.n), is_part, content: Content::Local(runs) }
+    }
+
     /// About how much memory it takes, in runs and spans.
     pub(super) fn weight(&self) -> usize {
         1 + match &self.content {
@@ -75,6 +84,7 @@ impl Commit {
     /// Runs of the local journal.
     pub(super) fn local(file: u64, runs: Vec<Arrival>, (n, offset): (u64, u32)) -> Self {
         let id = ObjectId { incarnation: Incarnation::LOCAL, n: file };
-        Self { id, through: Place { n, offset, seq: 0 }, content: Content::Local(runs) }
+        let through = Place { n, offset, seq: 0 };
+        Self { id, through, is_part: false, content: Content::Local(runs) }
     }
 }

@@ -1,17 +1,16 @@
 //! One walk for all who follow.
 
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use trough_store::object_catalog::Incarnation;
 
 use super::commit::Commit;
-use super::source::{LiveError, Source, Walk};
+use super::source::{LiveError, Source};
 use super::vector::Vector;
 use crate::doorbell::{Doorbell, Event, News, Subscription};
 
@@ -19,6 +18,8 @@ use crate::doorbell::{Doorbell, Event, News, Subscription};
 const KEPT_WEIGHT_MAX: usize = 100_000;
 /// Everything is looked at so often, whether the doorbell rings or not.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// So long everything is still followed when nobody wants it any more.
+const LINGER: Duration = Duration::from_secs(10);
 /// How long to wait before what failed is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(500);
 
@@ -34,6 +35,8 @@ struct Shared {
     end: watch::Sender<u64>,
     /// How many follow.
     followers: watch::Sender<usize>,
+    /// How often somebody has asked for a look.
+    asked: watch::Sender<u64>,
 }
 
 /// What was found last.
@@ -45,6 +48,8 @@ struct List {
     weight: usize,
     /// What is done when all of the list is; `None` while nobody walks.
     vector: Option<Vector>,
+    /// So many had asked when the last look of all began.
+    looked: u64,
 }
 
 impl List {
@@ -65,9 +70,9 @@ impl List {
     }
 
     /// Begins anew behind everything: whoever has not taken all of it must walk by itself.
-    fn begin(&mut self, vector: Option<Vector>) {
+    fn begin(&mut self, vector: Option<Vector>, looked: u64) {
         self.first = self.end() + 1;
-        (self.commits, self.weight, self.vector) = (VecDeque::new(), 0, vector);
+        *self = Self { first: self.first, vector, looked, ..Self::default() };
     }
 }
 
@@ -89,8 +94,8 @@ impl Live {
     /// Outside a tokio runtime.
     pub fn start(source: Arc<dyn Source>, doorbell: Doorbell, stopped: CancellationToken) -> Self {
         let list = List { first: 1, ..List::default() };
-        let (end, followers) = (watch::Sender::new(1), watch::Sender::new(0));
-        let shared = Arc::new(Shared { source, doorbell, list: Mutex::new(list), end, followers });
+        let (end, followers, asked) = (watch::Sender::new(1), watch::Sender::new(0), watch::Sender::new(0));
+        let shared = Arc::new(Shared { source, doorbell, list: Mutex::new(list), end, followers, asked });
         let hub = Hub(shared.clone());
         tokio::spawn(async move { stopped.run_until_cancelled(hub.run()).await });
         Self(shared)
@@ -121,15 +126,32 @@ impl Drop for Follower {
 }
 
 impl Follower {
-    /// The number behind the last commit of the list: whoever walks through everything from now on goes on with that
-    /// one. `None` if the journals cannot be looked at in time.
-    pub async fn end(&mut self, deadline: Instant) -> Option<u64> {
+    /// The number behind the last commit of the list, and what is done then: whoever walks through everything from now on
+    /// goes on with that one. `None` if the journals cannot be looked at in time.
+    pub async fn end(&mut self, deadline: Instant) -> Option<(u64, Vector)> {
+        self.end_after(0, deadline).await
+    }
+
+    /// The same when everything that is durable now was looked at.
+    ///
+    /// Of each device this has all numbers before one, which what is listed ([`Source::end`]) need not have.
+    pub async fn now(&mut self, deadline: Instant) -> Option<(u64, Vector)> {
+        let mut asked = 0;
+        self.shared.asked.send_modify(|before| {
+            *before += 1;
+            asked = *before;
+        });
+        self.end_after(asked, deadline).await
+    }
+
+    async fn end_after(&mut self, asked: u64, deadline: Instant) -> Option<(u64, Vector)> {
         let walks = async {
             loop {
                 self.changed.borrow_and_update();
                 let end = {
                     let list = self.shared.list();
-                    list.vector.as_ref().map(|_| list.end())
+                    let vector = list.vector.clone().filter(|_| list.looked >= asked);
+                    vector.map(|vector| (list.end(), vector))
                 };
                 match end {
                     Some(end) => return Some(end),
@@ -190,7 +212,7 @@ impl Hub {
                 () = self.walk() => {}
                 () = nobody(self.0.followers.subscribe()) => {}
             }
-            self.0.change(|list| list.begin(None));
+            self.0.change(|list| list.begin(None, 0));
         }
     }
 
@@ -198,6 +220,7 @@ impl Hub {
     async fn walk(&self) {
         // First subscribe, then look: what comes in between is heard.
         let mut bell = self.0.doorbell.subscribe();
+        let mut asked = self.0.asked.subscribe();
         let mut failed = false;
         let begun = loop {
             match self.0.source.end().await {
@@ -205,15 +228,31 @@ impl Hub {
                 Err(error) => note(&error, &mut failed).await,
             }
         };
-        let mut walk = self.0.source.walk(begun.clone(), None);
-        self.0.change(|list| list.begin(Some(begun)));
+        let mut walk = self.0.source.walk(begun, None);
         let mut of = None;
+        // The list begins behind the first look of all: what was listed may lack what others go on from.
+        let mut begins = true;
+        let mut looked = *asked.borrow_and_update();
         loop {
-            match self.step(&mut *walk, of).await {
-                Ok(ControlFlow::Continue(())) => {}
-                Ok(ControlFlow::Break(())) => {
+            match walk.step(of).await {
+                Ok(found) => {
                     failed = false;
-                    of = heard(&mut bell).await;
+                    let (vector, more) = (Some(walk.vector().clone()), found.more);
+                    match (begins, more) {
+                        (true, true) => {}
+                        (true, false) => self.0.change(|list| list.begin(vector, looked)),
+                        (false, _) => self.0.change(|list| {
+                            found.commits.into_iter().for_each(|commit| list.push(commit));
+                            list.vector = vector;
+                            if !more && of.is_none() {
+                                list.looked = looked;
+                            }
+                        }),
+                    }
+                    begins &= more;
+                    if !more {
+                        of = heard(&mut bell, &mut asked).await;
+                    }
                 }
                 Err(LiveError::Expired) => {
                     tracing::warn!(
@@ -226,32 +265,35 @@ impl Hub {
                     of = None;
                 }
             }
+            if of.is_none() {
+                looked = *asked.borrow_and_update();
+            }
         }
-    }
-
-    /// Whether there may be more.
-    async fn step(&self, walk: &mut dyn Walk, of: Option<Incarnation>) -> Result<ControlFlow<()>, LiveError> {
-        let found = walk.step(of).await?;
-        self.0.change(|list| {
-            found.commits.into_iter().for_each(|commit| list.push(commit));
-            list.vector = Some(walk.vector().clone());
-        });
-        Ok(if found.more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     }
 }
 
 /// Where to look next.
-async fn heard(bell: &mut Subscription) -> Option<Incarnation> {
-    match tokio::time::timeout(LOOK_EVERY, bell.next()).await {
-        Ok(Event::New(News::Objects { incarnation, .. })) => Some(incarnation),
-        Ok(Event::New(News::Groups { .. }) | Event::Lost) | Err(_) => None,
+async fn heard(bell: &mut Subscription, asked: &mut watch::Receiver<u64>) -> Option<Incarnation> {
+    tokio::select! {
+        event = timeout(LOOK_EVERY, bell.next()) => match event {
+            Ok(Event::New(News::Objects { incarnation, .. })) => Some(incarnation),
+            Ok(Event::New(News::Groups { .. }) | Event::Lost) | Err(_) => None,
+        },
+        // An error means that the process ends: the token tells.
+        Ok(()) = asked.changed() => None,
     }
 }
 
-/// Returns when nobody follows any more.
+/// Returns when nobody has followed for a while: whoever comes again soon finds the list, and a first look that takes
+/// longer than anybody waits comes to an end all the same.
 async fn nobody(mut followers: watch::Receiver<usize>) {
-    // An error would mean that nobody can follow any more.
-    let _ = followers.wait_for(|followers| *followers == 0).await;
+    loop {
+        // An error would mean that nobody can follow any more.
+        let _ = followers.wait_for(|followers| *followers == 0).await;
+        if timeout(LINGER, followers.wait_for(|followers| *followers > 0)).await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn note(error: &LiveError, failed: &mut bool) {

@@ -11,7 +11,7 @@ use super::commit::{Commit, Content, LiveRun};
 use super::source::{Found, LiveError, Source, Walk};
 use super::vector::{Place, Vector};
 use crate::journal::run::Run;
-use crate::journal::{Arrivals, Heads, Journal, ReadError};
+use crate::journal::{Arrivals, Heads, Journal, Lot, ReadError};
 
 impl Source for Journal {
     fn end(&self) -> BoxFuture<'_, Result<Vector, LiveError>> {
@@ -21,16 +21,22 @@ impl Source for Journal {
         Box::pin(async move { Ok(vector) })
     }
 
+    fn named(&self, vector: Vector) -> BoxFuture<'_, Result<Vector, LiveError>> {
+        Box::pin(async move { Ok(vector) })
+    }
+
     fn walk(&self, from: Vector, only: Option<DeviceId>) -> Box<dyn Walk> {
-        Box::new(LocalWalk { journal: self.clone(), vector: from, only, heads: Heads::default() })
+        Box::new(LocalWalk::new(self.clone(), from, only, RUNS))
     }
 
     fn runs<'a>(
         &'a self,
         commit: &'a Commit,
         devices: &'a [DeviceId],
+        from: u32,
     ) -> BoxFuture<'a, Result<Vec<LiveRun>, LiveError>> {
         let Content::Local(runs) = &commit.content else { return Box::pin(async { Ok(Vec::new()) }) };
+        let runs = &runs[runs.partition_point(|arrival| arrival.run.offset < from)..];
         let wanted = runs.iter().filter(|arrival| devices.binary_search(&arrival.device).is_ok());
         let live = wanted.cloned().map(|arrival| LiveRun {
             device: arrival.device,
@@ -56,11 +62,21 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|error| ReadError::Broken(error.to_string()))
 }
 
-struct LocalWalk {
+/// Runs that are looked for at a time. In a file that is sealed each look goes through its whole index.
+const RUNS: Lot = Lot { open: 1024, sealed: 16 * 1024 };
+
+pub(super) struct LocalWalk {
     journal: Journal,
     vector: Vector,
     only: Option<DeviceId>,
+    runs: Lot,
     heads: Heads,
+}
+
+impl LocalWalk {
+    pub fn new(journal: Journal, vector: Vector, only: Option<DeviceId>, runs: Lot) -> Self {
+        Self { journal, vector, only, runs, heads: Heads::default() }
+    }
 }
 
 impl Walk for LocalWalk {
@@ -72,12 +88,13 @@ impl Walk for LocalWalk {
         Box::pin(async move {
             loop {
                 let place = self.vector.place(Incarnation::LOCAL);
-                let (journal, only, from) =
-                    (self.journal.clone(), self.only.clone(), (place.n, place.offset));
+                let (journal, only, runs) = (self.journal.clone(), self.only.clone(), self.runs);
+                let from = (place.n, place.offset);
                 // A look into memory as a rule, but a sealed file's index is on the disk.
                 let mut heads = std::mem::take(&mut self.heads);
                 let (found, heads) =
-                    blocking(move || (journal.arrivals(from, only.as_ref(), &mut heads), heads)).await?;
+                    blocking(move || (journal.arrivals(from, only.as_ref(), runs, &mut heads), heads))
+                        .await?;
                 self.heads = heads;
                 let found = found?;
                 let Arrivals::Runs { file, mut runs, next } = found else { return Err(LiveError::Expired) };

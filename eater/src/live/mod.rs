@@ -7,7 +7,7 @@
 //!
 //! - [`vector`]: a place in all journals. [`commit`]: what became durable together.
 //! - [`source`]: what is asked of a journal; [`local`] and [`objects`] answer. [`order`]: what several eaters commit at
-//!   once, in an order in which every device's numbers rise.
+//!   once, in an order in which every device's numbers rise; [`walk`] goes through it.
 
 mod commit;
 mod hub;
@@ -18,6 +18,7 @@ mod source;
 #[cfg(test)]
 pub(crate) mod tests;
 mod vector;
+mod walk;
 
 pub use commit::{Commit, LiveRun};
 pub use hub::{Follower, Live, Next};

@@ -6,17 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use lru::LruCache;
 use tokio::sync::OnceCell;
-use trough_protocol::{DeviceId, Seq};
-use trough_store::object_catalog::{
-    DeviceSpan, Incarnation, IncarnationState, ObjectId, ObjectRow, ROWS_MAX, SpanQuery,
-};
+use trough_protocol::DeviceId;
+use trough_store::object_catalog::{DeviceSpan, IncarnationState, ObjectId, ObjectRow};
 use trough_store::objects::ObjectError;
 use trough_store::{BoxFuture, ObjectCatalog, ObjectStore};
 
 use super::commit::{Commit, Content, LiveRun, Span};
-use super::order::{Entered, Queues, Turn, find};
-use super::source::{Found, LiveError, Source, Walk};
+use super::order::find;
+use super::source::{LiveError, Source, Walk};
 use super::vector::{Place, Vector};
+use super::walk::{Lots, ObjectsWalk};
 use crate::journal::ReadError;
 use crate::journal::run::{Kind, Run};
 use crate::objects::{WholeObject, object_key};
@@ -25,18 +24,15 @@ use crate::objects::{WholeObject, object_key};
 const KEPT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Most objects that are kept.
 const KEPT_MAX: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
-/// Copies of one number that are looked at.
-const COPIES_MAX: usize = 64;
-/// So many objects before a walk's beginning are looked at, to tell what they have from what is new.
-const BEFORE: u64 = ROWS_MAX as u64;
 
 /// The journals of all eaters. Clones are the same.
 #[derive(Clone)]
 pub struct ObjectsSource(Arc<Shared>);
 
-struct Shared {
-    catalog: Arc<dyn ObjectCatalog>,
+pub(super) struct Shared {
+    pub catalog: Arc<dyn ObjectCatalog>,
     store: Arc<dyn ObjectStore>,
+    pub lots: Lots,
     kept: Mutex<Kept>,
 }
 
@@ -51,8 +47,21 @@ type Object = Option<Arc<WholeObject>>;
 impl ObjectsSource {
     /// What this catalog names in this store.
     pub fn new(catalog: Arc<dyn ObjectCatalog>, store: Arc<dyn ObjectStore>) -> Self {
+        Self::in_lots(Lots::default(), catalog, store)
+    }
+
+    /// The same that does so much at a time.
+    pub(super) fn in_lots(lots: Lots, catalog: Arc<dyn ObjectCatalog>, store: Arc<dyn ObjectStore>) -> Self {
         let kept = Kept { objects: LruCache::new(KEPT_MAX), bytes: 0 };
-        Self(Arc::new(Shared { catalog, store, kept: Mutex::new(kept) }))
+        Self(Arc::new(Shared { catalog, store, lots, kept: Mutex::new(kept) }))
+    }
+}
+
+#[cfg(test)]
+impl ObjectsSource {
+    /// As [`Source::walk`].
+    pub(super) fn objects_walk(&self, from: Vector) -> ObjectsWalk {
+        ObjectsWalk::new(self.0.clone(), from)
     }
 }
 
@@ -100,7 +109,7 @@ impl Shared {
     }
 
     /// What an object has, each span without a hole: where its row does not tell, the object does.
-    async fn spans(&self, row: ObjectRow) -> Result<Vec<Span>, LiveError> {
+    pub async fn spans(&self, row: ObjectRow) -> Result<Vec<Span>, LiveError> {
         let whole = |span: &DeviceSpan| span.last.0 - span.first.0 + 1 == span.frames;
         if !row.wide && row.spans.iter().all(whole) {
             return Ok(row.spans.into_iter().map(span).collect());
@@ -154,16 +163,27 @@ impl Source for ObjectsSource {
         })
     }
 
+    fn named(&self, mut vector: Vector) -> BoxFuture<'_, Result<Vector, LiveError>> {
+        Box::pin(async move {
+            for state in self.0.catalog.incarnations().await.map_err(ReadError::from)? {
+                if !is_over(&state, &vector) {
+                    vector.advance(state.incarnation, Place::behind(0));
+                }
+            }
+            Ok(vector)
+        })
+    }
+
     fn walk(&self, from: Vector, _: Option<DeviceId>) -> Box<dyn Walk> {
-        let shared = self.0.clone();
-        let (ahead, queues) = (from.clone(), Queues::new());
-        Box::new(ObjectsWalk { shared, vector: from, ahead, queues, primed: false, ready: Vec::new() })
+        Box::new(ObjectsWalk::new(self.0.clone(), from))
     }
 
     fn runs<'a>(
         &'a self,
         commit: &'a Commit,
         devices: &'a [DeviceId],
+        // All are needed to tell copies within an object.
+        _: u32,
     ) -> BoxFuture<'a, Result<Vec<LiveRun>, LiveError>> {
         Box::pin(async move {
             let Content::Object { received_at, spans } = &commit.content else { return Ok(Vec::new()) };
@@ -175,6 +195,9 @@ impl Source for ObjectsSource {
                 for run in object.runs(device.as_str()) {
                     let mut of = find(spans, device, run.epoch).iter();
                     let span = of.find(|span| span.first <= run.first && run.first <= span.last);
+                    if commit.is_part && span.is_none() {
+                        continue;
+                    }
                     let fresh = span.map_or(run.first, |span| span.fresh);
                     runs.push(LiveRun { device: device.clone(), run, fresh });
                 }
@@ -221,154 +244,6 @@ fn lost(spans: &[Span], received_at: u64, devices: &[DeviceId]) -> Vec<LiveRun> 
 }
 
 /// Whether a journal is done with: its eater has ended, and was heard last so long ago that it need not be named.
-fn is_over(state: &IncarnationState, vector: &Vector) -> bool {
+pub(super) fn is_over(state: &IncarnationState, vector: &Vector) -> bool {
     state.closed && vector.is_done(state.heartbeat_at)
-}
-
-struct ObjectsWalk {
-    shared: Arc<Shared>,
-    /// What is done of what was given.
-    vector: Vector,
-    /// The same with what had its turn.
-    ahead: Vector,
-    queues: Queues,
-    /// What comes before the beginning was looked at.
-    primed: bool,
-    /// What had its turn before a step failed.
-    ready: Vec<Arc<Commit>>,
-}
-
-impl ObjectsWalk {
-    /// Takes note of what the objects before the beginning have: frames that are sent again come soon after.
-    async fn prime(&mut self) -> Result<(), LiveError> {
-        for (incarnation, place) in &self.ahead.places {
-            let done = place.whole();
-            if done == 0 {
-                continue;
-            }
-            let from = done.saturating_sub(BEFORE);
-            let rows = self.shared.catalog.rows(*incarnation, from, ROWS_MAX).await;
-            for row in rows.map_err(ReadError::from)?.into_iter().filter(|row| row.id.n <= done) {
-                row.spans.iter().for_each(|span| self.queues.note(&span.device, span.epoch, span.last));
-            }
-        }
-        self.primed = true;
-        Ok(())
-    }
-
-    /// Fetches the next rows of a journal. Whether there may be more.
-    async fn fetch(&mut self, incarnation: Incarnation) -> Result<Option<bool>, LiveError> {
-        let done = self.ahead.place(incarnation).whole();
-        let mut last = self.queues.end_of(incarnation).unwrap_or(done);
-        let rows = self.shared.catalog.rows(incarnation, last, ROWS_MAX).await.map_err(ReadError::from)?;
-        let (some, more) = (!rows.is_empty(), rows.len() >= ROWS_MAX);
-        for row in rows {
-            if row.id.n != last + 1 {
-                // Those between were compacted and removed.
-                return Err(LiveError::Expired);
-            }
-            last = row.id.n;
-            let received_at = row.received_at;
-            let spans = self.shared.spans(row).await?;
-            self.queues.push(incarnation, Entered { n: last, received_at, spans });
-        }
-        Ok(some.then_some(more))
-    }
-
-    /// Looks at every journal. Whether there may be more.
-    async fn look(&mut self) -> Result<bool, LiveError> {
-        let states = self.shared.catalog.incarnations().await.map_err(ReadError::from)?;
-        let mut more = false;
-        for state in &states {
-            let of = state.incarnation;
-            let named = self.ahead.places.contains_key(&of);
-            if !named && self.ahead.is_done(state.heartbeat_at) && state.closed {
-                continue;
-            }
-            if !named {
-                self.ahead.advance(of, Place::behind(0));
-            }
-            let known = self.queues.end_of(of).unwrap_or(self.ahead.place(of).whole());
-            if state.last > known {
-                // None though there was one: it was removed.
-                more |= self.fetch(of).await?.ok_or(LiveError::Expired)?;
-            }
-        }
-        self.forget_ended(&states);
-        Ok(more)
-    }
-
-    /// Asks the catalog whether what waiting objects go on from was done long ago, or is in segments. Whether it was.
-    async fn find_missing(&mut self) -> Result<bool, LiveError> {
-        let mut found = false;
-        for (device, epoch, seq) in self.queues.missing() {
-            let (after, before) = (Some((epoch, Seq(seq.0 - 1))), Some((epoch, seq.next())));
-            let query = SpanQuery { device: device.clone(), after, before, limit: COPIES_MAX };
-            let copies = self.shared.catalog.spans(&query).await.map_err(ReadError::from)?;
-            let mut listed = copies.iter().filter(|copy| copy.span.is_some()).peekable();
-            let is_done = |id: ObjectId| match self.ahead.places.contains_key(&id.incarnation) {
-                true => self.ahead.has(id),
-                false => true,
-            };
-            if listed.peek().is_none() || listed.any(|copy| is_done(copy.id)) {
-                self.queues.note(&device, epoch, seq);
-                found = true;
-            }
-        }
-        Ok(found)
-    }
-
-    /// Names journals no more that have ended and are done.
-    fn forget_ended(&mut self, states: &[IncarnationState]) {
-        let Some(time) = states.iter().map(|state| state.now).min() else { return };
-        self.ahead.time = self.ahead.time.max(time);
-        for state in states {
-            let done = self.ahead.place(state.incarnation).whole() >= state.last;
-            if done && is_over(state, &self.ahead) {
-                self.ahead.places.remove(&state.incarnation);
-            }
-        }
-    }
-}
-
-impl Walk for ObjectsWalk {
-    fn vector(&self) -> &Vector {
-        &self.vector
-    }
-
-    fn step(&mut self, of: Option<Incarnation>) -> BoxFuture<'_, Result<Found, LiveError>> {
-        Box::pin(async move {
-            if !self.primed {
-                self.prime().await?;
-            }
-            let known = of.filter(|of| self.ahead.places.contains_key(of));
-            let mut more = match known {
-                Some(of) => self.fetch(of).await?.unwrap_or(false),
-                None => self.look().await?,
-            };
-            let mut turn = Turn::Follows;
-            while !self.queues.is_empty() {
-                // There may be many, and others follow on this thread.
-                tokio::task::yield_now().await;
-                match (self.queues.pop(turn), turn) {
-                    (Some(commit), _) => {
-                        self.ahead.advance(commit.id.incarnation, commit.through);
-                        self.ready.push(Arc::new(commit));
-                        if turn == Turn::Any {
-                            turn = Turn::Free;
-                        }
-                    }
-                    (None, Turn::Follows) => {
-                        // Of one that is far behind not all is in hand yet.
-                        more = self.look().await?;
-                        turn = if more { Turn::Follows } else { Turn::Free };
-                    }
-                    (None, Turn::Free) if self.find_missing().await? => {}
-                    (None, Turn::Free | Turn::Any) => turn = Turn::Any,
-                }
-            }
-            self.vector = self.ahead.clone();
-            Ok(Found { commits: std::mem::take(&mut self.ready), more })
-        })
-    }
 }

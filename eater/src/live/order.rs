@@ -3,8 +3,14 @@
 //! A device's durable numbers are a prefix at every moment, so an object that goes on where nothing ends yet has others
 //! before it that were entered before it. A look at one journal after the other may have missed those; a second look at
 //! all of them, after the first, cannot.
+//!
+//! So of the objects that wait at the front of their journals the one that was entered first always may have its turn: all
+//! that it goes on from is done. What is not always known is that it is, of devices that were silent for long; and if what
+//! they sent last has left the journal and was sent again since, nothing tells either. Then two objects may each seem to be
+//! behind the other, for one device each. An object is taken in parts then ([`Queues::split`]), as the numbers of one
+//! device never go in a circle.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use lru::LruCache;
 use trough_protocol::{DeviceId, Epoch, Micros, Seq};
@@ -21,10 +27,9 @@ const REMEMBERED_MAX: usize = 64 * 1024;
 pub(super) enum Turn {
     /// Those that go on where the devices' numbers end so far.
     Follows,
-    /// Those before which no other one has to come; only once all journals were looked at since they came.
+    /// Those before which no other one has to come; only once all journals were looked at since they came, and all that
+    /// they have waits here.
     Free,
-    /// Any: they are in a circle, which what was sent twice can make. Better out of order than never.
-    Any,
 }
 
 /// An object that was entered.
@@ -35,6 +40,9 @@ pub(super) struct Entered {
     /// Rising by device, epoch and number.
     pub spans: Vec<Span>,
 }
+
+/// By device and epoch, the lowest number that is not done.
+pub(super) type Lowest = HashMap<(DeviceId, Epoch), Seq>;
 
 /// Objects that wait for their turn.
 #[derive(Debug)]
@@ -69,6 +77,29 @@ impl Queues {
         self.waiting.entry(incarnation).or_default().push_back(entered);
     }
 
+    /// Of the devices and epochs of what waits, the lowest number that may not have been given.
+    pub fn lowest(&self) -> Lowest {
+        let mut lowest = Lowest::new();
+        let waiting = self.waiting.values().flatten().flat_map(|entered| &entered.spans);
+        waiting.for_each(|span| self.lower(&mut lowest, span));
+        lowest
+    }
+
+    /// Adds a span that does not wait yet. There is room for as many pairs as can be remembered.
+    pub fn lower(&self, lowest: &mut Lowest, span: &Span) {
+        let key = (span.device.clone(), span.epoch);
+        if span.last > self.last_of(span) && (lowest.len() < REMEMBERED_MAX || lowest.contains_key(&key)) {
+            let known = lowest.entry(key).or_insert(span.first);
+            *known = span.first.min(*known);
+        }
+    }
+
+    /// How many objects wait.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.waiting.values().map(VecDeque::len).sum()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -79,7 +110,6 @@ impl Queues {
         let wanted = heads.filter(|(entered, of)| match turn {
             Turn::Follows => self.follows(entered),
             Turn::Free => self.follows(entered) || !self.is_behind_another(entered, *of),
-            Turn::Any => true,
         });
         // Of those that go on from something the first; else whatever was sealed first.
         let of = wanted.min_by_key(|(entered, of)| (!self.follows(entered), entered.received_at, *of))?.1;
@@ -89,6 +119,35 @@ impl Queues {
             self.waiting.remove(&of);
         }
         Some(self.commit(of, entered))
+    }
+
+    /// When each object at the front seems to be behind another one, and all there is waits here: a part of one of them,
+    /// with the lowest numbers that wait of a device that keeps an object at the front from having its turn. `None` if
+    /// there is none, and it is known by now that the device does not keep it. Either way more is known than before, so
+    /// that it comes to an end.
+    ///
+    /// Nobody can tell here whether the numbers were given long ago: better twice than never. The object itself still has
+    /// its turn, without them.
+    pub fn split(&mut self) -> Option<Commit> {
+        let (device, epoch, before) = self.missing().into_iter().next()?;
+        let last = self.last.peek(&(device.clone(), epoch)).copied().unwrap_or_default();
+        let entered =
+            self.waiting.iter().flat_map(|(of, queue)| queue.iter().map(move |entered| (*of, entered)));
+        let spans = entered.flat_map(|(of, entered)| {
+            let spans = find(&entered.spans, &device, epoch).iter();
+            spans.map(move |span| (span, entered.received_at, of, entered.n))
+        });
+        let first = spans
+            .filter(|(span, ..)| span.first <= before && span.last > last)
+            .min_by_key(|(span, received_at, of, n)| (span.first, *received_at, *of, *n));
+        let part = first.map(|(span, received_at, of, n)| {
+            let entered = Entered { n, received_at, spans: vec![span.clone()] };
+            (of, entered, Seq(span.first.0 - 1))
+        });
+        // Numbers that are in no object that waits were done before.
+        let done = part.as_ref().map_or(before, |(.., done)| *done);
+        self.note(&device, epoch, done);
+        part.map(|(of, entered, _)| Commit { is_part: true, ..self.commit(of, entered) })
     }
 
     /// What the objects at the front go on from that was not given, as far as is known: device, epoch and number.
@@ -132,7 +191,7 @@ impl Queues {
             self.note(&span.device, span.epoch, span.last);
         }
         let content = Content::Object { received_at, spans };
-        Commit { id: ObjectId { incarnation, n }, through: Place::behind(n), content }
+        Commit { id: ObjectId { incarnation, n }, through: Place::behind(n), is_part: false, content }
     }
 }
 
@@ -215,5 +274,30 @@ mod tests {
         assert_eq!(given(&mut queues, Turn::Follows), [(B, 1, 4), (A, 1, 11)]);
         push(&mut queues, B, 2, 30, &[span("d", 11, 15)]);
         assert_eq!(given(&mut queues, Turn::Follows), [(B, 2, 16)], "nothing of it is new");
+    }
+
+    /// Each of the two seems to be behind the other one, for another device: what `d` sent last before A and `e` before B is
+    /// not known any more, and was sent again.
+    #[test]
+    fn objects_in_a_circle_are_taken_in_parts() {
+        let mut queues = Queues::new();
+        push(&mut queues, A, 1, 20, &[span("d", 6, 9), span("e", 4, 8)]);
+        push(&mut queues, B, 1, 10, &[span("d", 4, 8), span("e", 6, 9)]);
+        assert_eq!(given(&mut queues, Turn::Free), []);
+        let part = queues.split().unwrap();
+        let Content::Object { spans, .. } = &part.content else { unreachable!() };
+        assert!(part.is_part && part.id == ObjectId { incarnation: B, n: 1 });
+        assert_eq!((spans.len(), spans[0].device.as_str(), spans[0].fresh), (1, "d", Seq(4)));
+        // Of the rest, what was in the part is not new any more.
+        let next = queues.pop(Turn::Follows);
+        assert!(next.is_none(), "e does not follow yet");
+        let commit = queues.pop(Turn::Free).unwrap();
+        assert_eq!(commit.id.incarnation, A);
+        let Content::Object { spans, .. } = &commit.content else { unreachable!() };
+        assert_eq!(spans.iter().map(|span| span.fresh.0).collect::<Vec<_>>(), [9, 4]);
+        let commit = queues.pop(Turn::Follows).unwrap();
+        let Content::Object { spans, .. } = &commit.content else { unreachable!() };
+        assert_eq!(spans.iter().map(|span| span.fresh.0).collect::<Vec<_>>(), [10, 9]);
+        assert!(queues.is_empty());
     }
 }

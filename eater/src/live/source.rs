@@ -25,7 +25,8 @@ pub enum LiveError {
 /// What has been found.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// In an order in which every device's numbers rise.
+    /// In an order in which every device's numbers rise. There may be none though there is more: a walk that is far
+    /// behind must look through much.
     pub commits: Vec<Arc<Commit>>,
     /// There may be more already.
     pub more: bool,
@@ -33,17 +34,23 @@ pub struct Found {
 
 /// A journal of either kind, to be followed. Nothing of it blocks.
 pub trait Source: Send + Sync + 'static {
-    /// All that is durable now.
+    /// All that is durable now. Where several eaters commit at once, journals are looked at one after the other, so that
+    /// it may have what one of them committed, and not what came before in another: a step of a walk from there on sees
+    /// to that.
     fn end(&self) -> BoxFuture<'_, Result<Vector, LiveError>>;
+
+    /// The same vector, which names the journals that have begun since: one that it does not name is done then.
+    fn named(&self, vector: Vector) -> BoxFuture<'_, Result<Vector, LiveError>>;
 
     /// A walk that begins behind `from`. With `only`, at least what is this device's is given.
     fn walk(&self, from: Vector, only: Option<DeviceId>) -> Box<dyn Walk>;
 
-    /// The runs that these devices have in a commit, in the order of arrival.
+    /// The runs that these devices have in a commit, in the order of arrival. Those that lie before `from` may be left out.
     fn runs<'a>(
         &'a self,
         commit: &'a Commit,
         devices: &'a [DeviceId],
+        from: u32,
     ) -> BoxFuture<'a, Result<Vec<LiveRun>, LiveError>>;
 
     /// The frames of runs of a commit, each verified: `None` for one that is damaged.

@@ -69,6 +69,11 @@ impl Vector {
         self.place(id.incarnation).whole() >= id.n
     }
 
+    /// The same of one that names all journals that are not done for good.
+    pub fn has_named(&self, id: ObjectId) -> bool {
+        self.places.get(&id.incarnation).is_none_or(|place| place.whole() >= id.n)
+    }
+
     /// Whether everything that another one says is done is done.
     pub fn covers(&self, other: &Self) -> bool {
         other.places.iter().all(|(incarnation, place)| match self.places.get(incarnation) {

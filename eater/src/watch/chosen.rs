@@ -41,6 +41,9 @@ impl Chooser {
     /// # Errors
     /// Why nobody can tell just now: try again.
     pub async fn of(&self, commit: &Commit, shard: Shard) -> Result<Vec<DeviceId>, String> {
+        if commit.is_part {
+            return Ok(self.choose(commit).await?[usize::from(shard.number)].clone());
+        }
         let key = (commit.id, commit.through);
         let mut commits = self.commits.lock().await;
         let found = commits.iter().find(|(known, _)| *known == key).map(|(_, chosen)| chosen.clone());

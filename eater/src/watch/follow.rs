@@ -108,7 +108,7 @@ impl ShardWatch {
         let mut walk = self.shared.parts.live.source().walk(from, None);
         loop {
             let end = loop {
-                if let Some(end) = follower.end(Instant::now() + FIRST_LOOK).await {
+                if let Some((end, _)) = follower.end(Instant::now() + FIRST_LOOK).await {
                     break end;
                 }
                 self.retry
@@ -134,7 +134,7 @@ impl ShardWatch {
         let devices = again!(self.retry, "whom rules concern cannot be told", chooser.of(commit, shard));
         if !devices.is_empty() {
             let source = self.shared.parts.live.source().clone();
-            let runs = again!(self.retry, "frames cannot be read", source.runs(commit, &devices));
+            let runs = again!(self.retry, "frames cannot be read", source.runs(commit, &devices, 0));
             let runs: Vec<LiveRun> = runs.into_iter().filter(|live| live.fresh <= live.run.last()).collect();
             let mut rest = &runs[..];
             while !rest.is_empty() {
@@ -152,7 +152,7 @@ impl ShardWatch {
                 }
             }
         }
-        if let Some(vector) = &mut self.vector {
+        if let Some(vector) = self.vector.as_mut().filter(|_| !commit.is_part) {
             vector.advance(commit.id.incarnation, commit.through);
         }
         Ok(())

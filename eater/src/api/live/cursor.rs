@@ -3,8 +3,9 @@
 //! ```text
 //! u8  version, 1
 //! u32 CRC32C of the query it belongs to
-//! u8  flags: 1 a place follows, 2 the stream was still reading history
+//! u8  flags: 1 a place follows, 2 the stream was still reading history, 4 older epochs follow
 //! u64 epoch, u64 seq (only with flag 1)
+//! u8  older epochs, and for each, rising, u64 epoch, u64 seq (only with flag 4)
 //!     the vector: see `live/vector.rs`
 //! u32 CRC32C of all before
 //! ```
@@ -15,6 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use trough_protocol::wire::Reader;
 use trough_protocol::{Epoch, Seq};
 
+use super::given::Given;
 use crate::live::Vector;
 
 const VERSION: u8 = 1;
@@ -22,14 +24,17 @@ const VERSION: u8 = 1;
 const CHARS_MAX: usize = 12 * 1024;
 const HAS_PLACE: u8 = 1;
 const IN_HISTORY: u8 = 2;
+const HAS_OLDER: u8 = 4;
+/// So many epochs before the newest are written: an id comes with each event.
+const OLDER_MAX: usize = 8;
 
 /// Where a stream stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveCursor {
     /// What was asked for.
     pub query: u32,
-    /// Of a device's stream: everything up to this frame was given, in the order of its numbers.
-    pub place: Option<(Epoch, Seq)>,
+    /// Of a device's stream: up to which number epochs were given, of the newest ones; the last is its place.
+    pub given: Given,
     /// What is behind the place must be read from history before the vector counts.
     pub in_history: bool,
     /// How far it has come in the journals.
@@ -62,11 +67,18 @@ impl LiveCursor {
         let mut bytes = Vec::with_capacity(64 + 36 * self.vector.places.len());
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.query.to_le_bytes());
-        let place = if self.place.is_some() { HAS_PLACE } else { 0 };
-        bytes.push(place | if self.in_history { IN_HISTORY } else { 0 });
-        if let Some((epoch, seq)) = self.place {
-            bytes.extend_from_slice(&epoch.0.to_le_bytes());
-            bytes.extend_from_slice(&seq.0.to_le_bytes());
+        let older: Vec<(Epoch, Seq)> = self.given.newest().skip(1).take(OLDER_MAX).collect();
+        let flag = |flag, is_set| if is_set { flag } else { 0 };
+        let place = self.given.place();
+        bytes.push(
+            flag(HAS_PLACE, place.is_some())
+                | flag(IN_HISTORY, self.in_history)
+                | flag(HAS_OLDER, !older.is_empty()),
+        );
+        place.into_iter().for_each(|place| put_given(&mut bytes, place));
+        if let Ok(count @ 1..) = u8::try_from(older.len()) {
+            bytes.push(count);
+            older.into_iter().rev().for_each(|given| put_given(&mut bytes, given));
         }
         self.vector.put(&mut bytes);
         let crc = crc32c::crc32c(&bytes);
@@ -99,15 +111,30 @@ impl LiveCursor {
     fn read(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         let query = reader.u32("query").ok()?;
-        let flags = reader.u8("flags").ok().filter(|flags| *flags <= HAS_PLACE | IN_HISTORY)?;
-        let place = match flags & HAS_PLACE {
-            0 => None,
-            _ => Some((Epoch(reader.int("epoch", 0).ok()?), Seq(reader.int("seq", 0).ok()?))),
-        };
+        let flags = reader.u8("flags").ok().filter(|flags| *flags <= HAS_PLACE | IN_HISTORY | HAS_OLDER)?;
+        let mut given = Vec::new();
+        if flags & HAS_PLACE != 0 {
+            given.push(read_given(&mut reader)?);
+        }
+        if flags & HAS_OLDER != 0 {
+            for _ in 0..reader.u8("number of older epochs").ok()? {
+                given.push(read_given(&mut reader)?);
+            }
+        }
+        let given = Given::from_place(given);
         let vector = Vector::read(&mut reader).ok()?;
         reader.end("cursor").ok()?;
-        Some(Self { query, place, in_history: flags & IN_HISTORY != 0, vector })
+        Some(Self { query, given, in_history: flags & IN_HISTORY != 0, vector })
     }
+}
+
+fn put_given(bytes: &mut Vec<u8>, (epoch, seq): (Epoch, Seq)) {
+    bytes.extend_from_slice(&epoch.0.to_le_bytes());
+    bytes.extend_from_slice(&seq.0.to_le_bytes());
+}
+
+fn read_given(reader: &mut Reader<'_>) -> Option<(Epoch, Seq)> {
+    Some((Epoch(reader.int("epoch", 0).ok()?), Seq(reader.int("seq", 0).ok()?)))
 }
 
 #[cfg(test)]
@@ -120,7 +147,11 @@ mod tests {
         let mut vector = Vector { time: 9, ..Vector::default() };
         vector.advance(Incarnation([0xa5; 16]), Place::behind(4711));
         vector.advance(Incarnation::LOCAL, Place { n: 3, offset: 64, seq: 2 });
-        LiveCursor { query: 7, place: Some((Epoch(3), Seq(12))), in_history: false, vector }
+        LiveCursor { query: 7, given: given(&[(3, 12)]), in_history: false, vector }
+    }
+
+    fn given(of: &[(u64, u64)]) -> Given {
+        Given::from_place(of.iter().map(|(epoch, seq)| (Epoch(*epoch), Seq(*seq))))
     }
 
     #[test]
@@ -128,8 +159,16 @@ mod tests {
         let text = cursor().encode();
         assert_eq!(LiveCursor::decode(text.as_bytes(), 7), Ok(cursor()));
         assert_eq!(LiveCursor::decode(text.as_bytes(), 8), Err(BadEventId::OtherStream));
-        let other = LiveCursor { place: None, in_history: true, ..cursor() };
-        assert_eq!(LiveCursor::decode(other.encode().as_bytes(), 7), Ok(other));
+        for of in [&[][..], &[(2, 7), (3, 1)], &[(1, 5), (2, 7), (9, 4)]] {
+            let other = LiveCursor { given: given(of), in_history: true, ..cursor() };
+            assert_eq!(LiveCursor::decode(other.encode().as_bytes(), 7), Ok(other));
+        }
+        // No longer with each epoch.
+        let many: Vec<(u64, u64)> = (1..=60).map(|epoch| (epoch, epoch + 5)).collect();
+        let text = LiveCursor { given: given(&many), ..cursor() }.encode();
+        assert!(text.len() < 400, "{}", text.len());
+        let few = LiveCursor { given: given(&many[60 - 1 - OLDER_MAX..]), ..cursor() };
+        assert_eq!(LiveCursor::decode(text.as_bytes(), 7), Ok(few));
     }
 
     /// Golden: event ids are kept by clients across upgrades.

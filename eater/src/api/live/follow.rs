@@ -1,37 +1,31 @@
 //! The task of a stream: history, if it is asked for, and then what is committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use trough_protocol::frame::FrameRef;
-use trough_protocol::limits::FRAME_BYTES_MAX;
 use trough_protocol::{DeviceId, Epoch, Seq};
 
 use super::body::{End, EventWriter};
 use super::cursor::LiveCursor;
+use super::given::Given;
 use super::query::Filter;
 use super::scope::Scope;
 use crate::api::reads::ReadPermit;
 use crate::api::state::Api;
-use crate::journal::run::Kind;
-use crate::live::{Commit, Follower, Found, Live, LiveError, LiveRun, Next, Place, Vector, Walk};
+use crate::live::{Follower, Found, Live, LiveError, Next, Vector, Walk};
 
 /// A connection without news shows that it lives so often.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// One that looks through what came since tells how far it is so often.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How often, and how many times, what cannot be read is tried again.
-const RETRY_EVERY: Duration = Duration::from_millis(500);
+pub(super) const RETRY_EVERY: Duration = Duration::from_millis(500);
 const TRIES_MAX: u32 = 20;
-/// How long the registry is asked again that cannot say whose frames are shown.
-const REGISTRY_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a walk may wait for the first look of all.
 pub(super) const FIRST_LOOK: Duration = Duration::from_secs(5);
-/// About how many bytes of frames are read at a time.
-const READ_BYTES: usize = 256 * 1024;
-
 /// A stream that is open.
 pub(super) struct Stream {
     pub api: Arc<Api>,
@@ -43,16 +37,23 @@ pub(super) struct Stream {
     pub writer: EventWriter,
     /// What is done in the journals.
     pub vector: Vector,
-    /// Of a device's stream: everything up to here is done, in the order of numbers.
-    pub place: Option<(Epoch, Seq)>,
-    /// Of a device's stream: up to which number epochs were given from history. It stands for what the vector does not
-    /// say, so it is no longer needed when commits are behind it.
-    pub given: BTreeMap<Epoch, Seq>,
+    /// Of a device's stream: up to which number its epochs were given.
+    pub given: Given,
+    /// The last numbers that were shown and may come again, as the list may have them in another order than the walk that
+    /// leads to it, or a part of a commit was shown.
+    pub recent: HashMap<(DeviceId, Epoch), Seq>,
+    /// It walks by itself.
+    pub walks: bool,
     pub in_history: bool,
+    /// Of one that comes back to history: where it goes on in the journals behind that. Until what it may have missed of
+    /// older epochs is given, `vector` says what was done when it was in the journals last.
+    pub ahead: Option<Vector>,
     /// The place among other streams of one that begins with history.
     pub reading: Option<ReadPermit>,
     pub draining: CancellationToken,
     pub heartbeat_at: Instant,
+    /// When it showed last that it lives.
+    pub told_at: Instant,
 }
 
 /// Where it goes on.
@@ -61,13 +62,6 @@ pub(super) enum At {
     List(u64),
     /// By itself; with what was found already.
     Walk(Option<(Box<dyn Walk>, u64, Found)>),
-}
-
-/// How far a commit was shown.
-enum Shown {
-    All,
-    /// Up to the place; the connection is behind.
-    Part,
 }
 
 impl Stream {
@@ -82,7 +76,7 @@ impl Stream {
                 Ok(()) => {}
                 // What is compacted stands in history, and a device's stream knows where it is there.
                 Err(End::Expired) if self.scope.device().is_some() => match self.begin_anew().await {
-                    Ok(()) => {}
+                    Ok(end) => at = At::List(end),
                     Err(end) => break end,
                 },
                 Err(end) => break end,
@@ -92,19 +86,12 @@ impl Stream {
         self.writer.finish(end);
     }
 
-    /// Goes back to history, behind the last frame given.
-    async fn begin_anew(&mut self) -> Result<(), End> {
-        let source = self.live.source().clone();
-        let mut tries = Tries::default();
-        self.vector = loop {
-            match source.end().await {
-                Ok(vector) => break vector,
-                Err(error) => tries.failed(error).await?,
-            }
-        };
-        self.given = self.place.into_iter().collect();
-        self.in_history = true;
-        Ok(())
+    /// Goes back to history, for all that was not given; the number of the list that comes next.
+    async fn begin_anew(&mut self) -> Result<u64, End> {
+        let now = self.follower.now(Instant::now() + FIRST_LOOK).await;
+        let (end, ahead) = now.ok_or(End::Unavailable)?;
+        (self.ahead, self.in_history) = (Some(ahead), true);
+        Ok(end)
     }
 
     /// Follows the list, or walks by itself where it is not in it.
@@ -112,7 +99,12 @@ impl Stream {
         loop {
             let number = match at {
                 At::List(number) => number,
-                At::Walk(found) => self.walk(found).await?,
+                At::Walk(found) => {
+                    self.walks = true;
+                    let end = self.walk(found).await?;
+                    self.walks = false;
+                    end
+                }
             };
             at = match self.follower.next(number) {
                 Next::Commit(commit) => {
@@ -124,6 +116,7 @@ impl Stream {
                 Next::Nothing(vector) => {
                     if vector.covers(&self.vector) {
                         self.vector = vector;
+                        self.recent = HashMap::new();
                     }
                     self.wait().await?;
                     At::List(number)
@@ -147,7 +140,8 @@ impl Stream {
     async fn beat(&mut self) -> Result<(), End> {
         let id = self.id();
         self.writer.events.heartbeat(&id);
-        self.heartbeat_at = Instant::now() + HEARTBEAT;
+        self.told_at = Instant::now();
+        self.heartbeat_at = self.told_at + HEARTBEAT;
         self.writer.send().await
     }
 
@@ -163,15 +157,25 @@ impl Stream {
             }
         };
         loop {
+            self.recent.clear();
             for commit in &found.commits {
                 self.show(commit).await?;
+                self.look_alive().await?;
             }
             if !found.more {
                 self.vector = walk.vector().clone();
                 return Ok(end);
             }
             (end, found) = self.step(&mut *walk).await?;
+            self.look_alive().await?;
         }
+    }
+
+    /// While it looks through what came since, of which nothing may be shown, it tells how far it is: whoever is cut does
+    /// not begin anew.
+    async fn look_alive(&mut self) -> Result<(), End> {
+        let next = self.heartbeat_at.min(self.told_at + TELL_EVERY);
+        if Instant::now() >= next { self.beat().await } else { Ok(()) }
     }
 
     /// One step, and where the list ended before it.
@@ -179,8 +183,8 @@ impl Stream {
         if self.draining.is_cancelled() {
             return Err(End::Draining);
         }
-        let deadline = Instant::now() + FIRST_LOOK;
-        let end = self.follower.end(deadline).await.ok_or(End::Unavailable)?;
+        let end = self.follower.end(Instant::now() + FIRST_LOOK).await;
+        let (end, _) = end.ok_or(End::Unavailable)?;
         let mut tries = Tries::default();
         loop {
             match walk.step(None).await {
@@ -190,154 +194,10 @@ impl Stream {
         }
     }
 
-    /// Shows a commit, however long the client takes, within its patience.
-    async fn show(&mut self, commit: &Commit) -> Result<(), End> {
-        loop {
-            let devices = self.devices_in(commit).await?;
-            if devices.is_empty() {
-                break;
-            }
-            if let Shown::All = self.show_some(commit, &devices).await? {
-                self.writer.try_send();
-                break;
-            }
-            // What a commit has is not held while the client is waited for, nor whose frames are shown: it is read again.
-            self.writer.send().await?;
-            if self.draining.is_cancelled() {
-                return Err(End::Draining);
-            }
-        }
-        self.vector.advance(commit.id.incarnation, commit.through);
-        Ok(())
-    }
-
-    /// The devices in a commit that are shown. A registry that cannot tell is asked again for a while: what is left out
-    /// would never come again.
-    async fn devices_in(&mut self, commit: &Commit) -> Result<Vec<DeviceId>, End> {
-        let deadline = Instant::now() + REGISTRY_PATIENCE;
-        loop {
-            let reason = match self.scope.of(commit).await {
-                Ok(devices) => return Ok(devices),
-                Err(reason) => reason,
-            };
-            if self.draining.is_cancelled() {
-                return Err(End::Draining);
-            }
-            if Instant::now() >= deadline {
-                tracing::warn!(reason, "whose frames are shown cannot be told: a live stream ends");
-                return Err(End::Unavailable);
-            }
-            sleep(RETRY_EVERY).await;
-        }
-    }
-
-    async fn show_some(&mut self, commit: &Commit, devices: &[DeviceId]) -> Result<Shown, End> {
-        let source = self.live.source().clone();
-        let mut tries = Tries::default();
-        let runs = loop {
-            match source.runs(commit, devices).await {
-                Ok(runs) => break runs,
-                Err(error) => tries.failed(error).await?,
-            }
-        };
-        let mut last: HashMap<(DeviceId, Epoch), Seq> = HashMap::new();
-        let mut rest = &runs[..];
-        while !rest.is_empty() {
-            let (some, behind) = rest.split_at(portion(rest));
-            rest = behind;
-            // Of some everything is done, or was given from elsewhere.
-            let due: Vec<(LiveRun, Seq)> =
-                some.iter().filter_map(|live| self.due(commit, live, &mut last)).collect();
-            let (wanted, first): (Vec<LiveRun>, Vec<Seq>) = due.into_iter().unzip();
-            if wanted.is_empty() {
-                continue;
-            }
-            let data = loop {
-                match source.data(commit, &wanted).await {
-                    Ok(data) => break data,
-                    Err(error) => tries.failed(error).await?,
-                }
-            };
-            for ((live, first), data) in wanted.iter().zip(first).zip(data) {
-                if let Shown::Part = self.show_run(commit, live, first, data) {
-                    return Ok(Shown::Part);
-                }
-            }
-        }
-        Ok(Shown::All)
-    }
-
-    /// A run of which something is to be shown, and from which number on.
-    fn due(
-        &self,
-        commit: &Commit,
-        live: &LiveRun,
-        last: &mut HashMap<(DeviceId, Epoch), Seq>,
-    ) -> Option<(LiveRun, Seq)> {
-        let LiveRun { device, run, fresh } = live;
-        let before = last.entry((device.clone(), run.epoch)).or_insert(Seq(fresh.0.saturating_sub(1)));
-        let mut first = before.next().max(*fresh).max(run.first);
-        *before = run.last().max(*before);
-        if let Some(given) = self.given.get(&run.epoch) {
-            first = given.next().max(first);
-        }
-        let place = self.vector.place(commit.id.incarnation);
-        if place.n == commit.id.n {
-            if run.offset < place.offset {
-                return None;
-            }
-            if run.offset == place.offset {
-                first = Seq(place.seq).next().max(first);
-            }
-        }
-        (first <= run.last()).then(|| (live.clone(), first))
-    }
-
-    /// Shows a run from a number on.
-    fn show_run(&mut self, commit: &Commit, live: &LiveRun, first: Seq, data: Option<Bytes>) -> Shown {
-        let LiveRun { device, run, .. } = live;
-        let data = data.filter(|_| run.is_frames());
-        let mut frames = data.as_deref().unwrap_or_default();
-        let (mut seq, incarnation) = (run.first, commit.id.incarnation);
-        self.writer.events.begin_run(run.epoch, run.received_at);
-        while data.is_some() && seq <= run.last() {
-            let Ok(frame) = FrameRef::decode(&mut frames, FRAME_BYTES_MAX) else { break };
-            if seq >= first && self.filter.wants(&frame) {
-                if self.writer.is_full() && !self.writer.try_send() {
-                    return Shown::Part;
-                }
-                self.pass(run.epoch, seq);
-                self.vector.advance(incarnation, Place { n: commit.id.n, offset: run.offset, seq: seq.0 });
-                let id = self.id();
-                self.writer.events.frame(&id, device, seq, &frame);
-                self.api.metrics.frames.inc();
-            }
-            seq = seq.next();
-        }
-        self.pass(run.epoch, run.last());
-        let done = Place { n: commit.id.n, offset: run.offset, seq: run.last().0 };
-        self.vector.advance(incarnation, done);
-        let first = seq.max(first);
-        if first <= run.last() {
-            let kind = if run.is_frames() { Kind::Damaged } else { run.kind };
-            let id = self.id();
-            let (numbers, what) = ((run.epoch, first, run.last()), (kind, run.received_at));
-            self.writer.events.gap(&id, device, numbers, what);
-        }
-        Shown::All
-    }
-
-    /// Takes note that a number is done.
-    pub(super) fn pass(&mut self, epoch: Epoch, seq: Seq) {
-        if self.scope.device().is_some() {
-            self.place = self.place.max(Some((epoch, seq)));
-        }
-    }
-
     /// The id of an event: where the stream stands.
     pub(super) fn id(&self) -> String {
-        let (query, place, in_history) = (self.fingerprint, self.place, self.in_history);
-        LiveCursor { query, place, in_history, vector: self.vector.clone() }.encode()
+        let (given, vector) = (self.given.clone(), self.vector.clone());
+        LiveCursor { query: self.fingerprint, given, in_history: self.in_history, vector }.encode()
     }
 
     /// Sends what was written, and a heartbeat if nothing was sent for long.
@@ -350,16 +210,6 @@ impl Stream {
         }
         self.writer.send().await
     }
-}
-
-/// How many runs are read at a time.
-fn portion(runs: &[LiveRun]) -> usize {
-    let mut bytes = 0;
-    let within = runs.iter().take_while(|live| {
-        bytes += live.run.len as usize;
-        bytes <= READ_BYTES
-    });
-    within.count().max(1)
 }
 
 /// How often reading was tried in vain.

@@ -1,16 +1,20 @@
 //! Live streams: `GET /v1/devices/{id}/live` and `GET /v1/live`.
 //!
 //! [`query`] reads the request, [`scope`] says whose frames are shown, [`follow`] is the task of a stream ([`history`]
-//! while it reads that), [`events`] writes, [`body`] is what the connection sends. An event's id is a [`cursor`].
+//! while it reads that, [`show`] for what is committed), [`events`] writes, [`body`] is what the connection sends. An event's
+//! id is a [`cursor`]; [`given`] is what a device's stream remembers.
 
 mod body;
 mod cursor;
 mod events;
 mod follow;
+mod given;
 mod history;
 mod query;
 mod scope;
+mod show;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -22,7 +26,7 @@ use http::{HeaderName, HeaderValue, Method};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use trough_protocol::{DeviceId, Epoch, Seq};
+use trough_protocol::DeviceId;
 use trough_store::Scope as Right;
 use utoipa::IntoParams;
 
@@ -40,7 +44,9 @@ use crate::ingest::LEAVE_SPREAD;
 use crate::live::{Follower, Live, LiveError, Vector};
 use body::live_body;
 pub use cursor::BadEventId;
+use cursor::LiveCursor;
 use follow::{At, FIRST_LOOK, Stream};
+use given::Given;
 use query::{Begin, LiveQuery};
 use scope::Scope;
 
@@ -163,11 +169,12 @@ async fn answer(
 
 /// Where a stream begins.
 struct Start {
+    /// What is done.
     vector: Vector,
-    place: Option<(Epoch, Seq)>,
+    given: Given,
     in_history: bool,
-    /// Everything up to the place was given.
-    given: bool,
+    /// Of one that comes back to history: where it goes on behind that.
+    ahead: Option<Vector>,
     at: At,
 }
 
@@ -185,10 +192,9 @@ async fn open(
     let permit = api.live_streams.permit()?;
     let live = api.live.clone();
     let mut follower = live.follow();
-    let end = follower.end(Instant::now() + FIRST_LOOK).await.ok_or_else(|| unavailable("yet"))?;
     let LiveQuery { filter, begin, fingerprint } = query;
-    let start = start(api, &live, &mut follower, begin, scope.device(), end).await?;
-    let Start { vector, place, in_history, given, at } = start;
+    let start = start(api, &live, &mut follower, begin, scope.device()).await?;
+    let Start { vector, given, in_history, ahead, at } = start;
     let reading = in_history.then(|| api.streams.permit()).transpose()?;
 
     let (revoked, watch, draining) =
@@ -211,12 +217,15 @@ async fn open(
         fingerprint,
         writer,
         vector,
-        place,
-        given: place.filter(|_| given).into_iter().collect(),
+        given,
+        recent: HashMap::new(),
+        walks: false,
         in_history,
+        ahead,
         reading,
         draining,
         heartbeat_at: Instant::now(),
+        told_at: Instant::now(),
         api: api.clone(),
     };
     // It ends with its connection, which it notices when it has something to say, and at the next heartbeat at the latest.
@@ -230,50 +239,59 @@ async fn start(
     follower: &mut Follower,
     begin: Begin,
     device: Option<&DeviceId>,
-    end: u64,
 ) -> Result<Start, Refusal> {
-    let from = |after| async move {
-        let vector = live.source().end().await.map_err(refusal)?;
-        Ok(Start { vector, place: after, in_history: true, given: true, at: At::List(end) })
-    };
+    let by = Instant::now() + FIRST_LOOK;
     match begin {
         Begin::Now => {
-            // In this order: what it says is in the vector.
-            let place = match device {
-                Some(device) => newest(api, device).await?,
-                None => None,
+            // Of many devices all that is durable is done.
+            let end = if device.is_some() { follower.end(by).await } else { follower.now(by).await };
+            let (end, vector) = end.ok_or_else(|| unavailable("yet"))?;
+            // Of one, what is durable now: what is committed meanwhile is told by its numbers.
+            let given = match device {
+                Some(device) => heads(api, device).await?,
+                None => Given::default(),
             };
-            let vector = live.source().end().await.map_err(refusal)?;
-            Ok(Start { vector, place, in_history: false, given: true, at: At::List(end) })
+            Ok(Start { vector, given, in_history: false, ahead: None, at: At::List(end) })
         }
-        Begin::History(after) => from(after).await,
-        // Its vector is older than what history gave since, of which only the last number is known: history goes on,
-        // up to what is durable now.
-        Begin::Event(cursor) if cursor.in_history => from(cursor.place).await,
+        Begin::History(after) => {
+            let (end, vector) = follower.now(by).await.ok_or_else(|| unavailable("yet"))?;
+            let given = Given::from_place(after);
+            Ok(Start { vector, given, in_history: true, ahead: None, at: At::List(end) })
+        }
         Begin::Event(cursor) => {
-            let mut walk = live.source().walk(cursor.vector.clone(), device.cloned());
-            let end = follower.end(Instant::now() + FIRST_LOOK).await.ok_or_else(|| unavailable("now"))?;
-            // It looks through all that came since.
+            let (end, ahead) = follower.now(by).await.ok_or_else(|| unavailable("yet"))?;
+            let LiveCursor { vector, given, in_history, .. } = cursor;
+            let back = |vector, given| Start {
+                vector,
+                given,
+                in_history: true,
+                ahead: Some(ahead),
+                at: At::List(end),
+            };
+            if in_history {
+                return Ok(back(vector, given));
+            }
+            let mut walk = live.source().walk(vector.clone(), device.cloned());
             let first = timeout(api.limits.query_deadline, walk.step(None)).await;
             match first.map_err(|_| Refusal::Deadline { retry_after: RETRY_SLOW_AFTER })? {
                 Ok(found) => {
                     let at = At::Walk(Some((walk, end, found)));
-                    let (vector, place) = (cursor.vector, cursor.place);
-                    Ok(Start { vector, place, in_history: false, given: true, at })
+                    Ok(Start { vector, given, in_history, ahead: None, at })
                 }
-                Err(LiveError::Expired) if device.is_some() => from(cursor.place).await,
+                Err(LiveError::Expired) if device.is_some() => Ok(back(vector, given)),
                 Err(error) => Err(refusal(error)),
             }
         }
     }
 }
 
-/// The newest frame of a device.
-async fn newest(api: &Arc<Api>, device: &DeviceId) -> Result<Option<(Epoch, Seq)>, Refusal> {
+/// Up to where a device's numbers are durable. Of older epochs that may be too low.
+async fn heads(api: &Arc<Api>, device: &DeviceId) -> Result<Given, Refusal> {
     let (journal, device) = (api.journal.clone(), device.clone());
     let states = on_thread(move || journal.device_states(&[device])).await?;
     let states = states.map_err(|error| ReadFault::from(error).states_refusal())?;
-    Ok(states.first().and_then(Option::as_ref).and_then(|state| state.heads.last().copied()))
+    let state = states.into_iter().next().flatten();
+    Ok(state.into_iter().flat_map(|state| state.heads).collect())
 }
 
 fn refusal(error: LiveError) -> Refusal {

@@ -101,6 +101,7 @@ fn event_id(headers: &HeaderMap, fingerprint: u32) -> Result<Option<LiveCursor>,
 
 #[cfg(test)]
 mod tests {
+    use super::super::given::Given;
     use super::*;
     use crate::live::Vector;
     use http::HeaderValue;
@@ -118,8 +119,8 @@ mod tests {
         assert_eq!(device("from=5", "").unwrap().begin, Begin::History(None));
         let query = device("channel=b,a&after=1:3", "").unwrap();
         assert_eq!(query.begin, Begin::History(Some((Epoch(1), Seq(3)))));
-        let (fingerprint, place) = (query.fingerprint, Some((Epoch(1), Seq(4))));
-        let cursor = LiveCursor { query: fingerprint, place, in_history: true, vector: Vector::default() };
+        let (fingerprint, given) = (query.fingerprint, Given::from_place([(Epoch(1), Seq(4))]));
+        let cursor = LiveCursor { query: fingerprint, given, in_history: true, vector: Vector::default() };
         let again = device("channel=a&channel=b&after=1:3", &cursor.encode()).unwrap();
         assert_eq!(again.begin, Begin::Event(cursor.clone()));
         for other in ["channel=a", "channel=a,b&from=5", ""] {

@@ -3,7 +3,7 @@
 //! 1. What becomes durable while a client reads comes once each, in order; of one device, of all, of a channel.
 //! 2. History first, then live: nothing is lost or doubled in between.
 //! 3. A client that is cut anywhere goes on with the id of its last event: together everything once, also what devices
-//!    sent twice, and whatever files the journal has.
+//!    sent twice, what comes late of an older epoch, and whatever files the journal has. It does so while nothing is for it.
 //! 4. A client that does not read is told so and ended; others go on.
 //! 5. Rights that are taken away cut a stream; devices enter and leave a group, also in the middle of a commit.
 //! 6. A registry that does not answer leaves nothing out: the stream ends, and goes on where it was.
@@ -26,9 +26,9 @@ use crate::journal::testing::Rng;
 
 /// An event as a client sees it.
 #[derive(Debug, Clone)]
-struct Event {
+pub(super) struct Event {
     name: String,
-    id: String,
+    pub id: String,
     data: Value,
 }
 
@@ -40,15 +40,15 @@ impl Event {
 }
 
 /// A client that reads events.
-struct Client {
+pub(super) struct Client {
     body: hyper::body::Incoming,
     text: String,
     /// The last id, of an event or by itself.
-    id: String,
+    pub id: String,
 }
 
 impl Client {
-    async fn begin(ask: Ask) -> Self {
+    pub(super) async fn begin(ask: Ask) -> Self {
         let answer = ask.begin().await;
         assert_eq!(answer.status(), 200);
         let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
@@ -59,6 +59,15 @@ impl Client {
 
     /// The next event; `None` when the stream has broken off or ended.
     async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.block().await? {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The next event, or `None` in its place if only an id comes.
+    pub(super) async fn block(&mut self) -> Option<Option<Event>> {
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -73,8 +82,8 @@ impl Client {
                         _ => panic!("{block}"),
                     }
                 }
-                if let Some(data) = data {
-                    return Some(Event { name, id: self.id.clone(), data });
+                if block.contains("data: ") || block.contains("id: ") {
+                    return Some(data.map(|data| Event { name, id: self.id.clone(), data }));
                 }
             }
             let frame = tokio::time::timeout(SOON, self.body.frame()).await.expect("an event in time");
@@ -85,7 +94,7 @@ impl Client {
         }
     }
 
-    async fn frames(&mut self, count: usize) -> Vec<(String, u64, u64)> {
+    pub(super) async fn frames(&mut self, count: usize) -> Vec<(String, u64, u64)> {
         let mut places = Vec::new();
         while places.len() < count {
             let event = self.next().await.expect("the stream goes on");
@@ -96,7 +105,7 @@ impl Client {
     }
 }
 
-fn places(device: &str, range: std::ops::RangeInclusive<u64>) -> Vec<(String, u64, u64)> {
+pub(super) fn places(device: &str, range: std::ops::RangeInclusive<u64>) -> Vec<(String, u64, u64)> {
     range.map(|seq| (device.to_owned(), 1, seq)).collect()
 }
 
@@ -192,6 +201,122 @@ async fn history_that_is_cut_behind_a_new_epoch_doubles_nothing() {
     server.write_texts("a", 2, 3, 1).await;
     let rest = [2, 3].map(|seq| ("a".to_owned(), 2, seq));
     assert_eq!(client.frames(2).await, rest);
+}
+
+fn of_epoch(epoch: u64, range: std::ops::RangeInclusive<u64>) -> Vec<(String, u64, u64)> {
+    range.map(|seq| ("a".to_owned(), epoch, seq)).collect()
+}
+
+/// Frames of an epoch that is no longer the newest are committed while nobody listens.
+#[tokio::test]
+async fn what_comes_late_of_an_older_epoch_comes_after_a_cut_in_history() {
+    let mut server = Server::start().await;
+    let token = server.device_and_reader("a").await;
+    server.write_texts("a", 1, 1, 3).await;
+    server.write_texts("a", 3, 1, 4).await;
+    let target = "/v1/devices/a/live?after=0:0";
+    let mut client = Client::begin(server.get(target).token(&token)).await;
+    assert_eq!(client.frames(5).await, [of_epoch(1, 1..=3), of_epoch(3, 1..=2)].concat());
+    let id = client.id.clone();
+    server.write_texts("a", 1, 4, 2).await;
+    server.write_texts("a", 2, 1, 2).await;
+    let again = |id: &str| Client::begin(server.get(target).token(&token).header("last-event-id", id));
+    let mut client = again(&id).await;
+    assert_eq!(client.frames(1).await, of_epoch(1, 4..=4));
+    // Cut once more, in what is late.
+    let mut client = again(&client.id.clone()).await;
+    assert_eq!(client.frames(5).await, [of_epoch(1, 5..=5), of_epoch(2, 1..=2), of_epoch(3, 3..=4)].concat());
+    server.write_texts("a", 1, 6, 1).await;
+    assert_eq!(client.frames(1).await, of_epoch(1, 6..=6));
+}
+
+/// Of epochs that an id does not tell of, what was given is told by the files where it lies.
+#[tokio::test]
+async fn an_epoch_that_is_not_remembered_is_not_given_again() {
+    let mut server = Server::with_files_of(Some(4096), ApiLimits::default()).await;
+    let token = server.device_and_reader("a").await;
+    for epoch in 1..=12 {
+        for n in 0..8 {
+            server.write_texts("a", epoch, 1 + n * 20, 20).await;
+        }
+    }
+    let journal = server.journal.clone();
+    eventually("files are sealed", || journal.sealed_files().len() >= 3).await;
+    let target = "/v1/devices/a/live?after=0:0";
+    let mut client = Client::begin(server.get(target).token(&token)).await;
+    let all: Vec<_> = (1..=12).flat_map(|epoch| of_epoch(epoch, 1..=160)).collect();
+    assert_eq!(client.frames(all.len() - 1).await, all[..all.len() - 1]);
+    let id = client.id.clone();
+    server.write_texts("a", 2, 161, 1).await;
+    let mut client = Client::begin(server.get(target).token(&token).header("last-event-id", &id)).await;
+    assert_eq!(client.frames(2).await, [of_epoch(2, 161..=161), of_epoch(12, 160..=160)].concat());
+}
+
+/// The same when the journal does not have any more what comes next; with more epochs than an id tells of.
+#[tokio::test]
+async fn what_comes_late_of_an_older_epoch_comes_from_history() {
+    let mut server = Server::with_files_of(Some(4096), ApiLimits::default()).await;
+    let token = server.device_and_reader("a").await;
+    let target = "/v1/devices/a/live";
+    for epoch in 1..=12 {
+        server.write_texts("a", epoch, 1, 2).await;
+    }
+    let mut client = Client::begin(server.get(target).token(&token)).await;
+    server.write_texts("a", 12, 3, 1).await;
+    assert_eq!(client.frames(1).await, of_epoch(12, 3..=3));
+    let id = client.id.clone();
+    drop(client);
+    let journal = server.journal.clone();
+    // Into the next file and further.
+    server.add_device("b", &[]).await;
+    for n in 0..40 {
+        server.write_texts("b", 1, 1 + n * 20, 20).await;
+    }
+    eventually("files are sealed", || journal.sealed_files().len() >= 3).await;
+    for epoch in [2, 11] {
+        server.write_texts("a", epoch, 3, 2).await;
+    }
+    server.write_texts("a", 12, 4, 1).await;
+    let through = journal.sealed_files()[1].file_id;
+    tokio::task::spawn_blocking(move || journal.remove_through(through).unwrap()).await.unwrap();
+    let mut client = Client::begin(server.get(target).token(&token).header("last-event-id", &id)).await;
+    let late = [of_epoch(2, 3..=4), of_epoch(11, 3..=4), of_epoch(12, 4..=4)].concat();
+    assert_eq!(client.frames(5).await, late);
+    server.write_texts("a", 2, 5, 1).await;
+    server.write_texts("a", 12, 5, 1).await;
+    assert_eq!(client.frames(2).await, [of_epoch(2, 5..=5), of_epoch(12, 5..=5)].concat());
+}
+
+/// A client that is cut again and again before there is anything for it gets there all the same.
+#[tokio::test]
+async fn looking_through_what_came_since_goes_on_where_it_was() {
+    let mut server = Server::with_files_of(Some(4096), ApiLimits::default()).await;
+    let token = server.device_and_reader("a").await;
+    let target = "/v1/live?channel=rare";
+    let mut client = Client::begin(server.get(target).token(&token)).await;
+    server.write("a", 1, 1, &[text_frame(TS, "rare", "x")]).await;
+    let mut id = client.next().await.unwrap().id;
+    for n in 0..40 {
+        server.write_texts("a", 1, 2 + n * 20, 20).await;
+    }
+    let journal = server.journal.clone();
+    eventually("files are sealed", || journal.sealed_files().len() >= 3).await;
+    server.write("a", 1, 802, &[text_frame(TS, "rare", "y")]).await;
+    let mut cuts = 0;
+    let event = loop {
+        let ask = server.get(target).token(&token).header("last-event-id", &id);
+        let mut client = Client::begin(ask).await;
+        match client.block().await.expect("the stream goes on") {
+            Some(event) => break event,
+            None => {
+                assert_ne!(client.id, id, "it is further");
+                id = client.id;
+                cuts += 1;
+            }
+        }
+    };
+    assert_eq!(event.place(), ("a".to_owned(), 1, 802));
+    assert!(cuts >= 3, "{cuts} cuts");
 }
 
 /// Writes what devices send, some of it twice, and reads it with a client that is cut again and again.

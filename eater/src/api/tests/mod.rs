@@ -11,6 +11,7 @@ mod events;
 mod frames;
 mod lifecycle;
 mod live;
+mod live_order;
 mod many;
 mod openapi;
 mod push_tokens;

@@ -33,7 +33,7 @@ use crate::doorbell::{Doorbell, Others};
 use crate::journal::{
     Chunk, CommitSink, Journal, JournalConfig, JournalMetrics, JournalParts, ReadError, Submission, local,
 };
-use crate::live::Live;
+use crate::live::{Live, Source};
 
 /// When the tests' clock starts: 2023-11-14T22:13:20Z.
 pub(super) const NOW: Micros = 1_700_000_000_000_000;
@@ -93,15 +93,25 @@ impl Server {
 
     /// The same whose journal goes on in a new file when one has so many bytes.
     pub(super) async fn with_files_of(roll_bytes: Option<u64>, limits: ApiLimits) -> Self {
-        Self::made(roll_bytes, limits, Some(SealKey::new(&[7; 32]))).await
+        Self::made(roll_bytes, limits, Some(SealKey::new(&[7; 32])), |journal| Arc::new(journal)).await
+    }
+
+    /// The same whose live streams follow something else than its journal.
+    pub(super) async fn following(source: impl FnOnce(Journal) -> Arc<dyn Source>) -> Self {
+        Self::made(None, ApiLimits::default(), None, source).await
     }
 
     /// The same that cannot keep secrets.
     pub(super) async fn without_seal_key() -> Self {
-        Self::made(None, ApiLimits::default(), None).await
+        Self::made(None, ApiLimits::default(), None, |journal| Arc::new(journal)).await
     }
 
-    async fn made(roll_bytes: Option<u64>, limits: ApiLimits, seal: Option<SealKey>) -> Self {
+    async fn made(
+        roll_bytes: Option<u64>,
+        limits: ApiLimits,
+        seal: Option<SealKey>,
+        source: impl FnOnce(Journal) -> Arc<dyn Source>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (clock, health) = (Clock::manual(NOW), Health::new());
         let registry = SqliteRegistry::open(&dir.path().join("registry.sqlite"), clock.clone()).unwrap();
@@ -125,7 +135,7 @@ impl Server {
         let metrics = ApiMetrics::register(&mut all);
         let state = ApiState {
             journal: Arc::new(journal.clone()),
-            live: Live::start(Arc::new(journal.clone()), doorbell, shutdown.killed.clone()),
+            live: Live::start(source(journal.clone()), doorbell, shutdown.killed.clone()),
             registry: registry.clone(),
             commands: CommandDesk { store: registry.clone(), bus: None },
             notices: NoticeDesk {

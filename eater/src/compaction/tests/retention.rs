@@ -184,7 +184,7 @@ fn buses() -> Group {
 
 #[test]
 fn what_has_expired_is_gone_and_nothing_else() {
-    each_seed(50, |seed| {
+    each_seed(210, |seed| {
         let mut rng = Rng::new(seed);
         let mut world = World::new(seed);
         for _ in 0..60 + rng.below(60) {

@@ -8,9 +8,10 @@ use trough_store::object_catalog::Incarnation;
 
 use crate::compaction::tests::{directory, each_seed};
 use crate::journal::testing::{MemoryCatalog, Rng, TestRun, TestSink, batch, config, parts, wait_until};
-use crate::journal::{Journal, Submission};
+use crate::journal::{Journal, Lot, Submission};
 use crate::live::commit::Content;
-use crate::live::{LiveError, Place, Source, Vector};
+use crate::live::local::LocalWalk;
+use crate::live::{LiveError, Place, Source, Vector, Walk as _};
 
 const DEVICES: [&str; 3] = ["a", "b", "c"];
 
@@ -29,12 +30,14 @@ async fn walk(
     (vector, mut given): Point,
     points: &mut Vec<Point>,
     exact: bool,
+    lot: Lot,
 ) -> BTreeMap<&'static str, u64> {
-    let mut walk = Source::walk(journal, vector, None);
+    let mut walk = LocalWalk::new(journal.clone(), vector, None, lot);
     loop {
         let found = walk.step(None).await.unwrap();
         for commit in &found.commits {
             let Content::Local(runs) = &commit.content else { panic!("runs") };
+            assert!(runs.len() <= lot.open.max(lot.sealed), "{} are too many", runs.len());
             for arrival in runs {
                 let device = DEVICES.into_iter().find(|device| *device == arrival.device.as_str()).unwrap();
                 let last = given.entry(device).or_default();
@@ -59,6 +62,8 @@ fn each_number_comes_once_from_any_place_on() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     each_seed(50, |seed| {
         let mut rng = Rng::new(seed);
+        let mut size = || usize::try_from(4 + rng.below(60)).unwrap();
+        let lot = Lot { open: size(), sealed: size() };
         let dir = directory();
         let mut config = config(dir.path());
         config.roll_bytes = 4096;
@@ -89,7 +94,7 @@ fn each_number_comes_once_from_any_place_on() {
             send(&journal, &sink, number, run);
             if rng.percent(10) {
                 let point = points[rng.below(points.len() as u64) as usize].clone();
-                let given = runtime.block_on(walk(&journal, point, &mut points, true));
+                let given = runtime.block_on(walk(&journal, point, &mut points, true, lot));
                 assert_eq!(given, sent, "seed {seed}");
             }
             if rng.percent(2) {
@@ -110,7 +115,7 @@ fn each_number_comes_once_from_any_place_on() {
                 assert!(matches!(found, Err(LiveError::Expired)), "seed {seed}: {at}");
             } else {
                 // What was sent again of what is gone cannot be told from what is new.
-                let given = runtime.block_on(walk(&journal, point, &mut Vec::new(), false));
+                let given = runtime.block_on(walk(&journal, point, &mut Vec::new(), false, lot));
                 assert_eq!(given, sent, "seed {seed}");
             }
         }

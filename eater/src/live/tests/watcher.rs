@@ -7,6 +7,7 @@ use trough_store::object_catalog::Incarnation;
 
 use crate::journal::testing::Rng;
 use crate::live::commit::Content;
+use crate::live::walk::Lots;
 use crate::live::{LiveError, ObjectsSource, Source, Walk};
 use crate::objects::tests::world::Line;
 
@@ -23,7 +24,9 @@ pub(crate) struct Watcher {
 
 impl Watcher {
     pub(crate) fn new(line: &Arc<Line>, resumes: bool) -> Self {
-        let source = ObjectsSource::new(line.clone(), line.clone());
+        // One of the two goes through much in many small steps.
+        let lots = if resumes { Lots { rows: 3, spans: 8 } } else { Lots::default() };
+        let source = ObjectsSource::in_lots(lots, line.clone(), line.clone());
         Self { source, walk: None, given: BTreeMap::new(), resumes, again: 0 }
     }
 
