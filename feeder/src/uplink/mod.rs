@@ -47,7 +47,7 @@ pub enum Unavailable {
     #[error("no eater can be reached: start one, or check the address given with --eater")]
     NoEater,
     /// One has, and is still looking.
-    #[error("no eater has found the device's last frame within {} s: see its log, and whether its database is slow", .0.as_secs())]
+    #[error("no eater found the device's last frame within {} s: is its database slow?", .0.as_secs())]
     NoHead(Duration),
 }
 
