@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use trough_protocol::DeviceId;
+use trough_protocol::{DeviceId, Micros};
 use trough_store::BoxFuture;
 use trough_store::object_catalog::Incarnation;
 
 use super::commit::{Commit, Content, LiveRun};
-use super::source::{Found, LiveError, Source, Walk};
+use super::source::{Done, Found, LiveError, Source, Walk};
 use super::vector::{Place, Vector};
 use crate::journal::run::Run;
 use crate::journal::{Arrivals, Heads, Journal, Lot, ReadError};
@@ -21,8 +21,26 @@ impl Source for Journal {
         Box::pin(async move { Ok(vector) })
     }
 
-    fn named(&self, vector: Vector) -> BoxFuture<'_, Result<Vector, LiveError>> {
-        Box::pin(async move { Ok(vector) })
+    fn done(&self, vector: Vector) -> BoxFuture<'_, Result<Done, LiveError>> {
+        Box::pin(async move {
+            let Place { n, offset, .. } = vector.place(Incarnation::LOCAL);
+            let (journal, mut from) = (self.clone(), (n, offset));
+            // Each group was received later than the one before.
+            let look = move || {
+                loop {
+                    match journal.arrivals(from, None, FIRST, &mut Heads::default())? {
+                        Arrivals::Gone => return Ok(0),
+                        Arrivals::Runs { runs, next, .. } => match runs.first() {
+                            Some(first) => return Ok(first.run.received_at),
+                            None if next == from => return Ok(Micros::MAX),
+                            None => from = next,
+                        },
+                    }
+                }
+            };
+            let local_before = blocking(look).await?.map_err(LiveError::Read)?;
+            Ok(Done { vector, local_before })
+        })
     }
 
     fn walk(&self, from: Vector, only: Option<DeviceId>) -> Box<dyn Walk> {
@@ -62,6 +80,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|error| ReadError::Broken(error.to_string()))
 }
 
+/// The first run behind a place.
+const FIRST: Lot = Lot { open: 1, sealed: 1 };
 /// Runs that are looked for at a time. In a file that is sealed each look goes through its whole index.
 const RUNS: Lot = Lot { open: 1024, sealed: 16 * 1024 };
 

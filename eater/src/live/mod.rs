@@ -23,5 +23,5 @@ mod walk;
 pub use commit::{Commit, LiveRun};
 pub use hub::{Follower, Live, Next};
 pub use objects::ObjectsSource;
-pub use source::{Found, LiveError, Source, Walk};
+pub use source::{Done, Found, LiveError, Source, Walk};
 pub use vector::{Place, Vector};

@@ -13,7 +13,7 @@ use trough_store::{BoxFuture, ObjectCatalog, ObjectStore};
 
 use super::commit::{Commit, Content, LiveRun, Span};
 use super::order::find;
-use super::source::{LiveError, Source, Walk};
+use super::source::{Done, LiveError, Source, Walk};
 use super::vector::{Place, Vector};
 use super::walk::{Lots, ObjectsWalk};
 use crate::journal::ReadError;
@@ -163,14 +163,14 @@ impl Source for ObjectsSource {
         })
     }
 
-    fn named(&self, mut vector: Vector) -> BoxFuture<'_, Result<Vector, LiveError>> {
+    fn done(&self, mut vector: Vector) -> BoxFuture<'_, Result<Done, LiveError>> {
         Box::pin(async move {
             for state in self.0.catalog.incarnations().await.map_err(ReadError::from)? {
                 if !is_over(&state, &vector) {
                     vector.advance(state.incarnation, Place::behind(0));
                 }
             }
-            Ok(vector)
+            Ok(Done { vector, local_before: 0 })
         })
     }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use trough_protocol::DeviceId;
+use trough_protocol::{DeviceId, Micros};
 use trough_store::BoxFuture;
 use trough_store::object_catalog::Incarnation;
 
 use super::commit::{Commit, LiveRun};
 use super::vector::Vector;
-use crate::journal::ReadError;
+use crate::journal::{Chunk, ReadError};
 
 /// Following cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,23 @@ pub struct Found {
     pub more: bool,
 }
 
+/// What is done of what history has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Names all journals that are not done for good.
+    pub vector: Vector,
+    /// What the local journal had received before is done, also of the file where the vector stands.
+    pub local_before: Micros,
+}
+
+impl Done {
+    /// Whether frames are done: surely, if they are.
+    pub fn has(&self, chunk: &Chunk) -> bool {
+        let is_local = chunk.source.incarnation == Incarnation::LOCAL;
+        self.vector.has_named(chunk.source) || (is_local && chunk.received_at < self.local_before)
+    }
+}
+
 /// A journal of either kind, to be followed. Nothing of it blocks.
 pub trait Source: Send + Sync + 'static {
     /// All that is durable now. Where several eaters commit at once, journals are looked at one after the other, so that
@@ -39,8 +56,8 @@ pub trait Source: Send + Sync + 'static {
     /// to that.
     fn end(&self) -> BoxFuture<'_, Result<Vector, LiveError>>;
 
-    /// The same vector, which names the journals that have begun since: one that it does not name is done then.
-    fn named(&self, vector: Vector) -> BoxFuture<'_, Result<Vector, LiveError>>;
+    /// What a vector says is done of what history has.
+    fn done(&self, vector: Vector) -> BoxFuture<'_, Result<Done, LiveError>>;
 
     /// A walk that begins behind `from`. With `only`, at least what is this device's is given.
     fn walk(&self, from: Vector, only: Option<DeviceId>) -> Box<dyn Walk>;

@@ -5,7 +5,7 @@
 //! rows of all that comes are looked through once, of which only each device's lowest number is kept: what is below was
 //! done before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use trough_protocol::Seq;
@@ -46,6 +46,8 @@ pub(super) struct ObjectsWalk {
     /// The same with what had its turn.
     ahead: Vector,
     queues: Queues,
+    /// All journals that there were at the last look, also those that are done for good.
+    listed: HashSet<Incarnation>,
     /// What comes before the beginning was looked at.
     primed: bool,
     survey: Survey,
@@ -74,7 +76,8 @@ struct Look {
 impl ObjectsWalk {
     pub fn new(shared: Arc<Shared>, from: Vector) -> Self {
         let (ahead, queues, ready) = (from.clone(), Queues::new(), Vec::new());
-        Self { shared, vector: from, ahead, queues, primed: false, survey: Survey::default(), ready }
+        let (listed, survey) = (HashSet::new(), Survey::default());
+        Self { shared, vector: from, ahead, queues, listed, primed: false, survey, ready }
     }
 
     /// How many objects wait.
@@ -135,6 +138,7 @@ impl ObjectsWalk {
     /// All journals, as far as they are not done for good.
     async fn journals(&mut self) -> Result<Vec<IncarnationState>, LiveError> {
         let mut states = self.shared.catalog.incarnations().await.map_err(ReadError::from)?;
+        self.listed = states.iter().map(|state| state.incarnation).collect();
         states.retain(|state| {
             self.ahead.places.contains_key(&state.incarnation) || !is_over(state, &self.ahead)
         });
@@ -179,6 +183,11 @@ impl ObjectsWalk {
             }
         }
         if let Ok(false) = more {
+            // What was fetched since it began waits, and was not looked through.
+            for (key, first) in self.queues.lowest() {
+                let known = lowest.entry(key).or_insert(first);
+                *known = first.min(*known);
+            }
             // It is in no object that comes, so that it was done before.
             for ((device, epoch), first) in lowest {
                 self.queues.note(&device, epoch, Seq(first.0 - 1));
@@ -191,7 +200,7 @@ impl ObjectsWalk {
     }
 
     async fn survey_page(&mut self, of: Incarnation, lowest: &mut Lowest) -> Result<bool, LiveError> {
-        let place = self.survey.places.get(&of).copied().unwrap_or_else(|| self.known(of));
+        let place = self.survey.places.get(&of).copied().unwrap_or(0).max(self.known(of));
         let page = self.page(of, place).await?;
         let some = !page.is_empty();
         for (n, row) in page {
@@ -209,9 +218,10 @@ impl ObjectsWalk {
             let (after, before) = (Some((epoch, Seq(seq.0 - 1))), Some((epoch, seq.next())));
             let query = SpanQuery { device: device.clone(), after, before, limit: COPIES_MAX };
             let copies = self.shared.catalog.spans(&query).await.map_err(ReadError::from)?;
+            // One that began since all were listed is not done.
             let is_done = |id: ObjectId| match self.ahead.places.contains_key(&id.incarnation) {
                 true => self.ahead.has(id),
-                false => true,
+                false => self.listed.contains(&id.incarnation),
             };
             if copies.iter().any(|copy| copy.span.is_some() && is_done(copy.id)) {
                 self.queues.note(&device, epoch, seq);

@@ -6,6 +6,9 @@ use trough_protocol::{Epoch, Seq};
 
 /// Newest epochs that are remembered.
 const EPOCHS_MAX: usize = 64;
+/// So many epochs before those are looked at for what came late: a device that has a new one with each connection may have
+/// thousands, and none of them is still under way.
+const LATE_MAX: u64 = 1024;
 
 /// Of a device's newest epochs, up to which number frames were given. A device is seldom heard in an epoch before its
 /// newest one: when frames of it were under way as it began the next.
@@ -72,10 +75,11 @@ impl Given {
     /// place.
     pub fn parts(&self) -> Vec<Part> {
         let floor = self.floor;
+        let late = floor.0.checked_sub(LATE_MAX).map(|epoch| (Epoch(epoch), Seq::ZERO));
         let mut parts = match floor {
             Epoch(0) => vec![Part { after: None, before: None, is_forgotten: false }],
             _ => vec![
-                Part { after: None, before: Some(floor), is_forgotten: true },
+                Part { after: late, before: Some(floor), is_forgotten: true },
                 Part { after: Some((floor, Seq::ZERO)), before: None, is_forgotten: false },
             ],
         };
@@ -129,5 +133,7 @@ mod tests {
         assert_eq!((given.of(Epoch(35)), given.of(Epoch(99))), (None, Some(Seq(1))));
         assert_eq!(given.parts().len(), 65);
         assert_eq!(given.parts()[0], part(None, Some(36), true));
+        let given = Given::from_place([(Epoch(LATE_MAX + 5), Seq(1))]);
+        assert_eq!(given.parts()[0], part(Some((5, 0)), Some(LATE_MAX + 5), true));
     }
 }

@@ -13,7 +13,7 @@ use crate::api::run::RunReader;
 use crate::frames::Chunks;
 use crate::journal::run::Kind;
 use crate::journal::{Chunk, Order, ReadError, ScanRange};
-use crate::live::Vector;
+use crate::live::Done;
 
 /// About how many bytes are read at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -22,7 +22,10 @@ impl Stream {
     /// Reads all that is durable and was not given. The vector where it goes on was taken before: what is committed
     /// meanwhile comes in both, and is told by its numbers.
     pub async fn history(&mut self) -> Result<(), End> {
-        let Some(device) = self.scope.device().cloned() else { return Ok(()) };
+        let Some(device) = self.scope.device().cloned() else {
+            self.in_history = false;
+            return Ok(());
+        };
         // As many at a time as other streams. One that comes back to history has no place yet.
         let _permit = match self.reading.take() {
             Some(permit) => permit,
@@ -49,10 +52,10 @@ impl Stream {
         // Nothing tells up to where epochs were given that are not remembered, but what was done when they were: a frame
         // that is stored elsewhere came later.
         let done = match part.is_forgotten {
-            true => Some(self.named().await?),
+            true => Some(self.done().await?),
             false => None,
         };
-        let is_wanted = |chunk: &Chunk| done.as_ref().is_none_or(|done| !done.has_named(chunk.source));
+        let is_wanted = |chunk: &Chunk| done.as_ref().is_none_or(|done| !done.has(chunk));
         let ts = (self.filter.ts != (0..=u64::MAX)).then(|| self.filter.ts.clone());
         let range = ScanRange { after: part.after, ts, order: Order::Asc };
         let journal = self.api.journal.clone();
@@ -101,13 +104,13 @@ impl Stream {
         Ok(())
     }
 
-    /// What is done, with all journals named that are not done for good.
-    async fn named(&self) -> Result<Vector, End> {
+    /// What is done of what history has.
+    async fn done(&self) -> Result<Done, End> {
         let source = self.live.source().clone();
         let mut tries = Tries::default();
         loop {
-            match source.named(self.vector.clone()).await {
-                Ok(vector) => return Ok(vector),
+            match source.done(self.vector.clone()).await {
+                Ok(done) => return Ok(done),
                 Err(error) => tries.failed(error).await?,
             }
         }

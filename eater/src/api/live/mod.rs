@@ -291,7 +291,7 @@ async fn heads(api: &Arc<Api>, device: &DeviceId) -> Result<Given, Refusal> {
     let states = on_thread(move || journal.device_states(&[device])).await?;
     let states = states.map_err(|error| ReadFault::from(error).states_refusal())?;
     let state = states.into_iter().next().flatten();
-    Ok(state.into_iter().flat_map(|state| state.heads).collect())
+    Ok(Given::from_place(state.into_iter().flat_map(|state| state.heads)))
 }
 
 fn refusal(error: LiveError) -> Refusal {

@@ -89,7 +89,12 @@ impl LiveQuery {
         let group = group(&params)?;
         let names: Vec<&str> = channels.iter().map(Channel::as_str).collect();
         let fingerprint = crc32c::crc32c(format!("live|devices|{group:?}|{}", names.join(",")).as_bytes());
-        let begin = event_id(headers, fingerprint)?.map_or(Begin::Now, Begin::Event);
+        let cursor = event_id(headers, fingerprint)?;
+        // History and numbers are of one device.
+        if cursor.as_ref().is_some_and(|cursor| cursor.in_history || cursor.given.place().is_some()) {
+            return Err(BadEventId::Malformed.into());
+        }
+        let begin = cursor.map_or(Begin::Now, Begin::Event);
         Ok((Self { filter: Filter { ts: 0..=Micros::MAX, channels }, begin, fingerprint }, group))
     }
 }

@@ -12,7 +12,7 @@ use trough_store::object_catalog::{Incarnation, ObjectId};
 use super::live::{Client, places};
 use super::support::{Server, TS};
 use crate::journal::{Arrival, Arrivals, Heads, Journal, Lot};
-use crate::live::{Commit, Found, LiveError, LiveRun, Source, Vector, Walk};
+use crate::live::{Commit, Done, Found, LiveError, LiveRun, Source, Vector, Walk};
 
 const A: Incarnation = Incarnation([0xa; 16]);
 const B: Incarnation = Incarnation([0xb; 16]);
@@ -47,8 +47,8 @@ impl Source for Script {
         Box::pin(async { Ok(Vector::default()) })
     }
 
-    fn named(&self, vector: Vector) -> BoxFuture<'_, Result<Vector, LiveError>> {
-        Box::pin(async move { Ok(vector) })
+    fn done(&self, vector: Vector) -> BoxFuture<'_, Result<Done, LiveError>> {
+        Box::pin(async move { Ok(Done { vector, local_before: 0 }) })
     }
 
     fn walk(&self, from: Vector, _: Option<DeviceId>) -> Box<dyn Walk> {

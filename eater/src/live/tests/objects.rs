@@ -18,11 +18,13 @@ use crate::doorbell::{Doorbell, Others};
 use crate::journal::testing::Rng;
 use crate::live::commit::Content;
 use crate::live::walk::Lots;
-use crate::live::{Commit, Live, Next, ObjectsSource, Place, Vector, Walk as _};
+use crate::live::{Commit, Live, Next, ObjectsSource, Place, Source as _, Vector, Walk as _};
 use crate::objects::tests::world::{Line, World};
 
 const EATERS: u64 = 3;
-const DEVICES: [&str; 4] = ["a", "b", "c", "d"];
+const DEVICES: [&str; 5] = ["a", "b", "c", "d", LATE];
+/// Begins when somebody is walking.
+const LATE: &str = "e";
 const LOTS: Lots = Lots { rows: 3, spans: 8 };
 
 /// By device, the last number.
@@ -39,16 +41,28 @@ struct Fleet {
     ends: BTreeMap<Incarnation, u64>,
     heads: Heads,
     now: Micros,
+    /// How many there are.
+    eaters: u64,
+    /// Somebody is walking.
+    is_walked: bool,
 }
 
 impl Fleet {
     async fn start() -> Self {
         let world = Arc::<World>::default();
         let line = Line::new(&world, 0, (0, 0));
-        for number in 0..EATERS {
-            line.open(eater(number)).await.unwrap();
+        let (ends, heads, now) = (BTreeMap::new(), Heads::new(), 1_000_000_000);
+        let mut fleet = Self { world, line, ends, heads, now, eaters: 0, is_walked: false };
+        for _ in 0..EATERS {
+            fleet.open().await;
         }
-        Self { world, line, ends: BTreeMap::new(), heads: Heads::new(), now: 1_000_000_000 }
+        fleet
+    }
+
+    /// One eater more.
+    async fn open(&mut self) {
+        self.line.open(eater(self.eaters)).await.unwrap();
+        self.eaters += 1;
     }
 
     /// An eater's next object, with these numbers of devices.
@@ -63,15 +77,15 @@ impl Fleet {
 
     /// Some eater's next object, by its own clock.
     async fn enter_some(&mut self, rng: &mut Rng) {
-        let number = rng.below(EATERS);
+        let number = rng.below(self.eaters);
         self.now += rng.below(2_000_000);
         // Clocks are up to a minute apart.
         let received_at = self.now + number * 30_000_000;
         let mut numbers = Vec::new();
         for device in DEVICES {
             // The last ones are silent for long.
-            let often = if device < "c" { 60 } else { 8 };
-            if !rng.percent(often) {
+            let often = if device < "c" || device == LATE { 60 } else { 8 };
+            if !rng.percent(often) || (device == LATE && !self.is_walked) {
                 continue;
             }
             let head = self.heads.get(device).copied().unwrap_or_default();
@@ -91,7 +105,7 @@ impl Fleet {
 
     /// Removes the first rows of some journal, up to where all of these have come.
     async fn remove_some(&self, rng: &mut Rng, points: &mut Vec<Point>) {
-        let incarnation = eater(rng.below(EATERS));
+        let incarnation = eater(rng.below(self.eaters));
         let end = self.ends.get(&incarnation).copied().unwrap_or_default();
         let n = end.saturating_sub(rng.below(8));
         points.retain(|point| point.vector.place(incarnation).whole() >= n);
@@ -184,6 +198,49 @@ fn numbers_come_in_order_from_any_place_on() {
             for point in points {
                 assert_eq!(walk(&source, point, &mut Vec::new()).await, fleet.heads, "seed {seed}");
             }
+        });
+    });
+}
+
+#[test]
+fn numbers_come_in_order_while_eaters_go_on() {
+    each_seed(300, |seed| {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut rng = Rng::new(seed);
+            let mut fleet = Fleet::start().await;
+            let source = ObjectsSource::in_lots(LOTS, fleet.line.clone(), fleet.line.clone());
+            for _ in 0..rng.below(60) {
+                fleet.enter_some(&mut rng).await;
+            }
+            // Where all that is known of silent devices has left the journals.
+            let from = Point { vector: source.end().await.unwrap(), given: fleet.heads.clone() };
+            for (incarnation, place) in &from.vector.places {
+                let through = Through { incarnation: *incarnation, n: place.whole() };
+                while fleet.line.remove_through(through, 10).await.unwrap() > 0 {}
+            }
+            for _ in 0..rng.below(60) {
+                fleet.enter_some(&mut rng).await;
+            }
+            fleet.is_walked = true;
+            let Point { vector, mut given } = from;
+            let (mut walk, mut walked, mut rest) = (source.objects_walk(vector), Heads::new(), 60);
+            loop {
+                let found = walk.step(None).await.unwrap();
+                found.commits.iter().for_each(|commit| show(commit, &mut given, &mut walked));
+                if rest == 0 && !found.more {
+                    break;
+                }
+                for _ in 0..rng.below(5).min(rest) {
+                    fleet.enter_some(&mut rng).await;
+                    rest -= 1;
+                }
+                if rng.percent(10) && fleet.eaters < 2 * EATERS {
+                    fleet.open().await;
+                }
+            }
+            assert_eq!(given, fleet.heads, "seed {seed}");
         });
     });
 }

@@ -186,8 +186,10 @@ fn lots(mut rest: Numbers) -> Vec<Numbers> {
     // A lot ends where a piece begins, behind the beginning of the lot's own first one.
     let begins =
         |rest: &Numbers| rest.pieces.first().map_or(rest.first, |piece| piece.span.first.max(rest.first));
-    while let begin = begins(&rest)
-        && let Some(next) = rest.pieces.iter().skip(LOT_PIECES).find(|piece| piece.span.first > begin)
+    // What reaches over from the lot before counts there: many such would make as many lots, all with all of them.
+    let carried = |rest: &Numbers| rest.pieces.iter().filter(|piece| piece.span.first < rest.first).count();
+    while let (begin, full) = (begins(&rest), LOT_PIECES + carried(&rest))
+        && let Some(next) = rest.pieces.iter().skip(full).find(|piece| piece.span.first > begin)
     {
         let cut = next.span.first;
         let pieces = rest.pieces.iter().take_while(|piece| piece.span.first < cut).cloned().collect();
