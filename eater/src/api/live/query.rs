@@ -137,6 +137,22 @@ mod tests {
         assert!(device("", "nonsense").unwrap_err().contains("Last-Event-ID"));
     }
 
+    /// Ids are no secrets, and whoever likes makes one.
+    #[test]
+    fn an_id_of_many_devices_has_nothing_that_is_of_one() {
+        let query = LiveQuery::devices(None, &HeaderMap::new()).unwrap().0.fingerprint;
+        let none = Given::default();
+        for (given, in_history) in
+            [(none.clone(), true), (Given::from_place([(Epoch(1), Seq(4))]), false), (none, false)]
+        {
+            let is_made_up = in_history || given.place().is_some();
+            let cursor = LiveCursor { query, given, in_history, vector: Vector::default() };
+            let mut headers = HeaderMap::new();
+            headers.insert(LAST_EVENT_ID, cursor.encode().parse().unwrap());
+            assert_eq!(LiveQuery::devices(None, &headers).is_err(), is_made_up);
+        }
+    }
+
     #[test]
     fn what_it_does_not_know_is_refused() {
         for bad in ["limit=1", "order=desc", "to=5", "from=x", "after=1", "cursor=x", "group=a"] {
