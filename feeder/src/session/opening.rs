@@ -76,7 +76,7 @@ where
         Ended::Ours(Ending::new(CloseCode::HelloTimeout, text))
     })??;
     wait_for(older).await?;
-    let (epoch, resume) = settle_epoch(shard, device, &hello).await?;
+    let (epoch, resume) = settle_epoch(shard, peer, socket, &hello).await?;
     let welcome = Welcome {
         epoch,
         resume,
@@ -133,6 +133,28 @@ where
     }
 }
 
+/// That the device has not gone while its hello was looked into.
+async fn still_waits<S>(socket: &mut Socket<S>) -> Result<(), Ended>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let message = poll_fn(|cx| {
+            socket.set_waker(cx.waker());
+            Poll::Ready(socket.read())
+        });
+        match message.await? {
+            None => return Ok(()),
+            Some(Message::Ping(_) | Message::Pong(_)) => {}
+            Some(Message::Close(_)) => return Err(Ended::Theirs),
+            Some(_) => {
+                let text = "nothing but pings may come between hello and welcome";
+                return Err(Ending::new(CloseCode::OutOfOrder, text).into());
+            }
+        }
+    }
+}
+
 /// The close of a session that sent text where binary is due, or the other way round.
 pub fn wrong_kind(mode: &Mode) -> Ending {
     let text = match mode {
@@ -143,7 +165,16 @@ pub fn wrong_kind(mode: &Mode) -> Ending {
 }
 
 /// The epoch to use and the number that is due in it.
-async fn settle_epoch(shard: &Shard, device: &DeviceId, hello: &Hello) -> Result<(Epoch, Seq), Ended> {
+async fn settle_epoch<S>(
+    shard: &Shard,
+    peer: &Peer,
+    socket: &mut Socket<S>,
+    hello: &Hello,
+) -> Result<(Epoch, Seq), Ended>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let device = &peer.grant.device;
     if hello.epoch.is_none() {
         return Ok((grant_epoch(shard, device).await?, Seq::FIRST));
     }
@@ -156,7 +187,9 @@ async fn settle_epoch(shard: &Shard, device: &DeviceId, hello: &Hello) -> Result
     let head = locate(shard, device, current).await?;
     if head >= hello.next {
         // It numbers frames that are durable already: it lost its memory. In this epoch its new frames would be
-        // taken for old ones and vanish.
+        // taken for old ones and vanish. Or this is an old hello, and the device, which gave up waiting, has sent them
+        // by another connection since: a new epoch would take its newest one away from it.
+        still_waits(socket).await?;
         return Ok((grant_epoch(shard, device).await?, Seq::FIRST));
     }
     if hello.acked > head {

@@ -255,12 +255,17 @@ impl Eater {
 
     /// The feeder asks whether the epoch it was granted is empty; it is.
     pub async fn answer_question(&mut self) {
+        let query = self.question().await;
+        self.send(&LinkMessage::Head { query, seq: Seq::ZERO }).await;
+    }
+
+    /// The feeder's next question for a head.
+    pub async fn question(&mut self) -> u32 {
         let asked = |message: &LinkMessage<'_>| match message {
             LinkMessage::Locate { query, .. } => Some(*query),
             _ => None,
         };
-        let query = self.receive(asked).await;
-        self.send(&LinkMessage::Head { query, seq: Seq::ZERO }).await;
+        self.receive(asked).await
     }
 
     /// The next batch: its number, and the runs as (device, epoch, first, last).

@@ -9,6 +9,7 @@
 //! 6. Raw frames in flight at a link's death are sent again by the feeder, with the same numbers.
 //! 7. The feeder stops: what was received is acknowledged, then comes 1012 with a delay.
 //! 8. An eater that lives and does not find a head: the device is told so, and not that there is no eater.
+//! 9. A device that gave up waiting, and went on elsewhere, does not lose its epoch to the hello that it left behind.
 
 use futures_util::SinkExt;
 use tokio_tungstenite::tungstenite::Message;
@@ -159,4 +160,24 @@ async fn an_eater_that_finds_no_head_is_not_taken_for_one_that_cannot_be_reached
     };
     assert_eq!(code, 4101, "{reason}");
     assert!(reason.contains("last frame within 8 s"), "{reason}");
+}
+
+#[tokio::test]
+async fn an_old_hello_takes_no_epoch_away() {
+    let mut feeder = Feeder::start(1).await;
+    let mut eater = feeder.eater().await;
+    drop(feeder.open(&mut eater, 0).await);
+    let hello = |next: u64| Hello { epoch: Epoch(1), oldest: Seq(next), next: Seq(next), ..Hello::NEW };
+    let mut old = feeder.connect(0, "/v1/stream").await;
+    old.send(&ClientMessage::Hello(hello(5))).await;
+    let query = eater.question().await;
+    // By then it has sent more, by another feeder.
+    drop(old);
+    eater.send(&LinkMessage::Head { query, seq: Seq(9) }).await;
+    let mut device = feeder.connect(0, "/v1/stream").await;
+    device.send(&ClientMessage::Hello(hello(10))).await;
+    let query = eater.question().await;
+    eater.send(&LinkMessage::Head { query, seq: Seq(9) }).await;
+    let ServerMessage::Welcome(welcome) = device.receive().await else { panic!("a welcome was due") };
+    assert_eq!((welcome.epoch, welcome.resume), (Epoch(1), Seq(10)));
 }
