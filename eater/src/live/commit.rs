@@ -41,6 +41,9 @@ pub(super) struct Span {
     pub fresh: Seq,
 }
 
+/// About how many bytes of frames are read at a time.
+const READ_BYTES: usize = 256 * 1024;
+
 /// One run of a commit, to be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveRun {
@@ -50,6 +53,18 @@ pub struct LiveRun {
     pub(crate) run: Run,
     /// Numbers below are copies of what was committed before.
     pub fresh: Seq,
+}
+
+impl LiveRun {
+    /// How many of some runs are read at a time.
+    pub fn portion(runs: &[Self]) -> usize {
+        let mut bytes = 0;
+        let within = runs.iter().take_while(|live| {
+            bytes += live.run.len as usize;
+            bytes <= READ_BYTES
+        });
+        within.count().max(1)
+    }
 }
 
 impl Commit {

@@ -77,15 +77,14 @@ impl Queues {
         self.waiting.entry(incarnation).or_default().push_back(entered);
     }
 
-    /// Of the devices and epochs of what waits, the lowest number that may not have been given.
-    pub fn lowest(&self) -> Lowest {
-        let mut lowest = Lowest::new();
+    /// Adds what waits: of its devices and epochs, the lowest number that may not have been given.
+    pub fn lowest(&self, mut lowest: Lowest) -> Lowest {
         let waiting = self.waiting.values().flatten().flat_map(|entered| &entered.spans);
         waiting.for_each(|span| self.lower(&mut lowest, span));
         lowest
     }
 
-    /// Adds a span that does not wait yet. There is room for as many pairs as can be remembered.
+    /// Adds a span. There is room for as many pairs as can be remembered.
     pub fn lower(&self, lowest: &mut Lowest, span: &Span) {
         let key = (span.device.clone(), span.epoch);
         if span.last > self.last_of(span) && (lowest.len() < REMEMBERED_MAX || lowest.contains_key(&key)) {

@@ -23,6 +23,7 @@ use crate::journal::ReadError;
 const COPIES_MAX: usize = 1000;
 /// So many objects before a walk's beginning are looked at, to tell what they have from what is new.
 const BEFORE: u64 = ROWS_MAX as u64;
+
 /// How much is done at a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lots {
@@ -171,7 +172,7 @@ impl ObjectsWalk {
     async fn survey(&mut self) -> Result<bool, LiveError> {
         // What has begun since has nothing that objects at the front go on from.
         let journals: Vec<Incarnation> = self.ahead.places.keys().copied().collect();
-        let mut lowest = self.survey.lowest.take().unwrap_or_else(|| self.queues.lowest());
+        let mut lowest = self.survey.lowest.take().unwrap_or_else(|| self.queues.lowest(Lowest::new()));
         let mut more = Ok(false);
         for of in journals {
             match self.survey_page(of, &mut lowest).await {
@@ -184,12 +185,8 @@ impl ObjectsWalk {
         }
         if let Ok(false) = more {
             // What was fetched since it began waits, and was not looked through.
-            for (key, first) in self.queues.lowest() {
-                let known = lowest.entry(key).or_insert(first);
-                *known = first.min(*known);
-            }
-            // It is in no object that comes, so that it was done before.
-            for ((device, epoch), first) in lowest {
+            // What is below is in no object that comes, so that it was done before.
+            for ((device, epoch), first) in self.queues.lowest(lowest) {
                 self.queues.note(&device, epoch, Seq(first.0 - 1));
             }
             self.survey.is_done = true;

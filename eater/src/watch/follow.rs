@@ -19,8 +19,6 @@ use super::traces::Traced;
 use crate::journal::run::Kind;
 use crate::live::{Commit, Follower, LiveRun, Next};
 
-/// About how many bytes of frames are read at a time.
-const READ_BYTES: usize = 256 * 1024;
 /// How long to wait for the first look of all at what is committed, before it is asked for again.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
@@ -138,7 +136,7 @@ impl ShardWatch {
             let runs: Vec<LiveRun> = runs.into_iter().filter(|live| live.fresh <= live.run.last()).collect();
             let mut rest = &runs[..];
             while !rest.is_empty() {
-                let (some, behind) = rest.split_at(portion(rest));
+                let (some, behind) = rest.split_at(LiveRun::portion(rest));
                 rest = behind;
                 let data = again!(self.retry, "frames cannot be read", source.data(commit, some));
                 for (live, data) in some.iter().zip(data) {
@@ -244,14 +242,4 @@ impl ShardWatch {
         }
         Ok(())
     }
-}
-
-/// How many runs are read at a time.
-fn portion(runs: &[LiveRun]) -> usize {
-    let mut bytes = 0;
-    let within = runs.iter().take_while(|live| {
-        bytes += live.run.len as usize;
-        bytes <= READ_BYTES
-    });
-    within.count().max(1)
 }

@@ -61,29 +61,33 @@ pub enum BadEventId {
     OtherStream,
 }
 
+/// A cursor as text. Each event has one, so that nothing is copied for it.
+pub(super) fn encode(query: u32, given: &Given, in_history: bool, vector: &Vector) -> String {
+    let mut bytes = Vec::with_capacity(64 + 16 * OLDER_MAX + 36 * vector.places.len());
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&query.to_le_bytes());
+    let older: Vec<(Epoch, Seq)> = given.newest().skip(1).take(OLDER_MAX).collect();
+    let flag = |flag, is_set| if is_set { flag } else { 0 };
+    let place = given.place();
+    bytes.push(
+        flag(HAS_PLACE, place.is_some()) | flag(IN_HISTORY, in_history) | flag(HAS_OLDER, !older.is_empty()),
+    );
+    place.into_iter().for_each(|place| put_given(&mut bytes, place));
+    if let Ok(count @ 1..) = u8::try_from(older.len()) {
+        bytes.push(count);
+        older.into_iter().rev().for_each(|given| put_given(&mut bytes, given));
+    }
+    vector.put(&mut bytes);
+    let crc = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    BASE64URL.encode(bytes)
+}
+
 impl LiveCursor {
     /// As text.
+    #[cfg(test)]
     pub fn encode(&self) -> String {
-        let mut bytes = Vec::with_capacity(64 + 36 * self.vector.places.len());
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&self.query.to_le_bytes());
-        let older: Vec<(Epoch, Seq)> = self.given.newest().skip(1).take(OLDER_MAX).collect();
-        let flag = |flag, is_set| if is_set { flag } else { 0 };
-        let place = self.given.place();
-        bytes.push(
-            flag(HAS_PLACE, place.is_some())
-                | flag(IN_HISTORY, self.in_history)
-                | flag(HAS_OLDER, !older.is_empty()),
-        );
-        place.into_iter().for_each(|place| put_given(&mut bytes, place));
-        if let Ok(count @ 1..) = u8::try_from(older.len()) {
-            bytes.push(count);
-            older.into_iter().rev().for_each(|given| put_given(&mut bytes, given));
-        }
-        self.vector.put(&mut bytes);
-        let crc = crc32c::crc32c(&bytes);
-        bytes.extend_from_slice(&crc.to_le_bytes());
-        BASE64URL.encode(bytes)
+        encode(self.query, &self.given, self.in_history, &self.vector)
     }
 
     /// From text, for the query with this fingerprint.

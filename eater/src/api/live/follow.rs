@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use trough_protocol::{DeviceId, Epoch, Seq};
 
 use super::body::{End, EventWriter};
-use super::cursor::LiveCursor;
+use super::cursor;
 use super::given::Given;
 use super::query::Filter;
 use super::scope::Scope;
@@ -26,6 +26,7 @@ pub(super) const RETRY_EVERY: Duration = Duration::from_millis(500);
 const TRIES_MAX: u32 = 20;
 /// How long a walk may wait for the first look of all.
 pub(super) const FIRST_LOOK: Duration = Duration::from_secs(5);
+
 /// A stream that is open.
 pub(super) struct Stream {
     pub api: Arc<Api>,
@@ -196,8 +197,7 @@ impl Stream {
 
     /// The id of an event: where the stream stands.
     pub(super) fn id(&self) -> String {
-        let (given, vector) = (self.given.clone(), self.vector.clone());
-        LiveCursor { query: self.fingerprint, given, in_history: self.in_history, vector }.encode()
+        cursor::encode(self.fingerprint, &self.given, self.in_history, &self.vector)
     }
 
     /// Sends what was written, and a heartbeat if nothing was sent for long.

@@ -16,8 +16,6 @@ use crate::live::{Commit, LiveRun, Place};
 
 /// How long the registry is asked again that cannot say whose frames are shown.
 const REGISTRY_PATIENCE: Duration = Duration::from_secs(10);
-/// About how many bytes of frames are read at a time.
-const READ_BYTES: usize = 256 * 1024;
 
 /// How far a commit was shown.
 enum Shown {
@@ -84,7 +82,7 @@ impl Stream {
         let mut last: HashMap<(DeviceId, Epoch), Seq> = HashMap::new();
         let mut rest = &runs[..];
         while !rest.is_empty() {
-            let (some, behind) = rest.split_at(portion(rest));
+            let (some, behind) = rest.split_at(LiveRun::portion(rest));
             rest = behind;
             // Of some everything is done, or was given from elsewhere.
             let due: Vec<(LiveRun, Seq)> =
@@ -147,6 +145,7 @@ impl Stream {
             let Ok(frame) = FrameRef::decode(&mut frames, FRAME_BYTES_MAX) else { break };
             if seq >= first && self.filter.wants(&frame) {
                 if self.writer.is_full() && !self.writer.try_send() {
+                    self.remember(commit, live, Seq(seq.0 - 1));
                     return Shown::Part;
                 }
                 self.pass(commit, live, seq);
@@ -157,6 +156,7 @@ impl Stream {
             seq = seq.next();
         }
         self.pass(commit, live, run.last());
+        self.remember(commit, live, run.last());
         let first = seq.max(first);
         if first <= run.last() {
             let kind = if run.is_frames() { Kind::Damaged } else { run.kind };
@@ -168,27 +168,21 @@ impl Stream {
     }
 
     /// Takes note that a number of a run is done.
-    fn pass(&mut self, commit: &Commit, LiveRun { device, run, .. }: &LiveRun, seq: Seq) {
+    fn pass(&mut self, commit: &Commit, LiveRun { run, .. }: &LiveRun, seq: Seq) {
         if self.scope.device().is_some() {
             self.given.pass(run.epoch, seq);
-        }
-        if self.walks || commit.is_part {
-            let last = self.recent.entry((device.clone(), run.epoch)).or_insert(seq);
-            *last = seq.max(*last);
         }
         if !commit.is_part {
             let place = Place { n: commit.id.n, offset: run.offset, seq: seq.0 };
             self.vector.advance(commit.id.incarnation, place);
         }
     }
-}
 
-/// How many runs are read at a time.
-fn portion(runs: &[LiveRun]) -> usize {
-    let mut bytes = 0;
-    let within = runs.iter().take_while(|live| {
-        bytes += live.run.len as usize;
-        bytes <= READ_BYTES
-    });
-    within.count().max(1)
+    /// Takes note of the last number of a run that is done, if it may come again.
+    fn remember(&mut self, commit: &Commit, LiveRun { device, run, .. }: &LiveRun, seq: Seq) {
+        if self.walks || commit.is_part {
+            let last = self.recent.entry((device.clone(), run.epoch)).or_insert(seq);
+            *last = seq.max(*last);
+        }
+    }
 }

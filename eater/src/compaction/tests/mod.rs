@@ -33,7 +33,7 @@ use crate::history::{History, Segments};
 use crate::journal::testing::{Rng, frame};
 use crate::journal::{GapKind, Order, ScanRange};
 use crate::segments::{SegmentCache, SegmentCacheLimits, SegmentMetrics};
-pub(crate) use seeds::{directory, each_seed, seeds};
+pub(crate) use seeds::{directory, each_seed, each_seed_paused, seeds};
 use store::FlakyStore;
 
 pub(crate) const DEVICES: [&str; 3] = ["a", "bus-17", "z"];

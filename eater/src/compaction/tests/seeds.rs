@@ -43,6 +43,15 @@ pub(crate) fn each_seed(few: u64, run: impl Fn(u64) + Sync) {
     std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(work))));
 }
 
+/// The same of what waits for nothing but its own clock.
+pub(crate) fn each_seed_paused<F: Future<Output = ()>>(few: u64, run: impl Fn(u64) -> F + Sync) {
+    each_seed(few, |seed| {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(run(seed));
+    });
+}
+
 /// A directory in memory, if the machine has such a place: nobody pulls the plug here, and a disk would be waited for
 /// most of the time.
 pub(crate) fn directory() -> TempDir {

@@ -13,7 +13,7 @@ use trough_store::object_catalog::*;
 use trough_store::segment_catalog::Through;
 use trough_store::{BoxFuture, CatalogError, ObjectCatalog};
 
-use crate::compaction::tests::each_seed;
+use crate::compaction::tests::each_seed_paused;
 use crate::doorbell::{Doorbell, Others};
 use crate::journal::testing::Rng;
 use crate::live::commit::Content;
@@ -175,73 +175,65 @@ async fn walk(source: &ObjectsSource, point: Point, points: &mut Vec<Point>) -> 
 
 #[test]
 fn numbers_come_in_order_from_any_place_on() {
-    each_seed(300, |seed| {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let mut rng = Rng::new(seed);
-            let mut fleet = Fleet::start().await;
-            let source = ObjectsSource::in_lots(LOTS, fleet.line.clone(), fleet.line.clone());
-            let mut points = vec![Point { vector: Vector::default(), given: Heads::new() }];
-            for _ in 0..150 {
-                fleet.enter_some(&mut rng).await;
-                if rng.percent(6) && !points.is_empty() {
-                    let point = points[rng.below(points.len() as u64) as usize].clone();
-                    let mut more = Vec::new();
-                    assert_eq!(walk(&source, point, &mut more).await, fleet.heads, "seed {seed}");
-                    points.extend(more);
-                }
-                if rng.percent(4) {
-                    fleet.remove_some(&mut rng, &mut points).await;
-                }
+    each_seed_paused(300, async |seed| {
+        let mut rng = Rng::new(seed);
+        let mut fleet = Fleet::start().await;
+        let source = ObjectsSource::in_lots(LOTS, fleet.line.clone(), fleet.line.clone());
+        let mut points = vec![Point { vector: Vector::default(), given: Heads::new() }];
+        for _ in 0..150 {
+            fleet.enter_some(&mut rng).await;
+            if rng.percent(6) && !points.is_empty() {
+                let point = points[rng.below(points.len() as u64) as usize].clone();
+                let mut more = Vec::new();
+                assert_eq!(walk(&source, point, &mut more).await, fleet.heads, "seed {seed}");
+                points.extend(more);
             }
-            for point in points {
-                assert_eq!(walk(&source, point, &mut Vec::new()).await, fleet.heads, "seed {seed}");
+            if rng.percent(4) {
+                fleet.remove_some(&mut rng, &mut points).await;
             }
-        });
+        }
+        for point in points {
+            assert_eq!(walk(&source, point, &mut Vec::new()).await, fleet.heads, "seed {seed}");
+        }
     });
 }
 
 #[test]
 fn numbers_come_in_order_while_eaters_go_on() {
-    each_seed(300, |seed| {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let mut rng = Rng::new(seed);
-            let mut fleet = Fleet::start().await;
-            let source = ObjectsSource::in_lots(LOTS, fleet.line.clone(), fleet.line.clone());
-            for _ in 0..rng.below(60) {
+    each_seed_paused(300, async |seed| {
+        let mut rng = Rng::new(seed);
+        let mut fleet = Fleet::start().await;
+        let source = ObjectsSource::in_lots(LOTS, fleet.line.clone(), fleet.line.clone());
+        for _ in 0..rng.below(60) {
+            fleet.enter_some(&mut rng).await;
+        }
+        // Where all that is known of silent devices has left the journals.
+        let from = Point { vector: source.end().await.unwrap(), given: fleet.heads.clone() };
+        for (incarnation, place) in &from.vector.places {
+            let through = Through { incarnation: *incarnation, n: place.whole() };
+            while fleet.line.remove_through(through, 10).await.unwrap() > 0 {}
+        }
+        for _ in 0..rng.below(60) {
+            fleet.enter_some(&mut rng).await;
+        }
+        fleet.is_walked = true;
+        let Point { vector, mut given } = from;
+        let (mut walk, mut walked, mut rest) = (source.objects_walk(vector), Heads::new(), 60);
+        loop {
+            let found = walk.step(None).await.unwrap();
+            found.commits.iter().for_each(|commit| show(commit, &mut given, &mut walked));
+            if rest == 0 && !found.more {
+                break;
+            }
+            for _ in 0..rng.below(5).min(rest) {
                 fleet.enter_some(&mut rng).await;
+                rest -= 1;
             }
-            // Where all that is known of silent devices has left the journals.
-            let from = Point { vector: source.end().await.unwrap(), given: fleet.heads.clone() };
-            for (incarnation, place) in &from.vector.places {
-                let through = Through { incarnation: *incarnation, n: place.whole() };
-                while fleet.line.remove_through(through, 10).await.unwrap() > 0 {}
+            if rng.percent(10) && fleet.eaters < 2 * EATERS {
+                fleet.open().await;
             }
-            for _ in 0..rng.below(60) {
-                fleet.enter_some(&mut rng).await;
-            }
-            fleet.is_walked = true;
-            let Point { vector, mut given } = from;
-            let (mut walk, mut walked, mut rest) = (source.objects_walk(vector), Heads::new(), 60);
-            loop {
-                let found = walk.step(None).await.unwrap();
-                found.commits.iter().for_each(|commit| show(commit, &mut given, &mut walked));
-                if rest == 0 && !found.more {
-                    break;
-                }
-                for _ in 0..rng.below(5).min(rest) {
-                    fleet.enter_some(&mut rng).await;
-                    rest -= 1;
-                }
-                if rng.percent(10) && fleet.eaters < 2 * EATERS {
-                    fleet.open().await;
-                }
-            }
-            assert_eq!(given, fleet.heads, "seed {seed}");
-        });
+        }
+        assert_eq!(given, fleet.heads, "seed {seed}");
     });
 }
 

@@ -3,7 +3,7 @@
 //! number once, in order, and nobody acknowledges after having been declared dead. Whoever follows all of them is given
 //! each device's numbers in order, and none is left out.
 //!
-//! `TROUGH_SIM_SEED` in a failure's message reproduces it: time is paused, and everything runs on one thread.
+//! `TROUGH_TEST_SEED` in a failure's message reproduces it: time is paused, and everything runs on one thread.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use trough_protocol::Seq;
 
 use super::world::*;
+use crate::compaction::tests::each_seed_paused;
 use crate::frames::Frames;
 use crate::journal::testing::{Rng, TestRun, TestSink, batch};
 use crate::journal::{Order, ScanRange, Submission};
@@ -252,20 +253,5 @@ async fn simulate(seed: u64) {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_is_shown_twice() {
-    let seeds = match std::env::var_os("TROUGH_SIM_SEED") {
-        Some(seed) => {
-            let seed: u64 = seed.to_str().and_then(|seed| seed.parse().ok()).expect("a number");
-            seed..seed + 1
-        }
-        None => 0..6,
-    };
-    for seed in seeds {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let run = std::panic::AssertUnwindSafe(|| runtime.block_on(simulate(seed)));
-        if let Err(panic) = std::panic::catch_unwind(run) {
-            eprintln!("TROUGH_SIM_SEED={seed}");
-            std::panic::resume_unwind(panic);
-        }
-    }
+    each_seed_paused(6, simulate);
 }
