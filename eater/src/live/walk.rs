@@ -184,8 +184,8 @@ impl ObjectsWalk {
             }
         }
         if let Ok(false) = more {
-            // What was fetched since it began waits, and was not looked through.
-            // What is below is in no object that comes, so that it was done before.
+            // What was fetched since it began waits, and was not looked through. What is below all of that is in no object
+            // that comes, so that it was done before.
             for ((device, epoch), first) in self.queues.lowest(lowest) {
                 self.queues.note(&device, epoch, Seq(first.0 - 1));
             }
