@@ -14,7 +14,7 @@ if [[ $(cat "$target/checkov/made-from" 2>/dev/null) != "$wanted" ]]; then
 fi
 rendered=$(mktemp -d)
 trap 'rm -rf "$rendered"' EXIT
-for overlay in deploy/overlays/*/ deploy/preview/ deploy/preview/slots/ant/; do
+for overlay in deploy/overlays/*/ tests/everything/ deploy/preview/ deploy/preview/slots/ant/; do
     "$target/test-servers/bin/kubectl" kustomize "$overlay" >"$rendered/$(basename "$overlay").yaml"
 done
 "$target/checkov/bin/checkov" --skip-download --config-file deploy/.checkov.yaml --directory "$rendered"

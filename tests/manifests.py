@@ -13,9 +13,6 @@ import pathlib
 import subprocess
 import sys
 
-import jsonschema
-import kubernetes_validate
-import promql_parser
 import yaml
 
 KUBERNETES = "1.37"
@@ -28,7 +25,8 @@ def render(overlay):
         text = pathlib.Path(overlay).read_text()
     else:
         text = subprocess.run([KUBECTL, "kustomize", overlay], check=True, stdout=subprocess.PIPE, text=True).stdout
-    return [item for item in yaml.safe_load_all(text) if item]
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [item for item in yaml.load_all(text, loader) if item]
 
 
 def closed(required="", **fields):
@@ -63,7 +61,7 @@ OTHERS = {
     "gateway.networking.k8s.io/v1 Gateway": closed(
         "gatewayClassName listeners",
         gatewayClassName=STRING,
-        infrastructure=closed(parametersRef=TARGET),
+        infrastructure=closed(parametersRef=TARGET, annotations=NAMES),
         listeners=some(
             closed(
                 "name protocol port",
@@ -93,7 +91,9 @@ OTHERS = {
         logging=closed(
             errorLevel=one_of("debug", "info", "notice", "warn", "error", "crit", "alert", "emerg"),
             accessLog=closed(disable=BOOLEAN, format=STRING),
-        )
+        ),
+        workerConnections={"type": "integer", "minimum": 1, "maximum": 65535},
+        kubernetes=closed(deployment=closed(replicas={"type": "integer", "minimum": 1})),
     ),
     "gateway.nginx.org/v1alpha1 ProxySettingsPolicy": closed(
         "targetRefs",
@@ -148,6 +148,11 @@ OTHERS = {
 
 def faults(item):
     """What is wrong with one object."""
+    # They take longer to load than an overlay to render.
+    import jsonschema
+    import kubernetes_validate
+    import promql_parser
+
     kind = f"{item['apiVersion']} {item['kind']}"
     if kind in OTHERS:
         schema = closed("apiVersion kind metadata spec", apiVersion=STRING, kind=STRING, metadata={}, spec=OTHERS[kind])

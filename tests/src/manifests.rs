@@ -14,16 +14,20 @@ pub fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
-/// The overlays, by name.
+/// An overlay that has every component which the shipped ones leave out, too; from `deploy/`.
+pub const EVERYTHING: &str = "../tests/everything";
+
+/// The overlays, from `deploy/`: those that ship, and [`EVERYTHING`].
 ///
 /// # Panics
 /// If there are none.
 pub fn overlays() -> Vec<String> {
     let entries = fs::read_dir(deploy().join("overlays")).expect("there are overlays").map(Result::unwrap);
-    let mut names: Vec<String> =
-        entries.map(|entry| entry.file_name().into_string().expect("names are text")).collect();
-    names.sort();
-    names
+    let names = entries.map(|entry| entry.file_name().into_string().expect("names are text"));
+    let mut places: Vec<String> = names.map(|name| format!("overlays/{name}")).collect();
+    places.sort();
+    places.push(EVERYTHING.to_owned());
+    places
 }
 
 /// `tests/manifests.py` with these arguments.

@@ -8,7 +8,8 @@
 //! 4. Nothing leads to the port of the links or to an admin port.
 //! 5. A feeder without an eater refuses; the next one is asked. If nobody can be reached, the answer says when to
 //!    come back.
-//! 6. Its timeouts are longer than a session is silent.
+//! 6. What readers may send gets through, and what is too large is refused as eaters do.
+//! 7. Its timeouts are longer than a session is silent.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -172,6 +173,27 @@ async fn nothing_leads_to_the_links_or_an_admin_port() {
     let asked =
         Ask::new(nginx.at, &format!("http://{}/", cluster.at.links)).send_by_tls(&nginx.certificate_pem);
     assert_eq!(asked.await.unwrap_err().status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_rule_gets_through() {
+    let (cluster, nginx) = behind_nginx().await;
+    let token = cluster.admin(&["readers", "add", "ruler", "--scope", "rules:manage"], "").await;
+    let client = client_trusting(&nginx.certificate_pem);
+    let rule = r#"{"scope":"all","condition":{"kind":"compare","when":"/speed > 30"}}"#;
+    for (bytes, status) in [(1024 * 1024, 201), (1024 * 1024 + 1, 413), (1_200_000, 413)] {
+        let ask = client.put(url(&nginx, "/v1/rules/fast")).bearer_auth(&token);
+        let ask = ask
+            .header("content-type", "application/json")
+            .body(rule.to_owned() + &" ".repeat(bytes - rule.len()));
+        let answer = ask.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{bytes} bytes");
+        if status == 413 {
+            assert_eq!(answer.headers()["content-type"], "application/problem+json");
+            let problem: Value = answer.json().await.unwrap();
+            assert_eq!(problem["code"], "body_too_large", "{bytes} bytes: {problem}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 use trough_tests::admin::run;
 use trough_tests::certificates::Authority;
-use trough_tests::manifests::{Manifests, Pod, Source, deploy, list, overlays, text};
+use trough_tests::manifests::{EVERYTHING, Manifests, Pod, Source, deploy, list, overlays, text};
 use trough_tests::process::command;
 use trough_tests::servers::program;
 
@@ -54,7 +54,7 @@ pub(super) fn number(environment: &BTreeMap<String, Source>, name: &str) -> u64 
 #[tokio::test]
 async fn commands_options_and_variables_are_those_of_the_binary() {
     for overlay in overlays() {
-        let manifests = Manifests::of(&format!("overlays/{overlay}"));
+        let manifests = Manifests::of(&overlay);
         let ours: Vec<Pod<'_>> = manifests.pods().into_iter().filter(Pod::is_ours).collect();
         assert!(ours.len() >= 2, "{overlay}: feeder and eater at the least");
         for pod in ours {
@@ -66,7 +66,7 @@ async fn commands_options_and_variables_are_those_of_the_binary() {
             let environment = pod.environment();
             for name in environment.keys() {
                 let known = help.contains(&format!("[env: {name}]"))
-                    // For `kubectl exec deploy/eater -- trough health`.
+                    // For `kubectl exec deploy/eater -- trough health`, and in the notifier.
                     || name == "TROUGH_HEALTH_URL"
                     || (name.starts_with("AWS_") && about(&help, "--store").contains(name.as_str()));
                 assert!(known, "{overlay}: {}: the binary takes no {name}", pod.name);
@@ -109,8 +109,14 @@ fn secrets_and_keys_are_those_of_the_example() {
         let secret = example.named("Secret", secret).unwrap_or_else(|| panic!("no Secret {secret}"));
         ["data", "stringData"].iter().any(|data| secret[data].get(key).is_some())
     };
+    let document = fs::read_to_string(deploy().join("../docs/operations.md")).unwrap();
+    let has = |secret: &str, key: &str| {
+        let made = document.contains(&format!("kubectl create secret generic {secret} "));
+        assert!(made, "docs/operations.md does not say how {secret} is made");
+        has(secret, key)
+    };
     for overlay in overlays() {
-        let manifests = Manifests::of(&format!("overlays/{overlay}"));
+        let manifests = Manifests::of(&overlay);
         assert_eq!(manifests.of_kind("Secret").count(), 0, "{overlay} has a secret in it");
         for pod in manifests.pods() {
             for (name, source) in pod.environment() {
@@ -140,7 +146,7 @@ fn service<'a>(manifests: &'a Manifests, at: &str) -> &'a Value {
 #[test]
 fn services_lead_to_ports_and_addresses_to_services() {
     for overlay in overlays() {
-        let manifests = Manifests::of(&format!("overlays/{overlay}"));
+        let manifests = Manifests::of(&overlay);
         let pods = manifests.pods();
         for service in manifests.of_kind("Service") {
             let behind = pods.iter().find(|pod| pod.is_selected_by(&service["spec"]["selector"]));
@@ -178,7 +184,7 @@ fn load_balancers_are_internal(overlay: &str, manifests: &Manifests) {
 #[test]
 fn policies_deny_by_default_and_name_ports_that_exist() {
     for overlay in overlays() {
-        let manifests = Manifests::of(&format!("overlays/{overlay}"));
+        let manifests = Manifests::of(&overlay);
         let pods = manifests.pods();
         let deny = &manifests.named("NetworkPolicy", "default-deny").unwrap()["spec"];
         assert_eq!(deny.to_string(), r#"{"podSelector":{},"policyTypes":["Ingress","Egress"]}"#);
@@ -224,7 +230,7 @@ fn links_of(credit: u64) -> u64 {
 #[test]
 fn an_eater_takes_a_link_of_every_shard_of_every_feeder() {
     assert_eq!([64, 96, 128, 256].map(|mib| links_of(mib << 20)), [13, 16, 18, 26], "as the document says");
-    let manifests = Manifests::of(super::PRODUCTION);
+    let manifests = Manifests::of(EVERYTHING);
     let shards: u64 = text(&manifests.pod("feeder").container["resources"]["limits"]["cpu"]).parse().unwrap();
     let most = &manifests.named("HorizontalPodAutoscaler", "feeder").unwrap()["spec"]["maxReplicas"];
     let surge =
@@ -240,7 +246,7 @@ fn an_eater_goes_when_feeders_have_found_another() {
     const DNS_MAX_S: u64 = 30;
     let every = trough_feeder::Config::default().resolve_interval;
     for overlay in overlays() {
-        let manifests = Manifests::of(&format!("overlays/{overlay}"));
+        let manifests = Manifests::of(&overlay);
         let eater = manifests.named("Deployment", "eater").unwrap();
         let ready = eater["spec"]["minReadySeconds"].as_u64().unwrap();
         assert!(ready >= DNS_MAX_S + every.as_secs(), "{overlay}: {ready} s");

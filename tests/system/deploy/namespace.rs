@@ -147,8 +147,11 @@ impl Namespace {
         let of = self.manifests.pod(pod.split('-').next().unwrap());
         let mut command = self.command(&of, args);
         command.env("TROUGH_ADMIN", self.at(pod, "admin").to_string());
-        if of.environment().contains_key("TROUGH_HEALTH_URL") {
-            command.env("TROUGH_HEALTH_URL", format!("http://{}", self.at(pod, "http")));
+        if let Some(Source::Value(url)) = of.environment().get("TROUGH_HEALTH_URL") {
+            let number = url.rsplit(':').next().and_then(|port| port.parse().ok());
+            let (port, _) =
+                of.ports().into_iter().find(|(_, at)| Some(*at) == number).expect("a port of its own");
+            command.env("TROUGH_HEALTH_URL", format!("http://{}", self.at(pod, port)));
         }
         ends("the command ends", LATER, run(command, input)).await
     }

@@ -10,7 +10,7 @@ use trough_device::{Config, Device};
 use trough_tests::certificates::Authority;
 use trough_tests::data;
 use trough_tests::ledger::{Track, assert_all_readable};
-use trough_tests::manifests::{Manifests, deploy, list, text};
+use trough_tests::manifests::{EVERYTHING, Manifests, deploy, list, text};
 use trough_tests::poll::{LATER, ends, until};
 use trough_tests::reader::{Reader, client};
 use trough_tests::servers::{free_ports, own_ip};
@@ -112,7 +112,7 @@ async fn metrics_exist(namespace: &mut Namespace) {
 
 /// Of all alerts, and of all panels of the dashboard.
 fn expressions() -> Vec<String> {
-    let manifests = Manifests::of(super::PRODUCTION);
+    let manifests = Manifests::of(EVERYTHING);
     let rules = manifests.of_kind("PrometheusRule").flat_map(|rules| list(&rules["spec"]["groups"]));
     let alerts = rules.flat_map(|group| list(&group["rules"])).map(|rule| text(&rule["expr"]).to_owned());
     let dashboard = fs::read(deploy().join("components/monitoring/dashboard.json")).unwrap();
