@@ -14,9 +14,6 @@ RUN apt-get update \
     && rustup target add "$(uname -m)-unknown-linux-musl" \
     && mkdir /empty
 WORKDIR /src
-# Nothing in it needs to be stepped through; a panic's place is known without.
-ENV CARGO_PROFILE_RELEASE_DEBUG=false \
-    CARGO_PROFILE_RELEASE_STRIP=symbols
 
 # The dependencies, in a layer that stays as long as no manifest changes: they are built for members without a source.
 COPY Cargo.toml Cargo.lock ./
@@ -33,13 +30,13 @@ COPY trough/Cargo.toml trough/
 COPY tests/Cargo.toml tests/
 COPY deploy/image/hollow.sh deploy/image/
 RUN deploy/image/hollow.sh \
-    && cargo build --release --locked --package trough --target "$(uname -m)-unknown-linux-musl"
+    && cargo build --profile image --locked --package trough --target "$(uname -m)-unknown-linux-musl"
 
 COPY . .
 # What was hollow was built later than the sources were written.
 RUN find . -name target -prune -o -name '*.rs' -exec touch {} + \
-    && cargo build --release --locked --package trough --target "$(uname -m)-unknown-linux-musl" \
-    && cp "target/$(uname -m)-unknown-linux-musl/release/trough" /trough
+    && cargo build --profile image --locked --package trough --target "$(uname -m)-unknown-linux-musl" \
+    && cp "target/$(uname -m)-unknown-linux-musl/image/trough" /trough
 
 FROM scratch
 COPY --from=build --chmod=0555 /trough /usr/local/bin/trough
