@@ -62,7 +62,6 @@ pub(super) fn json_offer(request: &HeaderMap) -> Result<&'static Offer, Refusal>
 }
 
 /// A small answer in JSON, to a client that takes it.
-#[derive(Debug)]
 pub(super) struct JsonAnswer {
     offer: &'static Offer,
     request: HeaderMap,

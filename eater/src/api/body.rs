@@ -22,7 +22,6 @@ pub const BODY_BYTES_MAX: usize = 128 * 1024;
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A body of which nothing was read yet, and the headers that it comes with.
-#[derive(Debug)]
 pub(super) struct Sent {
     headers: HeaderMap,
     body: Body,
