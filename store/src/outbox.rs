@@ -9,23 +9,32 @@
 //!
 //! What an event causes has ids that follow from the event, so what is done twice is done once.
 
-use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use trough_protocol::{DeviceId, Micros};
 
 use crate::BoxFuture;
-use crate::event::{Event, EventId, EventKind};
-use crate::hashed_id::hashed_id;
-use crate::names::{Group, RuleName};
+use crate::event::{Event, EventId};
+use crate::names::RuleName;
 use crate::subscription::{PushTokenId, SubscriptionId};
 
+mod attempt;
 pub(crate) mod check;
+mod delivery;
+mod entered;
+mod error;
+mod shard;
 pub(crate) mod slot;
 mod test_event;
+mod watching;
 
+pub use attempt::{Attempt, Outcome};
+pub use delivery::{Delivery, DeliveryFilter, DeliveryId, DeliveryState, NewDelivery, Queue};
+pub use entered::{EnteredEvent, EventFilter};
+pub use error::OutboxError;
+pub use shard::{Claim, Duty, Shard};
 pub use test_event::tests_of;
+pub use watching::{WatchState, WatchStep};
 
 /// Into how many parts each duty is cut. Part of what is stored: it never changes.
 pub const SHARDS: u16 = 8;
@@ -54,303 +63,6 @@ pub const PENDING_MAX: u64 = 10_000;
 /// The part of them that one phone may have waiting. What is made for it above that is dropped, so that one that cannot be
 /// reached takes nothing from its owner's others.
 pub const PHONE_PENDING_PART: u64 = 10;
-
-hashed_id!(
-    /// A delivery's id: it follows from the event, the subscription and the phone.
-    DeliveryId,
-    "dlv_"
-);
-
-/// What is done by one process at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Duty {
-    /// Looking at frames; cut by device.
-    Watch,
-    /// Deciding which devices are offline; cut by device.
-    Presence,
-    /// Making deliveries of events; cut by what the event is about.
-    Route,
-    /// Delivering; cut by subscription.
-    Deliver,
-}
-
-impl Duty {
-    /// Its name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Watch => "watch",
-            Self::Presence => "presence",
-            Self::Route => "route",
-            Self::Deliver => "deliver",
-        }
-    }
-}
-
-/// A part of a duty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Shard {
-    /// Of which duty.
-    pub duty: Duty,
-    /// Which part, below [`SHARDS`].
-    pub number: u16,
-}
-
-impl Shard {
-    /// The part of a duty that something with this name belongs to.
-    pub fn of(duty: Duty, name: &str) -> Self {
-        // The 32-bit FNV-1a hash: its values are stored by implication, so it is written down here.
-        let hash = name
-            .bytes()
-            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        Self { duty, number: (hash % u32::from(SHARDS)) as u16 }
-    }
-
-    /// The part of [`Duty::Route`] that an event belongs to.
-    pub fn of_event(event: &Event) -> Self {
-        let device = event.device.as_ref().map(DeviceId::as_str);
-        let about = device.or_else(|| event.group.as_ref().map(Group::as_str));
-        Self::of(Duty::Route, about.unwrap_or_else(|| event.kind.as_str()))
-    }
-
-    /// The part of [`Duty::Deliver`] that a subscription belongs to.
-    pub fn of_subscription(subscription: SubscriptionId) -> Self {
-        Self::of(Duty::Deliver, &subscription.to_string())
-    }
-
-    /// All parts of a duty.
-    pub fn all(duty: Duty) -> impl Iterator<Item = Self> {
-        (0..SHARDS).map(move |number| Self { duty, number })
-    }
-}
-
-impl fmt::Display for Shard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.duty.as_str(), self.number)
-    }
-}
-
-/// The right to do a part of a duty, until it ends or somebody else takes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claim {
-    /// Which part.
-    pub shard: Shard,
-    /// Rises whenever the claim changes hands.
-    pub token: u64,
-}
-
-/// What a rule knows of a device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WatchState {
-    /// Whose.
-    pub device: DeviceId,
-    /// By which rule.
-    pub rule: RuleName,
-    /// And which version of it.
-    pub version: u64,
-    /// What it knows, as whoever watches writes it; empty: nothing, forget it.
-    pub state: Vec<u8>,
-}
-
-/// What watching has come to.
-#[derive(Debug, Clone, Default)]
-pub struct WatchStep {
-    /// Up to where in the journals was looked, as whoever watches writes it.
-    pub place: Vec<u8>,
-    /// States that have changed; each device and rule once.
-    pub states: Vec<WatchState>,
-    /// What happened, in order.
-    pub events: Vec<Event>,
-}
-
-/// An event that was entered.
-#[derive(Debug, Clone)]
-pub struct EnteredEvent {
-    /// The event.
-    pub event: Event,
-    /// When it was entered.
-    pub entered_at: Micros,
-}
-
-/// A delivery to be made.
-#[derive(Debug, Clone)]
-pub struct NewDelivery {
-    /// To whom.
-    pub subscription: SubscriptionId,
-    /// To which phone, if it is a push.
-    pub phone: Option<PushTokenId>,
-    /// Of what.
-    pub event: Event,
-    /// Not before this time; 0: at once.
-    pub not_before: Micros,
-    /// Told of together: if a delivery of this subscription, phone and key is held already, it takes this event in the place
-    /// of its own, and counts. If none is and one went, or is to go, less than [`NewDelivery::every`] ago, this one is
-    /// held until that time is over. What was tried or is about to be takes no further events: whoever gets it twice
-    /// takes the second for a copy.
-    pub key: Option<String>,
-    /// See `key`.
-    pub every: Duration,
-    /// Not to be sent at all, with the reason: entered as [`DeliveryState::Dropped`].
-    pub dropped: Option<String>,
-}
-
-impl NewDelivery {
-    /// Its id.
-    pub fn id(&self) -> DeliveryId {
-        let phone = self.phone.map(|phone| phone.0).unwrap_or_default();
-        DeliveryId::of(&[&self.event.id.0, &self.subscription.0, &phone])
-    }
-}
-
-/// What became of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeliveryState {
-    /// It waits, or is tried again.
-    Pending,
-    /// It was taken.
-    Delivered,
-    /// It will not be tried again unless somebody asks: a dead letter.
-    Dead,
-    /// It was not to be sent.
-    Dropped,
-}
-
-impl DeliveryState {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Dead, Self::Dropped];
-
-    /// Its name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Delivered => "delivered",
-            Self::Dead => "dead",
-            Self::Dropped => "dropped",
-        }
-    }
-}
-
-/// A delivery.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// Its id.
-    pub id: DeliveryId,
-    /// To whom.
-    pub subscription: SubscriptionId,
-    /// To which phone, if it is a push.
-    pub phone: Option<PushTokenId>,
-    /// Its place in the subscription's queue: from 1, rising in the order in which deliveries were made or replayed.
-    pub position: u64,
-    /// Of what: the last event, if several are told of together.
-    pub event: Event,
-    /// How many events are told of together.
-    pub events: u32,
-    /// What became of it.
-    pub state: DeliveryState,
-    /// How often it was tried. It never falls: by it a late note of an earlier try is known.
-    pub attempts: u32,
-    /// How many of these were before it was last replayed.
-    pub attempts_before_replay: u32,
-    /// Not tried before this time.
-    pub next_at: Micros,
-    /// What the last try said, at most 512 bytes.
-    pub last: Option<String>,
-    /// When it was made.
-    pub created_at: Micros,
-    /// When it was delivered or given up.
-    pub finished_at: Option<Micros>,
-}
-
-/// What a try came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was taken.
-    Delivered,
-    /// Try again at this time.
-    Retry(Micros),
-    /// Never again.
-    Dead,
-    /// It is not to be sent any more (its phone or its subscription is gone). This counts as no try.
-    Dropped,
-}
-
-/// A try.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
-    /// Of which delivery.
-    pub delivery: DeliveryId,
-    /// How often it had been tried before.
-    pub before: u32,
-    /// How it came out.
-    pub outcome: Outcome,
-    /// What the other side said, cut to 512 bytes.
-    pub said: String,
-}
-
-/// A subscription that has deliveries waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Queue {
-    /// Whose.
-    pub subscription: SubscriptionId,
-    /// How many wait.
-    pub pending: u64,
-}
-
-/// Which deliveries to list.
-#[derive(Debug, Clone, Default)]
-pub struct DeliveryFilter {
-    /// Of these subscriptions; of all, if `None`.
-    pub subscriptions: Option<Vec<SubscriptionId>>,
-    /// In this state.
-    pub state: Option<DeliveryState>,
-    /// Only those made before this one: the last of the page before. Newest first.
-    pub before: Option<(Micros, DeliveryId)>,
-    /// At most so many, up to [`PAGE_MAX`].
-    pub limit: usize,
-}
-
-/// Which events to list.
-#[derive(Debug, Clone, Default)]
-pub struct EventFilter {
-    /// Of these devices; of all and of none, if `None`.
-    pub devices: Option<Vec<DeviceId>>,
-    /// Of this kind.
-    pub kind: Option<EventKind>,
-    /// Only those entered before this one: the last of the page before. Newest first.
-    pub before: Option<(Micros, EventId)>,
-    /// At most so many, up to [`PAGE_MAX`].
-    pub limit: usize,
-}
-
-/// The outbox did not do what it was asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum OutboxError {
-    /// Somebody else does this now: drop what was prepared, and begin anew if the claim is had again.
-    #[error("the claim on {0} was taken over: what was prepared under it is dropped")]
-    Fenced(Shard),
-    /// There is no such thing.
-    #[error("there is no {what} {id}: list what there is; what is finished is forgotten after a while")]
-    NotFound {
-        /// An event or a delivery.
-        what: &'static str,
-        /// Its id.
-        id: String,
-    },
-    /// The request itself is wrong: change it.
-    #[error("{0}")]
-    Invalid(String),
-    /// It cannot be reached, is too busy, or its disk is full: nothing is known to have changed; try again.
-    #[error("the outbox does not answer ({reason}): try again in {} s", retry_after.as_secs_f64())]
-    Unavailable {
-        /// What it said, for the log.
-        reason: String,
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// Its content makes no sense: a person must look.
-    #[error("the outbox is damaged ({0}): restore it from a backup")]
-    Corrupt(String),
-}
 
 /// The outbox. What a method returns is durable, and seen by every later call, in this process or another.
 ///

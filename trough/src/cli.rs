@@ -175,6 +175,24 @@ impl RegistryArgs {
     }
 }
 
+/// How a command lists what is in a registry, and which.
+#[derive(Debug, Clone, Args)]
+pub struct ListingArgs {
+    /// Print one JSON array [default: off, a table]
+    #[arg(long, env = opt::JSON.env, hide_env_values = true,
+          value_parser = clap::builder::BoolishValueParser::new())]
+    json: bool,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+impl ListingArgs {
+    /// Checks them: which registry, and whether as JSON.
+    pub fn check(self, faults: &mut Faults) -> Option<(Place, bool)> {
+        Some((self.registry.check(faults)?, self.json))
+    }
+}
+
 /// Where `trough up` keeps its data unless told otherwise.
 pub const DATA_DIR_DEFAULT: &str = "./trough-data";
 

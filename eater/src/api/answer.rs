@@ -1,6 +1,9 @@
 //! What answers have in common: their type, their tag, and how long they may be kept.
 
+use std::sync::Arc;
+
 use axum::body::Body;
+use axum::extract::FromRequestParts;
 use axum::response::Response;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, VARY};
 use http::request::Parts;
@@ -10,6 +13,7 @@ use serde::Serialize;
 use super::etag::{ETag, Fingerprint};
 use super::media::{JSON_OFFERS, Offer, negotiate};
 use super::refusal::Refusal;
+use super::state::Api;
 
 /// The client may keep an answer, but must ask whether it still holds; shared caches may not keep any.
 const CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -53,15 +57,44 @@ impl Head {
 ///
 /// # Errors
 /// [`Refusal::NotAcceptable`].
-pub(super) fn json_offer(request: &Parts) -> Result<&'static Offer, Refusal> {
-    negotiate(&request.headers, JSON_OFFERS)
-        .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), JSON_OFFERS))
+pub(super) fn json_offer(request: &HeaderMap) -> Result<&'static Offer, Refusal> {
+    negotiate(request, JSON_OFFERS).ok_or_else(|| Refusal::not_acceptable(request.get(ACCEPT), JSON_OFFERS))
 }
 
-/// A small JSON answer with its tag, or 304.
-pub(super) fn tagged(offer: &'static Offer, request: &Parts, body: String) -> Response {
-    let head = Head { offer, tag: Some(Fingerprint::default().text(&body).etag()) };
-    head.unchanged(&request.headers).unwrap_or_else(|| head.with(body.into()))
+/// A small answer in JSON, to a client that takes it.
+pub(super) struct JsonAnswer {
+    offer: &'static Offer,
+    request: HeaderMap,
+}
+
+impl JsonAnswer {
+    /// To a request with these headers.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAcceptable`].
+    pub(super) fn to(request: HeaderMap) -> Result<Self, Refusal> {
+        Ok(Self { offer: json_offer(&request)?, request })
+    }
+
+    /// With its tag, or 304.
+    pub(super) fn tagged(&self, body: String) -> Response {
+        let head = Head { offer: self.offer, tag: Some(Fingerprint::default().text(&body).etag()) };
+        head.unchanged(&self.request).unwrap_or_else(|| head.with(body.into()))
+    }
+
+    /// To a request that has changed something.
+    pub(super) fn untagged(&self, body: String) -> Response {
+        Head { offer: self.offer, tag: None }.with(body.into())
+    }
+}
+
+/// It stands behind [`NoParameters`](super::no_parameters::NoParameters), which are refused first.
+impl FromRequestParts<Arc<Api>> for JsonAnswer {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Api>) -> Result<Self, Refusal> {
+        Self::to(parts.headers.clone())
+    }
 }
 
 /// What one of our own answers is as JSON.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::header::LOCATION;
 use http::request::Parts;
@@ -16,9 +16,9 @@ use trough_store::commands::{CommandPayload, CommandPlace, CommandRecord, NewCom
 use trough_store::{CommandError, Commands, Scope};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::{Head, json_offer, tagged};
+use super::answer::JsonAnswer;
 use super::auth::Caller;
-use super::body;
+use super::body::{BODY_BYTES_MAX, Sent};
 use super::commands_body;
 use super::commands_query::CommandsQuery;
 use super::encode::time_text;
@@ -211,15 +211,15 @@ pub(super) async fn send(
     State(api): State<Arc<Api>>,
     caller: Caller,
     DeviceName(device): DeviceName,
-    request: Request,
+    request: Parts,
+    sent: Sent,
 ) -> Result<Response, Refusal> {
     caller.require(Scope::CommandsSend)?;
     let device = api.auth.device(&caller, &device).await?.id;
-    let (request, body) = request.into_parts();
     Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
-    let key = body::key(&request.headers)?;
-    let body = body::read(&request.headers, body, body::BODY_BYTES_MAX, api.limits.head_timeout).await?;
+    let answer = JsonAnswer::to(request.headers)?;
+    let key = sent.key()?;
+    let body = sent.bytes(BODY_BYTES_MAX).await?;
     let asked = commands_body::parse(&body, api.clock.now())?;
     let command = NewCommand {
         device: device.clone(),
@@ -229,7 +229,7 @@ pub(super) async fn send(
         made_by: format!("reader {}", caller.grant.name),
     };
     let added = within(api.commands.store.add_command(command)).await?;
-    let mut response = Head { offer, tag: None }.with(command_json(&added.record).into());
+    let mut response = answer.untagged(command_json(&added.record));
     if added.is_new {
         api.commands.ring(device.clone());
         *response.status_mut() = StatusCode::CREATED;
@@ -261,7 +261,7 @@ pub(super) async fn list(
     caller.require(Scope::DevicesRead)?;
     let device = api.auth.device(&caller, &device).await?.id;
     let query = CommandsQuery::parse(device, request.uri.query())?;
-    let offer = json_offer(&request)?;
+    let answer = JsonAnswer::to(request.headers)?;
     let found = api.commands.store.list_commands(query.filter());
     let mut found = within(found).await?;
     let more = found.len() > query.limit;
@@ -270,7 +270,7 @@ pub(super) async fn list(
     let cursor = cursor.map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
     let commands: Vec<String> = found.iter().map(command_json).collect();
     let body = format!("{{\"commands\":[{}],\"next_cursor\":{cursor}}}", commands.join(","));
-    Ok(tagged(offer, &request, body))
+    Ok(answer.tagged(body))
 }
 
 /// One command, and what became of it.
@@ -286,16 +286,13 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    CommandName(device, command): CommandName,
+    name: CommandName,
     request: Parts,
 ) -> Result<Response, Refusal> {
     caller.require(Scope::DevicesRead)?;
-    let device = api.auth.device(&caller, &device).await?.id;
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
-    let place = CommandPlace { device, id: command_id(&command)? };
+    let (place, answer) = named(&api, &caller, name, request).await?;
     let record = within(api.commands.store.get_command(&place)).await?;
-    Ok(tagged(offer, &request, command_json(&record)))
+    Ok(answer.tagged(command_json(&record)))
 }
 
 /// Take a command back.
@@ -310,14 +307,11 @@ pub(super) async fn show(
 pub(super) async fn cancel(
     State(api): State<Arc<Api>>,
     caller: Caller,
-    CommandName(device, command): CommandName,
+    name: CommandName,
     request: Parts,
 ) -> Result<Response, Refusal> {
     caller.require(Scope::CommandsSend)?;
-    let device = api.auth.device(&caller, &device).await?.id;
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
-    let place = CommandPlace { device, id: command_id(&command)? };
+    let (place, answer) = named(&api, &caller, name, request).await?;
     let record = within(api.commands.store.cancel_command(&place)).await?;
     tracing::info!(
         command = %record.id,
@@ -328,7 +322,20 @@ pub(super) async fn cancel(
         reader = %caller.grant.name,
         "command ended"
     );
-    Ok(Head { offer, tag: None }.with(command_json(&record).into()))
+    Ok(answer.untagged(command_json(&record)))
+}
+
+/// The command in a path, of a device that the caller sees; and how a request is answered that takes nothing else.
+async fn named(
+    api: &Api,
+    caller: &Caller,
+    CommandName(device, command): CommandName,
+    request: Parts,
+) -> Result<(CommandPlace, JsonAnswer), Refusal> {
+    let device = api.auth.device(caller, &device).await?.id;
+    Params::parse(request.uri.query(), &[])?;
+    let answer = JsonAnswer::to(request.headers)?;
+    Ok((CommandPlace { device, id: command_id(&command)? }, answer))
 }
 
 /// What is no id is no command's either.

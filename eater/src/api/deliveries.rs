@@ -9,18 +9,17 @@ use serde::Serialize;
 use trough_store::outbox::{Delivery, DeliveryFilter, DeliveryId, DeliveryState};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::{Head, json, json_offer, tagged};
-use super::auth::Caller;
+use super::answer::{JsonAnswer, json};
 use super::encode::time_text;
 use super::event_json::EventJson;
 use super::mark;
+use super::no_parameters::NoParameters;
 use super::notice_refusal::{NoticeRefusal, shown};
 use super::notices::{ItemName, Owner};
 use super::openapi::schemas;
 use super::params::{BadParameter, Params};
 use super::patience::within;
 use super::refusal::Refusal;
-use super::sight::Sight;
 use super::state::Api;
 
 /// A delivery.
@@ -136,17 +135,16 @@ struct DeliveryPath {
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    owner: Owner,
     request: Parts,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
     let params = Params::parse(request.uri.query(), &["subscription", "state", "limit", "cursor"])?;
     let (state, of) = (state(&params)?, params.one("subscription")?);
     let limit = params.items()?;
     let name = state.map_or("", DeliveryState::as_str);
-    let query = format!("deliveries|{}|{}|{name}", owner.name, of.unwrap_or_default());
+    let query = format!("deliveries|{}|{}|{name}", owner.name(), of.unwrap_or_default());
     let before = params.one("cursor")?.map(|cursor| mark::read_timed(&query, cursor)).transpose()?;
-    let offer = json_offer(&request)?;
+    let answer = JsonAnswer::to(request.headers)?;
     let desk = &api.notices;
     let subscriptions = match of {
         Some(id) => vec![owner.subscription(desk, id).await?.wanted.id],
@@ -161,13 +159,13 @@ pub(super) async fn list(
     let mut found = within(desk.outbox.list_deliveries(filter)).await?;
     let more = found.len() > limit;
     found.truncate(limit);
-    let seen = Sight::new(&api.auth, &caller).of_events(found.iter().map(|one| &one.event)).await?;
+    let seen = owner.sight(&api).of_events(found.iter().map(|one| &one.event)).await?;
     let last = found.last().filter(|_| more);
     let page = DeliveriesJson {
         next_cursor: last.map(|last| mark::write_timed(&query, last.created_at, last.id.0)),
         deliveries: found.iter().zip(seen).map(|(one, seen)| DeliveryJson::of(one, seen)).collect(),
     };
-    Ok(tagged(offer, &request, json(&page)))
+    Ok(answer.tagged(json(&page)))
 }
 
 fn state(params: &Params) -> Result<Option<DeliveryState>, BadParameter> {
@@ -189,8 +187,8 @@ async fn find(api: &Api, owner: &Owner, name: &str) -> Result<Delivery, Refusal>
     }
 }
 
-async fn shown_to(api: &Api, caller: &Caller, delivery: &Delivery) -> Result<DeliveryJson, Refusal> {
-    let seen = Sight::new(&api.auth, caller).of_events([&delivery.event]).await?;
+async fn shown_to(api: &Api, owner: &Owner, delivery: &Delivery) -> Result<DeliveryJson, Refusal> {
+    let seen = owner.sight(api).of_events([&delivery.event]).await?;
     Ok(DeliveryJson::of(delivery, seen == [true]))
 }
 
@@ -206,15 +204,13 @@ async fn shown_to(api: &Api, caller: &Caller, delivery: &Delivery) -> Result<Del
 )]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    owner: Owner,
     ItemName(name): ItemName,
-    request: Parts,
+    _: NoParameters,
+    answer: JsonAnswer,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
     let found = find(&api, &owner, &name).await?;
-    Ok(tagged(offer, &request, json(&shown_to(&api, &caller, &found).await?)))
+    Ok(answer.tagged(json(&shown_to(&api, &owner, &found).await?)))
 }
 
 /// Have a delivery sent once more, behind all that waits now.
@@ -228,16 +224,14 @@ pub(super) async fn show(
 )]
 pub(super) async fn replay(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    owner: Owner,
     ItemName(name): ItemName,
-    request: Parts,
+    _: NoParameters,
+    answer: JsonAnswer,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
     let found = find(&api, &owner, &name).await?;
     let replayed = within(api.notices.outbox.replay(found.id)).await?;
     api.notices.ring();
-    tracing::info!(delivery = %replayed.id, reader = %owner.name, "delivery replayed");
-    Ok(Head { offer, tag: None }.with(json(&shown_to(&api, &caller, &replayed).await?).into()))
+    tracing::info!(delivery = %replayed.id, reader = %owner.name(), "delivery replayed");
+    Ok(answer.untagged(json(&shown_to(&api, &owner, &replayed).await?)))
 }

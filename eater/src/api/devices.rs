@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use http::header::ACCEPT;
 use http::request::Parts;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -15,12 +14,11 @@ use trough_protocol::limits::FRAME_BYTES_MAX;
 use trough_store::{DeviceFilter, DeviceRecord, DeviceState, Group, GroupAccess, Scope};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::Head;
+use super::answer::{Head, JsonAnswer, json_offer};
 use super::auth::Caller;
 use super::encode::{FrameEncoder, FrameFormat, time_text};
 use super::etag::Fingerprint;
 use super::fault::ReadFault;
-use super::media::{JSON_OFFERS, Offer, negotiate};
 use super::openapi::schemas::{self, DevicePath, Frame};
 use super::params::Params;
 use super::query::DevicesQuery;
@@ -94,11 +92,6 @@ impl DeviceJson {
     }
 }
 
-fn json_offer(request: &Parts) -> Result<&'static Offer, Refusal> {
-    negotiate(&request.headers, JSON_OFFERS)
-        .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), JSON_OFFERS))
-}
-
 /// Which devices there are.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -134,7 +127,7 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     caller.require(Scope::DevicesRead)?;
     let query = DevicesQuery::parse(request.uri.query())?;
-    let offer = json_offer(&request)?;
+    let answer = JsonAnswer::to(request.headers)?;
     let access = caller.grant.groups.clone();
     let mut records = match groups_to_list(&access, query.group.as_ref()) {
         Some(groups) if groups.is_empty() => Vec::new(),
@@ -156,9 +149,7 @@ pub(super) async fn list(
         let body = DevicesJson { devices, next_cursor };
         Ok::<_, Refusal>(serde_json::to_string(&body).expect("all of it always serialises"))
     });
-    let body = body.await??;
-    let head = Head { offer, tag: Some(Fingerprint::default().text(&body).etag()) };
-    Ok(head.unchanged(&request.headers).unwrap_or_else(|| head.with(body.into())))
+    Ok(answer.tagged(body.await??))
 }
 
 /// The groups whose devices are listed; `None` for all devices. A group that the reader has no access to is as
@@ -192,7 +183,7 @@ pub(super) async fn device(
     caller.require(Scope::DevicesRead)?;
     let record = api.auth.device(&caller, &device).await?;
     Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
+    let offer = json_offer(&request.headers)?;
     let with_frames = caller.require(Scope::FramesRead).is_ok();
     let permit = api.pages.permit()?;
     let journal = api.journal.clone();

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use http::header::ACCEPT;
 use http::request::Parts;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -12,12 +11,11 @@ use trough_protocol::DeviceId;
 use trough_store::{PositionSchema, Scope};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::Head;
+use super::answer::{Head, json_offer};
 use super::auth::Caller;
 use super::encode::time_text;
 use super::encounters_query::EncountersQuery;
 use super::fault::{RETRY_SLOW_AFTER, ReadFault};
-use super::media::{JSON_OFFERS, negotiate};
 use super::openapi::schemas::{self, DevicePath};
 use super::params::BadParameter;
 use super::reads::Held;
@@ -187,8 +185,7 @@ async fn search(
     query: EncountersQuery,
     request: &Parts,
 ) -> Result<Response, Refusal> {
-    let offer = negotiate(&request.headers, JSON_OFFERS)
-        .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), JSON_OFFERS))?;
+    let offer = json_offer(&request.headers)?;
     let schemas = api.auth.position_schemas().await?;
     let frames = query.frames(&schemas);
     let roster = Roster::begin(api.auth.clone(), caller, &frames).await?;

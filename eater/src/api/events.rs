@@ -11,7 +11,7 @@ use trough_store::outbox::{DEVICES_LISTED_MAX, EventFilter};
 use trough_store::{DeviceFilter, EventId, EventKind, Group, Scope};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::{json, json_offer, tagged};
+use super::answer::{JsonAnswer, json};
 use super::auth::Caller;
 use super::event_json::EnteredJson;
 use super::mark;
@@ -122,7 +122,7 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     caller.require(Scope::FramesRead)?;
     let query = EventsQuery::parse(request.uri.query())?;
-    let offer = json_offer(&request)?;
+    let answer = JsonAnswer::to(request.headers)?;
     let _permit = api.pages.permit()?;
     let devices = devices(&api, &caller, &query).await?;
     let filter = EventFilter { devices, kind: query.kind, before: query.before, limit: query.limit + 1 };
@@ -133,7 +133,7 @@ pub(super) async fn list(
     let last = found.last().filter(|_| more);
     let next_cursor = last.map(|last| mark::write_timed(&query.text, last.entered_at, last.event.id.0));
     let events = found.iter().map(EnteredJson::of).collect();
-    Ok(tagged(offer, &request, json(&EventsJson { events, next_cursor })))
+    Ok(answer.tagged(json(&EventsJson { events, next_cursor })))
 }
 
 /// Whose events: `None` for those of everything.

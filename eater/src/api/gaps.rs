@@ -4,18 +4,16 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use http::header::ACCEPT;
 use http::request::Parts;
 use serde::Serialize;
 use trough_protocol::device::SkipReason;
 use trough_store::Scope;
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::Head;
+use super::answer::{Head, json_offer};
 use super::auth::Caller;
 use super::encode::time_text;
 use super::fault::ReadFault;
-use super::media::{JSON_OFFERS, negotiate};
 use super::openapi::schemas::{self, DevicePath};
 use super::query::GapsQuery;
 use super::reads::Held;
@@ -116,8 +114,7 @@ pub(super) async fn gaps(
     caller.require(Scope::FramesRead)?;
     let device = api.auth.device(&caller, &device).await?.id;
     let query = GapsQuery::parse(device, request.uri.query())?;
-    let offer = negotiate(&request.headers, JSON_OFFERS)
-        .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), JSON_OFFERS))?;
+    let offer = json_offer(&request.headers)?;
     let generation = api.generation(&query.device).await?;
     let head = Head { offer, tag: Some(query.identity().number(generation).etag()) };
     if let Some(unchanged) = head.unchanged(&request.headers) {

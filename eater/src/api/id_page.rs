@@ -13,11 +13,12 @@ pub(super) struct IdPage {
 }
 
 impl IdPage {
-    /// What `limit` and `cursor` say; the cursor is one of this query.
+    /// What `limit` and `cursor` of the query string say, and there is nothing else; the cursor is one of this query.
     ///
     /// # Errors
     /// [`Refusal::BadParameter`], [`Refusal::BadCursor`].
-    pub(super) fn of(params: &Params, query: String) -> Result<Self, Refusal> {
+    pub(super) fn of(query_string: Option<&str>, query: String) -> Result<Self, Refusal> {
+        let params = Params::parse(query_string, &["limit", "cursor"])?;
         let limit = params.items()?;
         let after = params.one("cursor")?.map(|cursor| mark::read_id(&query, cursor)).transpose()?;
         Ok(Self { query, after, limit })

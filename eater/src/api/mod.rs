@@ -38,6 +38,7 @@ mod live;
 mod mark;
 mod media;
 mod metrics;
+mod no_parameters;
 mod notice_refusal;
 mod notices;
 mod openapi;

@@ -8,6 +8,7 @@ use http::request::Parts;
 use trough_bus::Deployment;
 use trough_protocol::Micros;
 use trough_store::rule::Scope as RuleScope;
+use trough_store::subscription::PushToken;
 use trough_store::webhook::Reach;
 use trough_store::{Outbox, ReaderName, Scope, SealKey, Subscription, SubscriptionId, Subscriptions};
 use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, OneOfBuilder, Type};
@@ -16,9 +17,10 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::auth::Caller;
 use super::notice_refusal::{NoticeRefusal, shown};
-use super::patience::within;
+use super::patience::{within, within_as};
 use super::refusal::Refusal;
 use super::routes::DeviceName;
+use super::sight::Sight;
 use super::state::Api;
 use crate::watch::TOPIC;
 
@@ -57,28 +59,27 @@ impl NoticeDesk {
     }
 }
 
-/// A reader, and since when it has its name.
-#[derive(Debug, Clone)]
+/// Who asks, if it may manage what it is told of, and since when it has its name.
+#[derive(Debug)]
 pub(super) struct Owner {
-    /// Its name.
-    pub name: ReaderName,
+    caller: Caller,
     /// An earlier reader of the name was somebody else.
     pub since: Micros,
 }
 
 impl Owner {
-    /// Who asks, if it may.
-    ///
-    /// # Errors
-    /// [`Refusal::MissingScope`], [`Refusal::BadToken`], [`Refusal::Busy`].
-    pub(super) async fn of(api: &Api, caller: &Caller) -> Result<Self, Refusal> {
-        caller.require(Scope::NotificationsManage)?;
-        let since = api.auth.since(caller).await?;
-        Ok(Self { name: caller.grant.name.clone(), since })
+    /// Its name.
+    pub(super) fn name(&self) -> &ReaderName {
+        &self.caller.grant.name
+    }
+
+    /// Which devices it sees.
+    pub(super) fn sight<'a>(&'a self, api: &'a Api) -> Sight<'a> {
+        Sight::new(&api.auth, &self.caller)
     }
 
     fn owns(&self, subscription: &Subscription) -> bool {
-        subscription.wanted.owner == self.name && subscription.created_at >= self.since
+        subscription.wanted.owner == *self.name() && subscription.created_at >= self.since
     }
 
     /// Its subscriptions, by id.
@@ -86,12 +87,23 @@ impl Owner {
     /// # Errors
     /// [`Refusal::Busy`].
     pub(super) async fn subscriptions(&self, desk: &NoticeDesk) -> Result<Vec<Subscription>, Refusal> {
-        let mut all = within(desk.subscriptions.list_subscriptions(Some(&self.name))).await?;
+        let mut all = within(desk.subscriptions.list_subscriptions(Some(self.name()))).await?;
         all.retain(|subscription| self.owns(subscription));
         Ok(all)
     }
 
-    /// One of them. What is no id is no subscription's either.
+    /// Its phones, by id.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`].
+    pub(super) async fn phones(&self, desk: &NoticeDesk) -> Result<Vec<PushToken>, Refusal> {
+        let mut all = within(desk.subscriptions.list_push_tokens(Some(self.name()))).await?;
+        // What an earlier reader of the name has registered is somebody else's.
+        all.retain(|phone| phone.registered_at >= self.since);
+        Ok(all)
+    }
+
+    /// One of its subscriptions. What is no id is no subscription's either.
     ///
     /// # Errors
     /// [`NoticeRefusal::NoSuchSubscription`], the same whether it does not exist or is somebody else's; [`Refusal::Busy`].
@@ -99,8 +111,20 @@ impl Owner {
         let none = || Refusal::from(NoticeRefusal::NoSuchSubscription(shown(id)));
         let parsed: SubscriptionId = id.parse().map_err(|_| none())?;
         let found = desk.subscriptions.get_subscription(parsed);
-        let found = within(async { found.await.map_err(NoticeRefusal::of_subscription) });
-        Some(found.await?).filter(|found| self.owns(found)).ok_or_else(none)
+        let found = within_as(found, NoticeRefusal::of_subscription).await?;
+        Some(found).filter(|found| self.owns(found)).ok_or_else(none)
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Owner {
+    /// [`Refusal::MissingScope`], [`Refusal::BadToken`], [`Refusal::Busy`]; and as of [`Caller`].
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Refusal> {
+        let caller = Caller::from_request_parts(parts, api).await?;
+        caller.require(Scope::NotificationsManage)?;
+        let since = api.auth.since(&caller).await?;
+        Ok(Self { caller, since })
     }
 }
 

@@ -24,3 +24,14 @@ pub(super) async fn within<T, E: Into<Refusal>>(
         }
     }
 }
+
+/// Waits likewise for what knows its own refusals.
+///
+/// # Errors
+/// What `refusal` makes of an error; [`Refusal::Busy`] if there is no answer.
+pub(super) async fn within_as<T, E>(
+    work: impl Future<Output = Result<T, E>>,
+    refusal: impl FnOnce(E) -> Refusal,
+) -> Result<T, Refusal> {
+    within(async { work.await.map_err(refusal) }).await
+}

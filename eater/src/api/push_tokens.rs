@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::request::Parts;
 use serde::{Deserialize, Serialize};
@@ -10,15 +10,14 @@ use trough_store::phone::{AppName, DeviceToken};
 use trough_store::subscription::{PushEnvironment, PushToken};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::{Head, created, json, json_offer, nothing, tagged};
-use super::auth::Caller;
-use super::body::{self, BODY_BYTES_MAX};
+use super::answer::{JsonAnswer, created, json, nothing};
+use super::body::{self, BODY_BYTES_MAX, Sent};
 use super::encode::time_text;
 use super::id_page::IdPage;
+use super::no_parameters::NoParameters;
 use super::notice_refusal::{NoticeRefusal, shown};
 use super::notices::{ItemName, Owner};
 use super::openapi::schemas;
-use super::params::Params;
 use super::patience::within;
 use super::refusal::Refusal;
 use super::state::Api;
@@ -97,15 +96,9 @@ struct PushTokenPath {
     push_token: schemas::PushTokenName,
 }
 
-async fn phones(api: &Api, owner: &Owner) -> Result<Vec<PushToken>, Refusal> {
-    let mut all = within(api.notices.subscriptions.list_push_tokens(Some(&owner.name))).await?;
-    // What an earlier reader of the name has registered is somebody else's.
-    all.retain(|phone| phone.registered_at >= owner.since);
-    Ok(all)
-}
-
 async fn phone(api: &Api, owner: &Owner, id: &str) -> Result<PushToken, Refusal> {
-    let found = phones(api, owner).await?.into_iter().find(|phone| phone.id.to_string() == id);
+    let all = owner.phones(&api.notices).await?;
+    let found = all.into_iter().find(|phone| phone.id.to_string() == id);
     found.ok_or_else(|| NoticeRefusal::NoSuchPushToken(shown(id)).into())
 }
 
@@ -121,25 +114,22 @@ async fn phone(api: &Api, owner: &Owner, id: &str) -> Result<PushToken, Refusal>
 )]
 pub(super) async fn register(
     State(api): State<Arc<Api>>,
-    caller: Caller,
-    request: Request,
+    owner: Owner,
+    _: NoParameters,
+    answer: JsonAnswer,
+    sent: Sent,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
-    let (request, sent) = request.into_parts();
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
-    let sent = body::read(&request.headers, sent, BODY_BYTES_MAX, api.limits.head_timeout).await?;
-    let asked: NewJson = body::object(&sent)?;
+    let asked: NewJson = sent.object(BODY_BYTES_MAX).await?;
     let token = DeviceToken::parse(&asked.token).map_err(body::bad)?;
     let app = AppName::parse(&asked.app).map_err(body::bad)?;
     // Clocks of machines differ a little: never before its reader.
     let now = api.clock.now().max(owner.since);
-    let phone = token.register(owner.name.clone(), app, asked.server, api.notices.seal()?, now);
+    let phone = token.register(owner.name().clone(), app, asked.server, api.notices.seal()?, now);
     let shown = PushTokenJson::of(&phone);
     within(api.notices.subscriptions.set_push_token(phone)).await?;
-    tracing::info!(phone = %shown.id, reader = %owner.name, "phone registered");
+    tracing::info!(phone = %shown.id, reader = %owner.name(), "phone registered");
     let location = format!("/v1/push-tokens/{}", shown.id);
-    Ok(created(Head { offer, tag: None }.with(json(&shown).into()), &location))
+    Ok(created(answer.untagged(json(&shown)), &location))
 }
 
 /// Your phones.
@@ -154,17 +144,15 @@ pub(super) async fn register(
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    owner: Owner,
     request: Parts,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
-    let params = Params::parse(request.uri.query(), &["limit", "cursor"])?;
-    let page = IdPage::of(&params, format!("push-tokens|{}", owner.name))?;
-    let offer = json_offer(&request)?;
-    let mut all = phones(&api, &owner).await?;
+    let page = IdPage::of(request.uri.query(), format!("push-tokens|{}", owner.name()))?;
+    let answer = JsonAnswer::to(request.headers)?;
+    let mut all = owner.phones(&api.notices).await?;
     let next_cursor = page.cut(&mut all, |phone| phone.id.0);
     let page = PushTokensJson { next_cursor, push_tokens: all.iter().map(PushTokenJson::of).collect() };
-    Ok(tagged(offer, &request, json(&page)))
+    Ok(answer.tagged(json(&page)))
 }
 
 /// One of your phones.
@@ -179,15 +167,13 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    owner: Owner,
     ItemName(id): ItemName,
-    request: Parts,
+    _: NoParameters,
+    answer: JsonAnswer,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
     let found = phone(&api, &owner, &id).await?;
-    Ok(tagged(offer, &request, json(&PushTokenJson::of(&found))))
+    Ok(answer.tagged(json(&PushTokenJson::of(&found))))
 }
 
 /// Forget a phone.
@@ -201,16 +187,14 @@ pub(super) async fn show(
 )]
 pub(super) async fn remove(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    owner: Owner,
     ItemName(id): ItemName,
-    request: Parts,
+    _: NoParameters,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
-    Params::parse(request.uri.query(), &[])?;
     let found = phone(&api, &owner, &id).await?;
     // Not if somebody registers it just now.
     let removing = api.notices.subscriptions.remove_push_token(found.id, Some(found.registered_at));
     within(removing).await?;
-    tracing::info!(phone = %id, reader = %owner.name, "phone removed");
+    tracing::info!(phone = %id, reader = %owner.name(), "phone removed");
     Ok(nothing())
 }

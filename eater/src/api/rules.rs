@@ -4,24 +4,25 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, State};
 use axum::response::Response;
 use http::request::Parts;
 use serde::{Deserialize, Serialize};
 use trough_store::rule::{Condition, NewRule, Rule, Scope as RuleScope};
-use trough_store::{RegistryError, RuleName, Scope};
+use trough_store::{ReaderName, RegistryError, RuleName, Scope};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::{Head, created, json, json_offer, nothing, tagged};
+use super::answer::{JsonAnswer, created, json, nothing};
 use super::auth::Caller;
-use super::body;
+use super::body::{self, Sent};
 use super::encode::time_text;
 use super::mark;
+use super::no_parameters::NoParameters;
 use super::notice_refusal::{NoticeRefusal, shown};
 use super::notices::{ItemName, ScopeForm};
 use super::openapi::schemas;
 use super::params::{BadParameter, Params};
-use super::patience::within;
+use super::patience::{within, within_as};
 use super::refusal::Refusal;
 use super::rule_forms::ConditionForm;
 use super::sight::Sight;
@@ -34,6 +35,33 @@ pub(super) const RULE_BYTES_MAX: usize = 1024 * 1024;
 const LOOKED_UP_MAX: usize = 2_000;
 /// How often a rule is looked at again that changes while it is being replaced.
 const TRIES: usize = 5;
+
+/// Who asks, if it may manage rules.
+#[derive(Debug)]
+pub(super) struct Manager(Caller);
+
+impl Manager {
+    /// Its name.
+    fn name(&self) -> &ReaderName {
+        &self.0.grant.name
+    }
+
+    /// Which devices it sees.
+    fn sight<'a>(&'a self, api: &'a Api) -> Sight<'a> {
+        Sight::new(&api.auth, &self.0)
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Manager {
+    /// [`Refusal::MissingScope`]; and as of [`Caller`].
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Refusal> {
+        let caller = Caller::from_request_parts(parts, api).await?;
+        caller.require(Scope::RulesManage)?;
+        Ok(Self(caller))
+    }
+}
 
 /// What to look at, and what to wait for.
 #[derive(Deserialize, ToSchema)]
@@ -111,20 +139,19 @@ struct RulePath {
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    manager: Manager,
     request: Parts,
 ) -> Result<Response, Refusal> {
-    caller.require(Scope::RulesManage)?;
     let params = Params::parse(request.uri.query(), &["limit", "cursor"])?;
     let limit = params.items()?;
-    let query = format!("rules|{}", caller.grant.name);
+    let query = format!("rules|{}", manager.name());
     let after = params.one("cursor")?.map(|cursor| mark::read(&query, cursor)).transpose()?;
-    let offer = json_offer(&request)?;
+    let answer = JsonAnswer::to(request.headers)?;
     // All rules are in memory meanwhile, and some have large areas.
     let _permit = api.pages.permit()?;
     let mut all = within(api.notices.subscriptions.list_rules()).await?;
     all.retain(|rule| after.as_ref().is_none_or(|after| rule.rule.name.as_str().as_bytes() > &after[..]));
-    let (mut sight, mut last, mut rules, mut next) = (Sight::new(&api.auth, &caller), None, Vec::new(), None);
+    let (mut sight, mut last, mut rules, mut next) = (manager.sight(&api), None, Vec::new(), None);
     for rule in all {
         if rules.len() == limit || sight.looked_up() >= LOOKED_UP_MAX {
             next = last.map(|name: RuleName| mark::write(&query, name.as_str().as_bytes()));
@@ -135,7 +162,7 @@ pub(super) async fn list(
             rules.push(RuleJson::of(rule));
         }
     }
-    Ok(tagged(offer, &request, json(&RulesJson { rules, next_cursor: next })))
+    Ok(answer.tagged(json(&RulesJson { rules, next_cursor: next })))
 }
 
 /// A rule that the caller may manage, if the name is one.
@@ -144,7 +171,7 @@ async fn find(api: &Api, sight: &mut Sight<'_>, name: &str) -> Result<Rule, Refu
     let parsed = RuleName::new(name).map_err(|_| none())?;
     let found = api.notices.subscriptions.get_rule(&parsed);
     let refused = |error| NoticeRefusal::of_registry(error, NoticeRefusal::TooManyRules);
-    let found = within(async { found.await.map_err(refused) }).await?;
+    let found = within_as(found, refused).await?;
     if sight.manages(&found.rule.scope).await? { Ok(found) } else { Err(none()) }
 }
 
@@ -160,15 +187,13 @@ async fn find(api: &Api, sight: &mut Sight<'_>, name: &str) -> Result<Rule, Refu
 )]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    manager: Manager,
     ItemName(name): ItemName,
-    request: Parts,
+    _: NoParameters,
+    answer: JsonAnswer,
 ) -> Result<Response, Refusal> {
-    caller.require(Scope::RulesManage)?;
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
-    let found = find(&api, &mut Sight::new(&api.auth, &caller), &name).await?;
-    Ok(tagged(offer, &request, json(&RuleJson::of(found))))
+    let found = find(&api, &mut manager.sight(&api), &name).await?;
+    Ok(answer.tagged(json(&RuleJson::of(found))))
 }
 
 /// Set a rule, in place of what had its name.
@@ -187,23 +212,20 @@ pub(super) async fn show(
 )]
 pub(super) async fn set(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    manager: Manager,
     ItemName(name): ItemName,
-    request: Request,
+    _: NoParameters,
+    answer: JsonAnswer,
+    sent: Sent,
 ) -> Result<Response, Refusal> {
-    caller.require(Scope::RulesManage)?;
-    let (request, sent) = request.into_parts();
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
     let parsed = RuleName::new(&name)
         .map_err(|_| BadParameter::value("rule", &name, "1 to 64 of A–Z a–z 0–9 . _ - : @"))?;
     // Bodies are large here, and may come slowly: a few at a time, and none in the place of a page.
     let _permit = api.rule_bodies.permit()?;
-    let sent = body::read(&request.headers, sent, RULE_BYTES_MAX, api.limits.head_timeout).await?;
-    let NewJson { scope, condition } = body::object(&sent)?;
+    let NewJson { scope, condition } = sent.object(RULE_BYTES_MAX).await?;
     let rule = NewRule { name: parsed, scope, condition };
     rule.check().map_err(body::bad)?;
-    let mut sight = Sight::new(&api.auth, &caller);
+    let mut sight = manager.sight(&api);
     sight.check_named(&rule.scope).await?;
     if !sight.manages(&rule.scope).await? {
         return Err(body::bad(
@@ -211,8 +233,8 @@ pub(super) async fn set(
         ));
     }
     let (set, is_new) = replace(&api, &mut sight, rule).await?;
-    tracing::info!(rule = %name, version = set.version, reader = %caller.grant.name, "rule set");
-    let answer = Head { offer, tag: None }.with(json(&RuleJson::of(set)).into());
+    tracing::info!(rule = %name, version = set.version, reader = %manager.name(), "rule set");
+    let answer = answer.untagged(json(&RuleJson::of(set)));
     Ok(if is_new { created(answer, &format!("/v1/rules/{name}")) } else { answer })
 }
 
@@ -243,17 +265,15 @@ async fn replace(api: &Api, sight: &mut Sight<'_>, rule: NewRule) -> Result<(Rul
 )]
 pub(super) async fn remove(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    manager: Manager,
     ItemName(name): ItemName,
-    request: Parts,
+    _: NoParameters,
 ) -> Result<Response, Refusal> {
-    caller.require(Scope::RulesManage)?;
-    Params::parse(request.uri.query(), &[])?;
-    let found = find(&api, &mut Sight::new(&api.auth, &caller), &name).await?;
+    let found = find(&api, &mut manager.sight(&api), &name).await?;
     // Only the one that was looked at: another may be about devices that the caller does not see.
     let removing = api.notices.subscriptions.remove_rule(&found.rule.name, Some(found.version));
     let refused = |error| NoticeRefusal::of_registry(error, NoticeRefusal::TooManyRules);
-    within(async { removing.await.map_err(refused) }).await?;
-    tracing::info!(rule = %name, reader = %caller.grant.name, "rule removed");
+    within_as(removing, refused).await?;
+    tracing::info!(rule = %name, reader = %manager.name(), "rule removed");
     Ok(nothing())
 }

@@ -13,13 +13,13 @@ use trough_store::subscription::NewSubscription;
 use trough_store::webhook::secret_of;
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::{Head, json, json_offer, unkept};
-use super::auth::Caller;
+use super::answer::{JsonAnswer, json, unkept};
+use super::no_parameters::NoParameters;
 use super::notice_refusal::NoticeRefusal;
 use super::notices::{ItemName, Owner};
 use super::openapi::schemas;
 use super::params::{BadParameter, Params};
-use super::patience::within;
+use super::patience::{within, within_as};
 use super::refusal::Refusal;
 use super::state::Api;
 use super::subscription_body::SubscriptionJson;
@@ -62,20 +62,17 @@ struct KeepOldParameter {
 )]
 pub(super) async fn test(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    owner: Owner,
     ItemName(id): ItemName,
-    request: Parts,
+    _: NoParameters,
+    answer: JsonAnswer,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
     let desk = &api.notices;
     let found = owner.subscription(desk, &id).await?;
     if let Some(disabled) = found.disabled {
         return Err(NoticeRefusal::Disabled { id, reason: disabled.reason }.into());
     }
-    let mut phones = within(desk.subscriptions.list_push_tokens(Some(&owner.name))).await?;
-    phones.retain(|phone| phone.registered_at >= owner.since);
+    let phones = owner.phones(desk).await?;
     let now = within(desk.outbox.now()).await?;
     let mut deliveries = Vec::new();
     for test in tests_of(&found, &phones, now) {
@@ -85,7 +82,7 @@ pub(super) async fn test(
         return Err(NoticeRefusal::NoPhone.into());
     }
     desk.ring();
-    Ok(Head { offer, tag: None }.with(json(&TestsJson { deliveries }).into()))
+    Ok(answer.untagged(json(&TestsJson { deliveries })))
 }
 
 /// Have a disabled subscription sent to again.
@@ -100,11 +97,12 @@ pub(super) async fn test(
 )]
 pub(super) async fn enable(
     State(api): State<Arc<Api>>,
-    caller: Caller,
-    name: ItemName,
-    request: Parts,
+    owner: Owner,
+    ItemName(id): ItemName,
+    _: NoParameters,
+    answer: JsonAnswer,
 ) -> Result<Response, Refusal> {
-    set_disabled(&api, &caller, name, &request, None).await
+    set_disabled(&api, &owner, &id, &answer, None).await
 }
 
 /// Have nothing sent until it is enabled.
@@ -119,33 +117,31 @@ pub(super) async fn enable(
 )]
 pub(super) async fn disable(
     State(api): State<Arc<Api>>,
-    caller: Caller,
-    name: ItemName,
-    request: Parts,
+    owner: Owner,
+    ItemName(id): ItemName,
+    _: NoParameters,
+    answer: JsonAnswer,
 ) -> Result<Response, Refusal> {
-    set_disabled(&api, &caller, name, &request, Some(DISABLED)).await
+    set_disabled(&api, &owner, &id, &answer, Some(DISABLED)).await
 }
 
 async fn set_disabled(
     api: &Api,
-    caller: &Caller,
-    ItemName(id): ItemName,
-    request: &Parts,
+    owner: &Owner,
+    id: &str,
+    answer: &JsonAnswer,
     reason: Option<&str>,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(api, caller).await?;
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(request)?;
     let desk = &api.notices;
-    let found = owner.subscription(desk, &id).await?.wanted.id;
+    let found = owner.subscription(desk, id).await?.wanted.id;
     let setting = desk.subscriptions.disable_subscription(found, reason);
-    within(async { setting.await.map_err(NoticeRefusal::of_subscription) }).await?;
-    tracing::info!(subscription = %id, reader = %owner.name, enabled = reason.is_none(), "subscription switched");
+    within_as(setting, NoticeRefusal::of_subscription).await?;
+    tracing::info!(subscription = %id, reader = %owner.name(), enabled = reason.is_none(), "subscription switched");
     if reason.is_none() {
         desk.ring();
     }
-    let now = owner.subscription(desk, &id).await?;
-    Ok(Head { offer, tag: None }.with(json(&SubscriptionJson::of(&now)).into()))
+    let now = owner.subscription(desk, id).await?;
+    Ok(answer.untagged(json(&SubscriptionJson::of(&now))))
 }
 
 /// Give a webhook a new signing secret.
@@ -160,13 +156,12 @@ async fn set_disabled(
 )]
 pub(super) async fn rotate_key(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    owner: Owner,
     ItemName(id): ItemName,
     request: Parts,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
     let keep_old = keep_old(&Params::parse(request.uri.query(), &["keep_old_s"])?)?;
-    let offer = json_offer(&request)?;
+    let answer = JsonAnswer::to(request.headers)?;
     let desk = &api.notices;
     // Before the seal is asked for: of what is nobody's, nothing is said.
     owner.subscription(desk, &id).await?;
@@ -176,10 +171,10 @@ pub(super) async fn rotate_key(
         key.ok_or_else(|| NoticeRefusal::NotAWebhook(id.clone()).into())
     };
     let (changed, key) = changed(&owner, desk, &id, rotate).await?;
-    tracing::info!(subscription = %id, reader = %owner.name, "subscription has a new secret");
+    tracing::info!(subscription = %id, reader = %owner.name(), "subscription has a new secret");
     let secret = secret_of(key.expose()).into_exposed();
     let shown = SubscriptionJson::of(&changed).with_secret(Some(secret));
-    Ok(unkept(Head { offer, tag: None }.with(json(&shown).into())))
+    Ok(unkept(answer.untagged(json(&shown))))
 }
 
 fn keep_old(params: &Params) -> Result<Duration, BadParameter> {

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use trough_store::rule::Scope;
 use trough_store::subscription::{NewSubscription, Quiet, QuietHours, Target};
 use trough_store::webhook::{Reach, shown};
-use trough_store::{EventKind, RuleName, SealKey, Subscription, SubscriptionId};
+use trough_store::{EventKind, ReaderName, RuleName, SealKey, Subscription, SubscriptionId};
 use utoipa::ToSchema;
 
 use super::body::{bad, present};
 use super::encode::time_text;
 use super::notice_refusal::NoticeRefusal;
-use super::notices::{Owner, ScopeForm, all_devices};
+use super::notices::{ScopeForm, all_devices};
 use super::openapi::schemas;
 use super::refusal::Refusal;
 
@@ -101,7 +101,7 @@ impl NewJson {
     pub(super) fn read(
         self,
         id: SubscriptionId,
-        owner: &Owner,
+        owner: &ReaderName,
         reach: Reach,
         seal: impl FnOnce() -> Result<SealKey, Refusal>,
     ) -> Result<NewSubscription, Refusal> {
@@ -117,7 +117,7 @@ impl NewJson {
         };
         let wanted = NewSubscription {
             id,
-            owner: owner.name.clone(),
+            owner: owner.clone(),
             events: self.events,
             rules: self.rules,
             scope: self.scope,
@@ -281,7 +281,7 @@ mod tests {
     use crate::api::body::object;
 
     fn read(body: &str) -> Result<NewSubscription, Refusal> {
-        let owner = Owner { name: "ios".parse().unwrap(), since: 0 };
+        let owner = "ios".parse().unwrap();
         let seal = || Ok(SealKey::new(&[7; 32]));
         object::<NewJson>(body.as_bytes())?.read(SubscriptionId([1; 16]), &owner, Reach::default(), seal)
     }

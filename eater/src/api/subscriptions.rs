@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::request::Parts;
 use serde::Serialize;
@@ -13,18 +13,16 @@ use trough_store::webhook::secret_of;
 use trough_store::{RegistryError, Subscription, SubscriptionId};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::{Head, created, json, json_offer, nothing, tagged, unkept};
-use super::auth::Caller;
-use super::body::{self, BODY_BYTES_MAX};
+use super::answer::{JsonAnswer, created, json, nothing, unkept};
+use super::body::{BODY_BYTES_MAX, Sent};
 use super::commands::KeyHeader;
 use super::id_page::IdPage;
+use super::no_parameters::NoParameters;
 use super::notice_refusal::NoticeRefusal;
 use super::notices::{ItemName, NoticeDesk, Owner};
 use super::openapi::schemas;
-use super::params::Params;
-use super::patience::within;
+use super::patience::{within, within_as};
 use super::refusal::Refusal;
-use super::sight::Sight;
 use super::state::Api;
 use super::subscription_body::{ChangesJson, NewJson, SubscriptionJson};
 
@@ -83,18 +81,16 @@ pub(super) struct SubscriptionPath {
 )]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    owner: Owner,
     request: Parts,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
-    let params = Params::parse(request.uri.query(), &["limit", "cursor"])?;
-    let page = IdPage::of(&params, format!("subscriptions|{}", owner.name))?;
-    let offer = json_offer(&request)?;
+    let page = IdPage::of(request.uri.query(), format!("subscriptions|{}", owner.name()))?;
+    let answer = JsonAnswer::to(request.headers)?;
     let mut all = owner.subscriptions(&api.notices).await?;
     let next_cursor = page.cut(&mut all, |one| one.wanted.id.0);
     let page =
         SubscriptionsJson { next_cursor, subscriptions: all.iter().map(SubscriptionJson::of).collect() };
-    Ok(tagged(offer, &request, json(&page)))
+    Ok(answer.tagged(json(&page)))
 }
 
 /// One of your subscriptions.
@@ -109,15 +105,13 @@ pub(super) async fn list(
 )]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    owner: Owner,
     ItemName(id): ItemName,
-    request: Parts,
+    _: NoParameters,
+    answer: JsonAnswer,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
     let found = owner.subscription(&api.notices, &id).await?;
-    Ok(tagged(offer, &request, json(&SubscriptionJson::of(&found))))
+    Ok(answer.tagged(json(&SubscriptionJson::of(&found))))
 }
 
 /// Be told of events.
@@ -137,24 +131,20 @@ pub(super) async fn show(
 )]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
-    caller: Caller,
-    request: Request,
+    owner: Owner,
+    _: NoParameters,
+    answer: JsonAnswer,
+    sent: Sent,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
-    let (request, sent) = request.into_parts();
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
-    let key = body::key(&request.headers)?;
-    let sent = body::read(&request.headers, sent, BODY_BYTES_MAX, api.limits.head_timeout).await?;
+    let key = sent.key()?;
+    let asked: NewJson = sent.object(BODY_BYTES_MAX).await?;
     let desk = &api.notices;
     let id = key.as_ref().map_or_else(|| SubscriptionId(random_bytes()), |key| id_of(&owner, key));
-    let asked: NewJson = body::object(&sent)?;
-    let wanted = asked.read(id, &owner, desk.reach, || desk.seal().cloned())?;
-    Sight::new(&api.auth, &caller).check_named(&wanted.scope).await?;
+    let wanted = asked.read(id, owner.name(), desk.reach, || desk.seal().cloned())?;
+    owner.sight(&api).check_named(&wanted.scope).await?;
     let mine = owner.subscriptions(desk).await?;
     let answer = |subscription: &Subscription, secret| {
-        let shown = SubscriptionJson::of(subscription).with_secret(secret);
-        unkept(Head { offer, tag: None }.with(json(&shown).into()))
+        unkept(answer.untagged(json(&SubscriptionJson::of(subscription).with_secret(secret))))
     };
     let location = format!("/v1/subscriptions/{id}");
     let again = |found: &Subscription| match is_same(&found.wanted, &wanted) {
@@ -171,7 +161,7 @@ pub(super) async fn create(
     let added = within(async { Ok::<_, Refusal>(desk.subscriptions.add_subscription(wanted.clone()).await) });
     match added.await? {
         Ok(added) => {
-            tracing::info!(subscription = %id, reader = %owner.name, "subscription added");
+            tracing::info!(subscription = %id, reader = %owner.name(), "subscription added");
             Ok(created(answer(&added, newest_secret(desk, &added)?), &location))
         }
         // Another request with the same key was as quick.
@@ -182,7 +172,8 @@ pub(super) async fn create(
 
 /// Of a key follows an id, so that the same key is the same subscription.
 fn id_of(owner: &Owner, key: &str) -> SubscriptionId {
-    SubscriptionId::of(&[b"api", owner.name.as_str().as_bytes(), &owner.since.to_le_bytes(), key.as_bytes()])
+    let name = owner.name().as_str().as_bytes();
+    SubscriptionId::of(&[b"api", name, &owner.since.to_le_bytes(), key.as_bytes()])
 }
 
 /// Whether two are wished the same, but for their secrets.
@@ -230,24 +221,21 @@ fn newest_secret(desk: &NoticeDesk, subscription: &Subscription) -> Result<Optio
 )]
 pub(super) async fn change(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    owner: Owner,
     ItemName(id): ItemName,
-    request: Request,
+    _: NoParameters,
+    answer: JsonAnswer,
+    sent: Sent,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
-    let (request, sent) = request.into_parts();
-    Params::parse(request.uri.query(), &[])?;
-    let offer = json_offer(&request)?;
     let desk = &api.notices;
     let found = owner.subscription(desk, &id).await?.wanted;
-    let sent = body::read(&request.headers, sent, BODY_BYTES_MAX, api.limits.head_timeout).await?;
-    let asked: ChangesJson = body::object(&sent)?;
+    let asked: ChangesJson = sent.object(BODY_BYTES_MAX).await?;
     if let Some(scope) = asked.scope().filter(|scope| **scope != found.scope) {
-        Sight::new(&api.auth, &caller).check_named(scope).await?;
+        owner.sight(&api).check_named(scope).await?;
     }
     let (changed, ()) = changed(&owner, desk, &id, |wanted| asked.apply(wanted, desk.reach)).await?;
-    tracing::info!(subscription = %id, reader = %owner.name, "subscription changed");
-    Ok(Head { offer, tag: None }.with(json(&SubscriptionJson::of(&changed)).into()))
+    tracing::info!(subscription = %id, reader = %owner.name(), "subscription changed");
+    Ok(answer.untagged(json(&SubscriptionJson::of(&changed))))
 }
 
 /// Changes one of an owner's, as it is now: of two who do so at once neither takes back what the other did.
@@ -262,7 +250,7 @@ pub(super) async fn changed<T>(
         let mut wanted = before.clone();
         let made = change(&mut wanted)?;
         let replacing = desk.subscriptions.replace_subscription(before, wanted);
-        let replaced = within(async { replacing.await.map_err(NoticeRefusal::of_subscription) }).await?;
+        let replaced = within_as(replacing, NoticeRefusal::of_subscription).await?;
         if let Some(changed) = replaced {
             return Ok((changed, made));
         }
@@ -282,16 +270,14 @@ pub(super) async fn changed<T>(
 )]
 pub(super) async fn remove(
     State(api): State<Arc<Api>>,
-    caller: Caller,
+    owner: Owner,
     ItemName(id): ItemName,
-    request: Parts,
+    _: NoParameters,
 ) -> Result<Response, Refusal> {
-    let owner = Owner::of(&api, &caller).await?;
-    Params::parse(request.uri.query(), &[])?;
     let desk = &api.notices;
     let found = owner.subscription(desk, &id).await?.wanted.id;
     let removing = desk.subscriptions.remove_subscription(found);
-    within(async { removing.await.map_err(NoticeRefusal::of_subscription) }).await?;
-    tracing::info!(subscription = %id, reader = %owner.name, "subscription removed");
+    within_as(removing, NoticeRefusal::of_subscription).await?;
+    tracing::info!(subscription = %id, reader = %owner.name(), "subscription removed");
     Ok(nothing())
 }

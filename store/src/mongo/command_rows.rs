@@ -1,13 +1,16 @@
 //! Commands as documents.
 
-use mongodb::bson::Binary;
 use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Document, doc};
+use mongodb::{Collection, Database};
 use serde::{Deserialize, Serialize};
 use trough_protocol::device::CommandId;
 use trough_protocol::{DeviceId, Micros};
+use trough_runtime::clock::micros;
 
 use super::failure::Failure;
-use crate::commands::{CommandPayload, CommandRecord, CommandState};
+use super::integer;
+use crate::commands::{CommandPayload, CommandPlace, CommandRecord, CommandState, FINISHED_KEPT};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -35,6 +38,50 @@ pub(super) struct CommandDocument {
     pub finished_at: Option<Micros>,
     pub result_type: Option<String>,
     pub result: Option<Binary>,
+}
+
+impl CommandDocument {
+    /// That of a command which was made just now.
+    pub fn queued(record: &CommandRecord) -> Self {
+        Self {
+            id: binary(&record.id.0),
+            device: record.device.as_str().to_owned(),
+            content_type: record.payload.content_type.clone(),
+            payload: binary(&record.payload.bytes),
+            created_at: record.created_at,
+            expires_at: record.expires_at,
+            due_at: record.expires_at,
+            key: record.key.clone(),
+            made_by: record.made_by.clone(),
+            state: CommandState::Queued.number().into(),
+            pending: Some(true),
+            sends: 0,
+            sent_at: None,
+            finished_at: None,
+            result_type: None,
+            result: None,
+        }
+    }
+}
+
+/// Where commands lie.
+pub(super) fn commands<T: Send + Sync>(database: &Database) -> Collection<T> {
+    database.collection("commands")
+}
+
+/// One command.
+pub(super) fn this(place: &CommandPlace) -> Document {
+    doc! { "_id": binary(&place.id.0), "device": place.device.as_str() }
+}
+
+/// The change that finishes a command.
+pub(super) fn finished(state: CommandState, finished_at: Micros, now: Micros) -> Document {
+    let due_at = integer(now + micros(FINISHED_KEPT));
+    let state = i64::from(state.number());
+    doc! {
+        "$set": { "state": state, "finished_at": integer(finished_at), "due_at": due_at },
+        "$unset": { "pending": "" },
+    }
 }
 
 /// Bytes as the database has them.
@@ -76,5 +123,19 @@ impl TryFrom<CommandDocument> for CommandRecord {
             finished_at: document.finished_at,
             result,
         })
+    }
+}
+
+/// Only where a command is.
+#[derive(Debug, Deserialize)]
+pub(super) struct PlaceDocument {
+    #[serde(rename = "_id")]
+    id: Binary,
+    device: String,
+}
+
+impl PlaceDocument {
+    pub fn place(&self) -> Result<CommandPlace> {
+        Ok(CommandPlace { device: device_of(&self.device)?, id: id_of(&self.id)? })
     }
 }

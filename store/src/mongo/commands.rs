@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Binary, Document, doc};
+use mongodb::bson::{Document, doc};
 use mongodb::options::{IndexOptions, ReturnDocument};
 use mongodb::{ClientSession, Collection, Database, IndexModel};
-use serde::Deserialize;
 use tokio::sync::watch;
 use trough_protocol::device::CommandId;
 use trough_protocol::{DeviceId, Micros};
-use trough_runtime::clock::{Clock, micros};
+use trough_runtime::clock::Clock;
 use trough_runtime::random::random_bytes;
 
 use super::client::{Mongo, OPERATION_MAX, Section};
-use super::command_rows::{CommandDocument, binary, device_of, id_of};
+use super::command_rows::{CommandDocument, PlaceDocument, binary, commands, device_of, finished, this};
+use super::command_sweep::sweep;
 use super::devices::devices;
 use super::failure::Failure;
 use super::integer;
@@ -22,8 +22,8 @@ use crate::BoxFuture;
 use crate::checks::no_device;
 use crate::commands::{
     AddedCommand, COMMAND_DEVICES_MAX, CommandAnswer, CommandError, CommandFilter, CommandPlace,
-    CommandRecord, CommandState, Commands, ExpiredCommand, FINISHED_KEPT, LIST_COMMANDS_MAX, NewCommand,
-    PENDING_MAX, SEND_COMMANDS_MAX, SWEEP_COMMANDS_MAX, SweptCommands, check_answer,
+    CommandRecord, CommandState, Commands, LIST_COMMANDS_MAX, NewCommand, PENDING_MAX, SEND_COMMANDS_MAX,
+    SweptCommands, check_answer,
 };
 use crate::error::RegistryError;
 
@@ -50,10 +50,6 @@ impl From<Failure> for CommandError {
     }
 }
 
-fn commands<T: Send + Sync>(database: &Database) -> Collection<T> {
-    database.collection("commands")
-}
-
 /// Whose turn it is to make a command of a device: written by everybody who does.
 fn turns(database: &Database) -> Collection<Document> {
     database.collection("command_turns")
@@ -77,10 +73,6 @@ fn prepare(database: Database) -> BoxFuture<'static, Result<()>> {
         let _ = database.create_collection("command_turns").await;
         Ok(())
     })
-}
-
-fn this(place: &CommandPlace) -> Document {
-    doc! { "_id": binary(&place.id.0), "device": place.device.as_str() }
 }
 
 /// The same, as long as it may be sent.
@@ -150,25 +142,7 @@ async fn add(database: &Database, session: &mut ClientSession, record: &CommandR
     if pending >= PENDING_MAX as u64 {
         return Err(refuse(CommandError::TooMany(device.clone())));
     }
-    let document = CommandDocument {
-        id: binary(&record.id.0),
-        device: device.as_str().to_owned(),
-        content_type: record.payload.content_type.clone(),
-        payload: binary(&record.payload.bytes),
-        created_at: now,
-        expires_at: record.expires_at,
-        due_at: record.expires_at,
-        key: record.key.clone(),
-        made_by: record.made_by.clone(),
-        state: CommandState::Queued.number().into(),
-        pending: Some(true),
-        sends: 0,
-        sent_at: None,
-        finished_at: None,
-        result_type: None,
-        result: None,
-    };
-    commands(database).insert_one(document).session(session).await?;
+    commands(database).insert_one(CommandDocument::queued(record)).session(session).await?;
     Ok(AddedCommand { record: record.clone(), is_new: true })
 }
 
@@ -407,73 +381,4 @@ impl Commands for MongoCommands {
     fn commands_added(&self) -> watch::Receiver<u64> {
         self.added.subscribe()
     }
-}
-
-/// Only where a command is.
-#[derive(Debug, Deserialize)]
-struct PlaceDocument {
-    #[serde(rename = "_id")]
-    id: Binary,
-    device: String,
-}
-
-impl PlaceDocument {
-    fn place(&self) -> Result<CommandPlace> {
-        Ok(CommandPlace { device: device_of(&self.device)?, id: id_of(&self.id)? })
-    }
-}
-
-/// The change that finishes a command.
-fn finished(state: CommandState, finished_at: Micros, now: Micros) -> Document {
-    let due_at = integer(now + micros(FINISHED_KEPT));
-    let state = i64::from(state.number());
-    doc! {
-        "$set": { "state": state, "finished_at": integer(finished_at), "due_at": due_at },
-        "$unset": { "pending": "" },
-    }
-}
-
-async fn sweep(database: &Database, now: Micros) -> Result<SweptCommands> {
-    let all = commands::<CommandDocument>(database);
-    let due = doc! { "due_at": { "$lte": integer(now) } };
-    let mut found = commands::<DueDocument>(database)
-        .find(due)
-        .projection(doc! { "device": 1, "expires_at": 1, "created_at": 1, "sends": 1, "pending": 1 })
-        .sort(doc! { "due_at": 1 })
-        .limit(SWEEP_COMMANDS_MAX as i64)
-        .await?;
-    let (mut expired, mut old, mut looked_at) = (Vec::new(), Vec::new(), 0);
-    while found.advance().await? {
-        looked_at += 1;
-        let due: DueDocument = found.deserialize_current()?;
-        if due.pending.is_none() {
-            old.push(due.id);
-            continue;
-        }
-        let place = CommandPlace { device: device_of(&due.device)?, id: id_of(&due.id)? };
-        let mut filter = this(&place);
-        filter.insert("pending", true);
-        let change = finished(CommandState::Expired, due.expires_at, due.expires_at);
-        // Of several who look at the same time one ends it.
-        if all.update_one(filter, change).await?.modified_count == 1 {
-            let sends = u32::try_from(due.sends).unwrap_or(u32::MAX);
-            expired.push(ExpiredCommand { place, sends, created_at: due.created_at });
-        }
-    }
-    if !old.is_empty() {
-        all.delete_many(doc! { "_id": { "$in": old }, "due_at": { "$lte": integer(now) } }).await?;
-    }
-    Ok(SweptCommands { expired, more: looked_at == SWEEP_COMMANDS_MAX })
-}
-
-/// What is to be known of a command that is due.
-#[derive(Debug, Deserialize)]
-struct DueDocument {
-    #[serde(rename = "_id")]
-    id: Binary,
-    device: String,
-    expires_at: Micros,
-    created_at: Micros,
-    sends: i64,
-    pending: Option<bool>,
 }

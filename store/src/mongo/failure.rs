@@ -74,41 +74,23 @@ fn code(error: &Error) -> Option<i32> {
     }
 }
 
-impl From<Failure> for RegistryError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Unreachable(reason) | Failure::Unavailable(reason) | Failure::Duplicate(reason) => {
-                Self::Unavailable { reason, retry_after: RETRY_AFTER }
+macro_rules! from_failure {
+    ($($error:ty),*) => {$(
+        impl From<Failure> for $error {
+            fn from(failure: Failure) -> Self {
+                match failure {
+                    Failure::Unreachable(reason) | Failure::Unavailable(reason) | Failure::Duplicate(reason) => {
+                        Self::Unavailable { reason, retry_after: RETRY_AFTER }
+                    }
+                    Failure::Corrupt(reason) => Self::Corrupt(reason),
+                    Failure::Invalid(reason) => Self::Invalid(reason),
+                }
             }
-            Failure::Corrupt(reason) => Self::Corrupt(reason),
-            Failure::Invalid(reason) => Self::Invalid(reason),
         }
-    }
+    )*};
 }
 
-impl From<Failure> for CatalogError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Unreachable(reason) | Failure::Unavailable(reason) | Failure::Duplicate(reason) => {
-                Self::Unavailable { reason, retry_after: RETRY_AFTER }
-            }
-            Failure::Corrupt(reason) => Self::Corrupt(reason),
-            Failure::Invalid(reason) => Self::Invalid(reason),
-        }
-    }
-}
-
-impl From<Failure> for OutboxError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Unreachable(reason) | Failure::Unavailable(reason) | Failure::Duplicate(reason) => {
-                Self::Unavailable { reason, retry_after: RETRY_AFTER }
-            }
-            Failure::Corrupt(reason) => Self::Corrupt(reason),
-            Failure::Invalid(reason) => Self::Invalid(reason),
-        }
-    }
-}
+from_failure!(RegistryError, CatalogError, OutboxError);
 
 impl From<Failure> for AuthError {
     fn from(failure: Failure) -> Self {

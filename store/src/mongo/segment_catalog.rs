@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use mongodb::bson::{DateTime, Document, doc};
 use mongodb::error::Result;
-use mongodb::options::{CollectionOptions, ReadConcern};
-use mongodb::{ClientSession, Collection, Database};
-use serde::Deserialize;
+use mongodb::{ClientSession, Database};
 
 use super::client::{Mongo, OPERATION_MAX, Section};
+use super::compaction_rows::{
+    STATE, State, compaction, format_level, gone, journals, look, the_format, the_state,
+};
 use super::failure::Failure;
 use super::integer;
-use super::object_rows::parsed_hex;
 use super::segment_rows::{self as rows, JournalDocument, SegmentDocument};
 use super::transaction::{refuse, transact};
 use crate::BoxFuture;
@@ -50,80 +50,6 @@ impl MongoSegmentCatalog {
     {
         Ok(self.section.run(at_most, work).await?)
     }
-}
-
-/// What is claimed and what was made: one document, which every change and every claim writes. So of a change and a
-/// claim that takes it over one is first, and the other sees it.
-#[derive(Debug, Deserialize)]
-struct State {
-    /// The newest manifest's number.
-    number: u64,
-    /// The last claim's token.
-    token: u64,
-    /// When it runs out.
-    until: DateTime,
-    /// The changes that made the last manifests, in 32 hex digits each; that of the newest is the last.
-    made: Vec<String>,
-    /// The last manifest with which frames were removed for good.
-    #[serde(default)]
-    expired: u64,
-    /// The server's clock. Not stored.
-    now: Option<DateTime>,
-}
-
-impl State {
-    /// The change that made a manifest, if that is still known.
-    fn made(&self, number: u64) -> Option<[u8; 16]> {
-        let back = usize::try_from(self.number.checked_sub(number)?).ok()?;
-        parsed_hex(self.made.iter().rev().nth(back)?)
-    }
-
-    /// See [`Change::turn`].
-    fn turn(&self, change: &Change) -> std::result::Result<Option<u64>, CommitError> {
-        change.turn(self.number, self.token, self.made(change.after + 1))
-    }
-}
-
-/// The state's id. Journals lie beside it, under the names of their incarnations.
-const STATE: &str = "state";
-
-fn compaction<T: Send + Sync>(database: &Database) -> Collection<T> {
-    let options = CollectionOptions::builder().read_concern(ReadConcern::linearizable()).build();
-    database.collection_with_options("compaction", options)
-}
-
-fn the_state() -> Document {
-    doc! { "_id": STATE }
-}
-
-/// The format level lies beside it, too.
-const FORMAT: &str = "format";
-
-fn the_format() -> Document {
-    doc! { "_id": FORMAT }
-}
-
-fn journals() -> Document {
-    doc! { "_id": { "$nin": [STATE, FORMAT] } }
-}
-
-/// See [`FormatLevel`].
-#[derive(Debug, Deserialize)]
-struct FormatDocument {
-    level: u32,
-    release: String,
-}
-
-async fn format_level(database: &Database) -> std::result::Result<FormatLevel, Failure> {
-    let found = compaction::<FormatDocument>(database).find_one(the_format()).await?;
-    let FormatDocument { level, release } = found.ok_or_else(|| {
-        Failure::Corrupt("the document \"format\" is gone from the database's collection compaction".into())
-    })?;
-    Ok(FormatLevel { level, release })
-}
-
-fn gone() -> CatalogError {
-    CatalogError::Corrupt("the document \"state\" is gone from the database's collection compaction".into())
 }
 
 fn prepare(database: Database) -> BoxFuture<'static, std::result::Result<(), Failure>> {
@@ -232,20 +158,6 @@ impl SegmentCatalog for MongoSegmentCatalog {
         let segments = segments.to_vec();
         Box::pin(self.run(COMMIT_MAX, async move |database| rows::forget(&database, &segments).await))
     }
-}
-
-/// The state, and the server's clock.
-async fn look(database: &Database) -> std::result::Result<State, Failure> {
-    let state = [
-        doc! { "$match": the_state() },
-        doc! { "$project": { "number": 1, "token": 1, "until": 1, "made": 1, "expired": 1, "now": "$$NOW" } },
-    ];
-    let all = compaction::<Document>(database);
-    let mut answer = all.aggregate(state).with_type::<State>().await?;
-    if !answer.advance().await? {
-        return Err(Failure::Corrupt(gone().to_string()));
-    }
-    Ok(answer.deserialize_current()?)
 }
 
 async fn manifest(database: Database, known: Option<u64>) -> std::result::Result<Option<Manifest>, Failure> {

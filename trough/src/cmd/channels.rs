@@ -5,7 +5,7 @@ use serde::Serialize;
 use trough_protocol::Channel;
 use trough_store::PositionSchema;
 
-use crate::cli::RegistryArgs;
+use crate::cli::{ListingArgs, RegistryArgs};
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
@@ -21,7 +21,7 @@ pub enum ChannelsCommand {
     /// Say where frames of a channel have their device's position: what encounters are found by
     Position(PositionArgs),
     /// List what was said
-    List(ListArgs),
+    List(ListingArgs),
     /// Take back what was said of a channel
     Remove(RemoveArgs),
 }
@@ -38,17 +38,6 @@ pub struct PositionArgs {
     /// JSON pointer to the longitude in a payload, in degrees
     #[arg(long, env = opt::LON.env, hide_env_values = true, value_name = "POINTER", default_value = "/lon")]
     lon: String,
-    #[command(flatten)]
-    registry: RegistryArgs,
-}
-
-/// How to list.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// Print one JSON array [default: off, a table]
-    #[arg(long, env = opt::JSON.env, hide_env_values = true,
-          value_parser = clap::builder::BoolishValueParser::new())]
-    json: bool,
     #[command(flatten)]
     registry: RegistryArgs,
 }
@@ -79,9 +68,9 @@ pub fn prepare(command: ChannelsCommand, mut faults: Faults) -> Result<Work, Fau
             Box::pin(set(place, channel, args.lat, args.lon))
         }
         ChannelsCommand::List(args) => {
-            let place = args.registry.check(&mut faults);
-            let place = faults.into_result(place)?;
-            Box::pin(list(place, args.json))
+            let checked = args.check(&mut faults);
+            let (place, json) = faults.into_result(checked)?;
+            Box::pin(list(place, json))
         }
         ChannelsCommand::Remove(args) => {
             let (channel, place) = (channel(&mut faults, &args.channel), args.registry.check(&mut faults));

@@ -16,7 +16,7 @@ use trough_store::commands::{
 };
 
 use crate::bus::{BusArgs, BusSettings};
-use crate::cli::RegistryArgs;
+use crate::cli::{ListingArgs, RegistryArgs};
 use crate::cmd::Work;
 use crate::cmd::devices::device_id;
 use crate::error::CliError;
@@ -76,12 +76,8 @@ pub struct ListArgs {
     /// The device's id
     #[arg(value_name = "DEVICE")]
     device: String,
-    /// Print one JSON array [default: off, a table]
-    #[arg(long, env = opt::JSON.env, hide_env_values = true,
-          value_parser = clap::builder::BoolishValueParser::new())]
-    json: bool,
     #[command(flatten)]
-    registry: RegistryArgs,
+    listing: ListingArgs,
 }
 
 /// Which command.
@@ -125,9 +121,9 @@ pub fn prepare(command: CommandsCommand, mut faults: Faults) -> Result<Work, Fau
         }
         CommandsCommand::List(args) => {
             let device = device_id(&mut faults, &args.device);
-            let place = args.registry.check(&mut faults);
-            let (device, place) = faults.into_result(device.zip(place))?;
-            Box::pin(list(place, device, args.json))
+            let listing = args.listing.check(&mut faults);
+            let (device, (place, json)) = faults.into_result(device.zip(listing))?;
+            Box::pin(list(place, device, json))
         }
         CommandsCommand::Show(args) => {
             let which = which(&mut faults, &args.device, &args.command);

@@ -7,7 +7,7 @@ use trough_store::outbox::{Delivery, DeliveryFilter, DeliveryId, DeliveryState, 
 use trough_store::subscription::PushTokenId;
 use trough_store::{Event, SubscriptionId};
 
-use crate::cli::RegistryArgs;
+use crate::cli::{ListingArgs, RegistryArgs};
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
@@ -42,12 +42,8 @@ pub struct ListArgs {
     #[arg(long, env = opt::DELIVERY_LIMIT.env, hide_env_values = true, value_name = "DELIVERIES",
           default_value = "100")]
     limit: String,
-    /// Print one JSON array [default: off, a table]
-    #[arg(long, env = opt::JSON.env, hide_env_values = true,
-          value_parser = clap::builder::BoolishValueParser::new())]
-    json: bool,
     #[command(flatten)]
-    registry: RegistryArgs,
+    listing: ListingArgs,
 }
 
 /// Which one.
@@ -65,9 +61,9 @@ pub fn prepare(command: DeliveriesCommand, mut faults: Faults) -> Result<Work, F
     Ok(match command {
         DeliveriesCommand::List(args) => {
             let filter = filter(&args, &mut faults);
-            let place = args.registry.check(&mut faults);
-            let (filter, place) = faults.into_result(filter.zip(place))?;
-            Box::pin(list(place, filter, args.json))
+            let listing = args.listing.check(&mut faults);
+            let (filter, (place, json)) = faults.into_result(filter.zip(listing))?;
+            Box::pin(list(place, filter, json))
         }
         DeliveriesCommand::Show(args) => {
             let (id, place) = one(args, faults)?;

@@ -10,7 +10,7 @@ use trough_runtime::clock::Clock;
 use trough_store::{DeviceFilter, DeviceRecord, Group, NewDevice, Token};
 
 use crate::bus::{BusArgs, BusSettings};
-use crate::cli::RegistryArgs;
+use crate::cli::{ListingArgs, RegistryArgs};
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
@@ -68,12 +68,8 @@ pub struct ListArgs {
     /// Only devices in this group; repeat it for more, or join them by commas [default: all devices]
     #[arg(long, env = opt::GROUP.env, hide_env_values = true, value_name = "GROUP", value_delimiter = ',')]
     group: Vec<String>,
-    /// Print one JSON array [default: off, a table]
-    #[arg(long, env = opt::JSON.env, hide_env_values = true,
-          value_parser = clap::builder::BoolishValueParser::new())]
-    json: bool,
     #[command(flatten)]
-    registry: RegistryArgs,
+    listing: ListingArgs,
 }
 
 /// Which device, and how long its old tokens live on.
@@ -121,11 +117,11 @@ pub fn prepare(command: DevicesCommand, mut faults: Faults) -> Result<Work, Faul
         }
         DevicesCommand::List(args) => {
             let groups = groups(&mut faults, &args.group);
-            let place = args.registry.check(&mut faults);
-            let (groups, place) = faults.into_result(groups.zip(place))?;
+            let listing = args.listing.check(&mut faults);
+            let (groups, (place, json)) = faults.into_result(groups.zip(listing))?;
             let filter =
                 DeviceFilter { groups: (!groups.is_empty()).then_some(groups), ..DeviceFilter::default() };
-            Box::pin(list(place, filter, args.json))
+            Box::pin(list(place, filter, json))
         }
         DevicesCommand::Rotate(args) => {
             let id = device_id(&mut faults, &args.device);

@@ -8,7 +8,7 @@ use trough_store::ReaderName;
 use trough_store::phone::{AppName, DeviceToken};
 use trough_store::subscription::{PushEnvironment, PushToken, PushTokenId};
 
-use crate::cli::RegistryArgs;
+use crate::cli::{ListingArgs, RegistryArgs};
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
@@ -29,7 +29,7 @@ pub enum PhonesCommand {
     /// Add a phone, or the same one again, and print its id
     Add(AddArgs),
     /// List phones
-    List(ListArgs),
+    List(ListingArgs),
     /// Remove a phone; what waits for it is dropped
     Remove(RemoveArgs),
 }
@@ -52,17 +52,6 @@ pub struct AddArgs {
     server: String,
     #[command(flatten)]
     seal: SealArgs,
-    #[command(flatten)]
-    registry: RegistryArgs,
-}
-
-/// How to list.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// Print one JSON array [default: off, a table]
-    #[arg(long, env = opt::JSON.env, hide_env_values = true,
-          value_parser = clap::builder::BoolishValueParser::new())]
-    json: bool,
     #[command(flatten)]
     registry: RegistryArgs,
 }
@@ -94,8 +83,9 @@ pub fn prepare(command: PhonesCommand, mut faults: Faults) -> Result<Work, Fault
             Box::pin(add(faults.into_result(checked)?))
         }
         PhonesCommand::List(args) => {
-            let place = args.registry.check(&mut faults);
-            Box::pin(list(faults.into_result(place)?, args.json))
+            let checked = args.check(&mut faults);
+            let (place, json) = faults.into_result(checked)?;
+            Box::pin(list(place, json))
         }
         PhonesCommand::Remove(args) => {
             let id = faults.parsed(PHONE, &args.phone, "copy it from trough phones list");

@@ -9,7 +9,7 @@ use trough_runtime::clock::Clock;
 use trough_store::{Group, GroupAccess, NewReader, ReaderName, ReaderRecord, Scope};
 
 use crate::bus::{BusArgs, BusSettings};
-use crate::cli::RegistryArgs;
+use crate::cli::{ListingArgs, RegistryArgs};
 use crate::cmd::Work;
 use crate::cmd::devices::{groups, shown_once};
 use crate::error::CliError;
@@ -26,7 +26,7 @@ pub enum ReadersCommand {
     /// Add a reader and print its token, once
     Add(AddArgs),
     /// List readers
-    List(ListArgs),
+    List(ListingArgs),
     /// End all tokens of a reader; its name may be used again
     Revoke(RevokeArgs),
 }
@@ -44,17 +44,6 @@ pub struct AddArgs {
     #[arg(long, env = opt::SCOPE.env, hide_env_values = true, value_name = "SCOPE", value_delimiter = ',',
           default_values_t = Scope::READING.map(|scope| scope.as_str().to_owned()))]
     scope: Vec<String>,
-    #[command(flatten)]
-    registry: RegistryArgs,
-}
-
-/// How to list.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// Print one JSON array [default: off, a table]
-    #[arg(long, env = opt::JSON.env, hide_env_values = true,
-          value_parser = clap::builder::BoolishValueParser::new())]
-    json: bool,
     #[command(flatten)]
     registry: RegistryArgs,
 }
@@ -85,9 +74,9 @@ pub fn prepare(command: ReadersCommand, mut faults: Faults) -> Result<Work, Faul
             Box::pin(add(place, NewReader { name, scopes, groups }))
         }
         ReadersCommand::List(args) => {
-            let place = args.registry.check(&mut faults);
-            let place = faults.into_result(place)?;
-            Box::pin(list(place, args.json))
+            let checked = args.check(&mut faults);
+            let (place, json) = faults.into_result(checked)?;
+            Box::pin(list(place, json))
         }
         ReadersCommand::Revoke(args) => {
             let name = reader_name(&mut faults, &args.reader);

@@ -7,7 +7,7 @@ use trough_protocol::limits::INT_MAX;
 use trough_store::retention::RETENTION_DAYS_MAX;
 use trough_store::{Group, RegistryError, RetentionPolicy, RetentionRecord};
 
-use crate::cli::RegistryArgs;
+use crate::cli::{ListingArgs, RegistryArgs};
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
@@ -23,7 +23,7 @@ pub enum RetentionCommand {
     /// Set how long frames of a group's devices are kept; they are only counted until it is enforced
     Set(SetArgs),
     /// List what is set, what has expired, and what was removed
-    List(ListArgs),
+    List(ListingArgs),
     /// Have what has expired removed from now on, for good
     Enforce(GroupArgs),
     /// Remove the policy of a group
@@ -43,17 +43,6 @@ pub struct SetArgs {
     /// Remove the oldest days until the group takes no more than this, compressed [default: none, however much]
     #[arg(long, env = opt::RETENTION_BYTES.env, hide_env_values = true, value_name = "BYTES")]
     bytes: Option<String>,
-    #[command(flatten)]
-    registry: RegistryArgs,
-}
-
-/// How to list.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// Print one JSON array [default: off, a table]
-    #[arg(long, env = opt::JSON.env, hide_env_values = true,
-          value_parser = clap::builder::BoolishValueParser::new())]
-    json: bool,
     #[command(flatten)]
     registry: RegistryArgs,
 }
@@ -94,9 +83,9 @@ pub fn prepare(command: RetentionCommand, mut faults: Faults) -> Result<Work, Fa
             Box::pin(set(place, RetentionPolicy { group, days, bytes }))
         }
         RetentionCommand::List(args) => {
-            let place = args.registry.check(&mut faults);
-            let place = faults.into_result(place)?;
-            Box::pin(list(place, args.json))
+            let checked = args.check(&mut faults);
+            let (place, json) = faults.into_result(checked)?;
+            Box::pin(list(place, json))
         }
         RetentionCommand::Enforce(args) => {
             let (group, place) = args.check(faults)?;

@@ -12,7 +12,7 @@ use trough_store::area::Area;
 use trough_store::rule::{AFTER_MAX, Condition, NewRule, OFFLINE_AFTER_MIN, Rule, SILENT_AFTER_MIN, Scope};
 use trough_store::{Group, RuleName};
 
-use crate::cli::RegistryArgs;
+use crate::cli::{ListingArgs, RegistryArgs};
 use crate::cmd::Work;
 use crate::error::CliError;
 use crate::faults::Faults;
@@ -32,7 +32,7 @@ pub enum RulesCommand {
     /// Set a rule, in place of what had its name
     Set(Box<SetArgs>),
     /// List the rules
-    List(ListArgs),
+    List(ListingArgs),
     /// Remove a rule: it finds no further events
     Remove(RemoveArgs),
 }
@@ -99,17 +99,6 @@ pub struct SetArgs {
     registry: RegistryArgs,
 }
 
-/// How to list.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// Print one JSON array [default: off, a table]
-    #[arg(long, env = opt::JSON.env, hide_env_values = true,
-          value_parser = clap::builder::BoolishValueParser::new())]
-    json: bool,
-    #[command(flatten)]
-    registry: RegistryArgs,
-}
-
 /// Which rule.
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
@@ -132,9 +121,9 @@ pub fn prepare(command: RulesCommand, mut faults: Faults) -> Result<Work, Faults
             Box::pin(set(place, NewRule { name, scope, condition }))
         }
         RulesCommand::List(args) => {
-            let place = args.registry.check(&mut faults);
-            let place = faults.into_result(place)?;
-            Box::pin(list(place, args.json))
+            let checked = args.check(&mut faults);
+            let (place, json) = faults.into_result(checked)?;
+            Box::pin(list(place, json))
         }
         RulesCommand::Remove(args) => {
             let (name, place) = (name(&mut faults, &args.name), args.registry.check(&mut faults));

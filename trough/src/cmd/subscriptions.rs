@@ -7,10 +7,10 @@ mod show;
 use clap::{Args, Subcommand};
 use trough_store::SubscriptionId;
 
-use crate::cli::RegistryArgs;
+use crate::cli::{ListingArgs, RegistryArgs};
 use crate::cmd::Work;
 use crate::faults::Faults;
-use crate::opt::{self, Opt};
+use crate::opt::Opt;
 
 const SUBSCRIPTION: Opt = Opt { flag: "SUBSCRIPTION", env: "" };
 
@@ -20,7 +20,7 @@ pub enum SubscriptionsCommand {
     /// Add a subscription: print its id and, for a webhook, the signing secret, once
     Add(add::AddArgs),
     /// List subscriptions
-    List(ListArgs),
+    List(ListingArgs),
     /// Print all of a subscription as JSON, except for its secrets
     Show(OneArgs),
     /// Have an event sent that nobody else is told of
@@ -33,17 +33,6 @@ pub enum SubscriptionsCommand {
     Remove(OneArgs),
     /// Give a webhook a new signing secret and print it, once
     RotateKey(change::RotateKeyArgs),
-}
-
-/// How to list.
-#[derive(Debug, Args)]
-pub struct ListArgs {
-    /// Print one JSON array [default: off, a table]
-    #[arg(long, env = opt::JSON.env, hide_env_values = true,
-          value_parser = clap::builder::BoolishValueParser::new())]
-    json: bool,
-    #[command(flatten)]
-    registry: RegistryArgs,
 }
 
 /// Which one.
@@ -65,8 +54,9 @@ pub fn prepare(command: SubscriptionsCommand, mut faults: Faults) -> Result<Work
     Ok(match command {
         SubscriptionsCommand::Add(args) => add::prepare(args, faults)?,
         SubscriptionsCommand::List(args) => {
-            let place = args.registry.check(&mut faults);
-            Box::pin(show::list(faults.into_result(place)?, args.json))
+            let checked = args.check(&mut faults);
+            let (place, json) = faults.into_result(checked)?;
+            Box::pin(show::list(place, json))
         }
         SubscriptionsCommand::Show(args) => {
             let checked = one(args, &mut faults);

@@ -11,13 +11,11 @@ use std::sync::{Arc, LazyLock};
 
 use axum::extract::State;
 use axum::response::Response;
-use http::header::ACCEPT;
 use http::request::Parts;
 use utoipa::OpenApi as _;
 
-use super::answer::Head;
+use super::answer::{Head, json_offer};
 use super::etag::Fingerprint;
-use super::media::{JSON_OFFERS, negotiate};
 use super::params::Params;
 use super::refusal::Refusal;
 use super::routes::Documented;
@@ -46,8 +44,7 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
 )]
 pub(super) async fn document(State(_): State<Arc<Api>>, request: Parts) -> Result<Response, Refusal> {
     Params::parse(request.uri.query(), &[])?;
-    let offer = negotiate(&request.headers, JSON_OFFERS)
-        .ok_or_else(|| Refusal::not_acceptable(request.headers.get(ACCEPT), JSON_OFFERS))?;
+    let offer = json_offer(&request.headers)?;
     let head = Head { offer, tag: Some(Fingerprint::default().text(&DOCUMENT).etag()) };
     Ok(head.unchanged(&request.headers).unwrap_or_else(|| head.with(DOCUMENT.as_str().into())))
 }
