@@ -106,6 +106,9 @@ impl ReadFault {
             Self::Journal(ReadError::Segment { .. }) => {
                 Refusal::Broken("a segment is damaged; the server's log says which".to_owned())
             }
+            Self::Journal(ReadError::Object { .. }) => {
+                Refusal::Broken("a journal object is damaged; the server's log says which".to_owned())
+            }
             Self::Run(bad) => damaged(bad.epoch, bad.first, bad.last),
             Self::Refused(refusal) => refusal.clone(),
             Self::Deadline => Refusal::Deadline { retry_after: RETRY_SLOW_AFTER },
