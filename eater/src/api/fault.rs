@@ -94,7 +94,7 @@ impl ReadFault {
                     retry_after: RETRY_AFTER,
                 }
             }
-            Self::Journal(error @ ReadError::TooManyObjects { .. }) => {
+            Self::Journal(error @ (ReadError::TooManyObjects { .. } | ReadError::TooManySegments { .. })) => {
                 Refusal::Busy { what: error.to_string(), retry_after: RETRY_MERGED_AFTER }
             }
             Self::Journal(ReadError::Broken(_)) => {

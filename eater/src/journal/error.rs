@@ -194,6 +194,14 @@ pub enum ReadError {
         /// How many, at least.
         objects: usize,
     },
+    /// The frames may lie in so many segments that reading them would be a burden for everybody: ask for a span of time.
+    #[error(
+        "this would read {segments} segments, which is too many at once: ask for a span of time, with from and to"
+    )]
+    TooManySegments {
+        /// How many.
+        segments: usize,
+    },
     /// A task of the read died; the log has it.
     #[error("reading broke off: {0}")]
     Broken(String),
