@@ -313,7 +313,7 @@ fn many_segments_are_opened_one_after_another_and_little_is_kept_of_each() {
     }
     let lasts = history.last_per_channel(&name("bus")).unwrap();
     assert_eq!(lasts.iter().map(|last| last.seq.0).collect::<Vec<_>>(), [1200]);
-    assert_eq!(BTreeSet::from_iter(past.fetched("")), BTreeSet::from([59]), "what has the newest frame");
+    assert!(past.fetched("").iter().all(|at| *at == 59), "only what has the newest frame");
 }
 
 #[test]
