@@ -37,6 +37,9 @@ pub trait Frames: Send + Sync + 'static {
     /// [`ReadError`].
     fn device_states(&self, devices: &[DeviceId]) -> Result<Vec<Option<DeviceState>>, ReadError>;
 
+    /// Whether it knows every device that was ever heard, however long ago. One that was repaired may not.
+    fn knows_all_devices(&self) -> bool;
+
     /// The last frame of each channel, by channel; of the thousand channels heard last. Blocks.
     ///
     /// # Errors
@@ -91,6 +94,10 @@ impl Frames for Journal {
 
     fn device_states(&self, devices: &[DeviceId]) -> Result<Vec<Option<DeviceState>>, ReadError> {
         Ok(devices.iter().map(|device| self.device_state(device.as_str())).collect())
+    }
+
+    fn knows_all_devices(&self) -> bool {
+        false
     }
 
     fn last_per_channel(&self, device: &DeviceId) -> Result<Vec<LastFrame>, ReadError> {

@@ -14,7 +14,7 @@ use trough_protocol::limits::FRAME_BYTES_MAX;
 use trough_store::{DeviceFilter, DeviceRecord, DeviceState, Group, GroupAccess, Scope};
 use utoipa::{IntoParams, ToSchema};
 
-use super::answer::{Head, JsonAnswer, json_offer};
+use super::answer::{Head, json_offer};
 use super::auth::Caller;
 use super::encode::{FrameEncoder, FrameFormat, time_text};
 use super::etag::Fingerprint;
@@ -127,7 +127,7 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     caller.require(Scope::DevicesRead)?;
     let query = DevicesQuery::parse(request.uri.query())?;
-    let answer = JsonAnswer::to(request.headers)?;
+    let offer = json_offer(&request.headers)?;
     let access = caller.grant.groups.clone();
     let mut records = match groups_to_list(&access, query.group.as_ref()) {
         Some(groups) if groups.is_empty() => Vec::new(),
@@ -140,16 +140,19 @@ pub(super) async fn list(
     let more = records.len() > query.limit;
     records.truncate(query.limit);
     let next_cursor = records.last().filter(|_| more).map(|last| query.cursor_after(last.id.clone()));
+    let permit = api.pages.permit()?;
     let journal = api.journal.clone();
-    let body = api.query(move || {
+    let read = api.query(move || {
         let ids: Vec<DeviceId> = records.iter().map(|record| record.id.clone()).collect();
         let states = journal.device_states(&ids).map_err(|error| ReadFault::from(error).states_refusal())?;
         let json = |(record, state): (_, &Option<_>)| DeviceJson::new(record, state.as_ref(), &access);
         let devices = records.iter().zip(&states).map(json).collect();
         let body = DevicesJson { devices, next_cursor };
-        Ok::<_, Refusal>(serde_json::to_string(&body).expect("all of it always serialises"))
+        Ok::<_, Refusal>((serde_json::to_string(&body).expect("all of it always serialises"), permit))
     });
-    Ok(answer.tagged(body.await??))
+    let (body, permit) = read.await??;
+    let head = Head { offer, tag: Some(Fingerprint::default().text(&body).etag()) };
+    Ok(head.unchanged(&request.headers).unwrap_or_else(|| head.with(Held::body(body, permit))))
 }
 
 /// The groups whose devices are listed; `None` for all devices. A group that the reader has no access to is as

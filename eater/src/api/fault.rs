@@ -94,7 +94,7 @@ impl ReadFault {
                     retry_after: RETRY_AFTER,
                 }
             }
-            Self::Journal(error @ ReadError::TooManyObjects { .. }) => {
+            Self::Journal(error @ (ReadError::TooManyObjects { .. } | ReadError::TooManySegments { .. })) => {
                 Refusal::Busy { what: error.to_string(), retry_after: RETRY_MERGED_AFTER }
             }
             Self::Journal(ReadError::Broken(_)) => {
@@ -105,6 +105,9 @@ impl ReadFault {
             }
             Self::Journal(ReadError::Segment { .. }) => {
                 Refusal::Broken("a segment is damaged; the server's log says which".to_owned())
+            }
+            Self::Journal(ReadError::Object { .. }) => {
+                Refusal::Broken("a journal object is damaged; the server's log says which".to_owned())
             }
             Self::Run(bad) => damaged(bad.epoch, bad.first, bad.last),
             Self::Refused(refusal) => refusal.clone(),

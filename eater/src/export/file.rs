@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use trough_protocol::{Epoch, Seq};
 
 use super::lines::Lines;
-use super::state::{self, Progress, State, beside};
+use super::state::{self, Progress, State, StateFile, beside};
 use super::table::{self, Part};
 use super::{ExportError, ExportFormat, Exported};
 
@@ -22,6 +22,7 @@ const WRITE_BYTES: usize = 1024 * 1024;
 pub struct ExportFile {
     out: PathBuf,
     state: State,
+    state_file: StateFile,
     body: Body,
     /// What came since the last checkpoint, and all.
     since: u64,
@@ -58,7 +59,8 @@ impl ExportFile {
     /// Begins a file, or goes on with one that was begun with the same `request`.
     ///
     /// # Errors
-    /// [`ExportError::Exists`], [`ExportError::Other`], [`ExportError::State`], [`ExportError::Io`].
+    /// [`ExportError::Exists`], [`ExportError::InUse`], [`ExportError::Other`], [`ExportError::State`],
+    /// [`ExportError::Short`], [`ExportError::Io`].
     pub fn open(out: &Path, format: ExportFormat, request: &str) -> Result<(Self, Resume), ExportError> {
         Self::open_with(out, format, request, CHECKPOINT_BYTES)
     }
@@ -72,7 +74,8 @@ impl ExportFile {
         if out.exists() {
             return Err(ExportError::Exists(out.to_owned()));
         }
-        let found = State::load(out, request)?;
+        let mut state_file = StateFile::take(out)?;
+        let found = state_file.load(request)?;
         let resumed = found.is_some();
         let mut state = found.unwrap_or_else(|| State::new(request));
         let body = match Lines::new(format) {
@@ -80,12 +83,13 @@ impl ExportFile {
             None => parquet_body(out, &state)?,
         };
         if !resumed {
-            state.store(out)?;
+            state_file.store(&state)?;
         }
         let progress = state.progress.clone();
         let Progress { frames, payload_bytes, lost, .. } = progress;
         let out = out.to_owned();
-        let file = Self { out, state, body, since: 0, frames, payload_bytes, lost, checkpoint_bytes };
+        let file =
+            Self { out, state, state_file, body, since: 0, frames, payload_bytes, lost, checkpoint_bytes };
         Ok((file, Resume { progress, resumed }))
     }
 
@@ -145,7 +149,7 @@ impl ExportFile {
         let (device, after) = (device.to_owned(), (epoch.0, seq.0));
         let Self { frames, payload_bytes, lost, .. } = *self;
         self.state.progress = Progress { device, after, frames, payload_bytes, lost };
-        self.state.store(&self.out)
+        self.state_file.store(&self.state)
     }
 
     fn settle(&mut self) -> Result<(), ExportError> {
@@ -193,8 +197,7 @@ impl ExportFile {
         // in between, it goes on, or there is a file that is complete.
         fs::rename(&from, &self.out).map_err(ExportError::io("rename", &*from))?;
         self.sync_dir()?;
-        let state = state::path_of(&self.out);
-        fs::remove_file(&state).map_err(ExportError::io("remove", state))?;
+        self.state_file.remove()?;
         // The last one first: those that stay are found by the next that begins.
         for part in parts.iter().rev().filter(|part| **part != from) {
             fs::remove_file(part).map_err(ExportError::io("remove", &**part))?;

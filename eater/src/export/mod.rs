@@ -83,6 +83,11 @@ pub enum ExportError {
     /// There is another file of this name: it is not written over.
     #[error("{} is there already: remove it, or choose another name with --out", .0.display())]
     Exists(PathBuf),
+    /// Another process makes this file.
+    #[error(
+        "another export is making this file, as {} is locked: wait until it ends, or choose another name with --out", .0.display()
+    )]
+    InUse(PathBuf),
     /// What lies there was begun with other options.
     #[error(
         "{} was begun by another export ({found}, and this is {wanted}): remove it, or give the same options", path.display()

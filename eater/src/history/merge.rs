@@ -48,7 +48,7 @@ impl Merge {
     fn step(&mut self) -> Result<Option<Piece>, ReadError> {
         loop {
             let Some((best, end)) = self.best() else {
-                // No source has shown anything yet, or all are at their end.
+                // Nothing is left of what sources have shown, or all are at their end.
                 if self.fetch(None)? {
                     continue;
                 }
@@ -75,13 +75,16 @@ impl Merge {
         Some((at, end))
     }
 
-    /// Lets sources show their next chunk that have none to show and may have one up to `end`: all, if it is `None`.
-    /// Whether there was such a source.
+    /// Lets sources show their next chunk that have none to show and may have one up to `end`: those that may be first,
+    /// if it is `None`. Whether there was such a source.
     fn fetch(&mut self, end: Option<Way>) -> Result<bool, ReadError> {
+        let bounds = self.sources.iter().filter(|lane| lane.head.is_none()).map(|lane| lane.source.bound());
+        let first = || bounds.flatten().map(|bound| way(self.order, bound)).min();
+        let Some(end) = end.or_else(first) else { return Ok(false) };
         let mut fetched = false;
         for lane in &mut self.sources {
             let Some(bound) = lane.source.bound().filter(|_| lane.head.is_none()) else { continue };
-            if end.is_some_and(|end| way(self.order, bound) > end) {
+            if way(self.order, bound) > end {
                 continue;
             }
             fetched = true;

@@ -9,6 +9,9 @@ mod lasts;
 pub(crate) mod merge;
 mod scan;
 mod segments;
+mod states;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -59,16 +62,24 @@ impl Frames for History {
         let mut states = self.journal.device_states(devices)?;
         // Its newest frames have left the journal, which only remembers that they were there; or, after a repair, the
         // journal does not know of it.
-        let is_vague = |state: &Option<DeviceState>| state.as_ref().is_none_or(|state| state.last_ts == 0);
-        let vague: Vec<usize> = (0..states.len()).filter(|at| is_vague(&states[*at])).collect();
-        let asked: Vec<&DeviceId> = vague.iter().map(|at| &devices[*at]).collect();
-        for (at, found) in vague.into_iter().zip(self.segments.states(&asked)?) {
+        let vague = |at: &usize| match &states[*at] {
+            Some(state) => state.last_ts == 0,
+            None => !self.journal.knows_all_devices(),
+        };
+        let vague: Vec<usize> = (0..states.len()).filter(vague).collect();
+        let asked: Vec<_> = vague.iter().map(|at| (&devices[*at], states[*at].as_ref())).collect();
+        let found = self.segments.states(&asked)?;
+        for (at, found) in vague.into_iter().zip(found) {
             match &mut states[at] {
                 Some(state) => state.last_ts = found.map_or(0, |found| found.last_ts),
                 none => *none = found,
             }
         }
         Ok(states)
+    }
+
+    fn knows_all_devices(&self) -> bool {
+        true
     }
 
     fn last_per_channel(&self, device: &DeviceId) -> Result<Vec<LastFrame>, ReadError> {

@@ -6,13 +6,17 @@ use tokio::time::{Duration, Instant};
 use trough_protocol::{DeviceId, Epoch, Seq};
 
 use super::merge::{Merge, Place, Source};
-use super::segments::Segments;
+use super::segments::{Live, Segments};
 use crate::frames::{AnyJournal, Chunks};
 use crate::journal::{Chunk, Order, ReadError, ScanRange};
-use crate::segments::{OpenSegment, SegmentScan};
+use crate::segments::SegmentScan;
+use crate::segments::format::Device;
 
 /// A read that takes longer begins anew where it is: what it began with may be removed some time.
 const AFRESH: Duration = Duration::from_secs(60);
+
+/// Most segments that one read goes through: of each it keeps a place.
+const SEGMENTS_MAX: usize = 100_000;
 
 /// The frames of a scan. After a damage it goes on behind it; any other error ends it. It blocks.
 pub(super) struct HistoryScan {
@@ -41,10 +45,16 @@ impl HistoryScan {
     fn begin(&self) -> Result<Merge, ReadError> {
         let journal = JournalSource::new(self.journal.scan(&self.device, self.range.clone()), &self.range);
         let mut sources: Vec<Box<dyn Source>> = vec![Box::new(journal)];
-        for segment in self.segments.of(&self.device, self.range.ts.as_ref())? {
-            if let Some(source) = SegmentSource::new(&self.segments, &segment, &self.device, &self.range) {
-                sources.push(Box::new(source));
-            }
+        let live = self.segments.of(&self.device, self.range.ts.as_ref())?;
+        if live.len() > SEGMENTS_MAX {
+            return Err(ReadError::TooManySegments { segments: live.len() });
+        }
+        let mut bounds: Vec<(usize, Place)> = Vec::new();
+        live.each(|at, entry| bounds.extend(bound_of(entry, &self.range).map(|bound| (at, bound))))?;
+        let read = Arc::new(SegmentRead { live, range: self.range.clone() });
+        for (at, bound) in bounds {
+            let (read, bound) = (read.clone(), Some(bound));
+            sources.push(Box::new(SegmentSource { read, at, scan: None, bound }));
         }
         Ok(Merge::new(self.range.order, sources))
     }
@@ -146,40 +156,48 @@ impl Source for JournalSource {
     }
 }
 
+/// What the segments of a scan share.
+struct SegmentRead {
+    live: Live,
+    range: ScanRange,
+}
+
+/// A segment: opened when its turn comes, and let go at its end.
 struct SegmentSource {
-    segments: Arc<Segments>,
-    order: Order,
-    scan: SegmentScan,
+    read: Arc<SegmentRead>,
+    at: usize,
+    scan: Option<SegmentScan>,
     bound: Option<Place>,
 }
 
+/// Before which place a segment with this has nothing in the range, in the range's direction; `None` if it has nothing
+/// behind it either.
+fn bound_of(entry: &Device, range: &ScanRange) -> Option<Place> {
+    let start = start(range);
+    // Those that end before the start.
+    let before = entry.stretches_through((start.0, Seq(start.1.0.saturating_sub(1))));
+    let stretch = |at: usize| (at < entry.stretch_count()).then(|| entry.stretch(at));
+    match range.order {
+        Order::Asc => stretch(before).map(|stretch| (stretch.epoch, stretch.first).max(start)),
+        Order::Desc => {
+            let reaches = stretch(before).filter(|stretch| (stretch.epoch, stretch.first) <= start);
+            let last = reaches.or_else(|| stretch(before.checked_sub(1)?))?;
+            Some((last.epoch, last.last()).min(start))
+        }
+    }
+}
+
 impl SegmentSource {
-    /// `None` if it has nothing in the range.
-    fn new(
-        segments: &Arc<Segments>,
-        segment: &OpenSegment,
-        device: &DeviceId,
-        range: &ScanRange,
-    ) -> Option<Self> {
-        let has = segment.device(device.as_str())?;
-        let start = start(range);
-        let bound = match range.order {
-            Order::Asc => {
-                let stretch = has.stretches().find(|stretch| (stretch.epoch, stretch.last()) >= start)?;
-                (stretch.epoch, stretch.first).max(start)
-            }
-            Order::Desc => {
-                let mut behind =
-                    has.stretches().take_while(|stretch| (stretch.epoch, stretch.first) <= start);
-                let mut last = behind.next()?;
-                for stretch in behind {
-                    last = stretch;
-                }
-                (last.epoch, last.last()).min(start)
-            }
+    fn step(&mut self) -> Option<Result<Chunk, ReadError>> {
+        let SegmentRead { live, range } = &*self.read;
+        let scan = match &mut self.scan {
+            Some(scan) => scan,
+            none => match live.open(self.at) {
+                Ok(opened) => none.insert(opened.scan(live.device.as_str(), range.clone())),
+                Err(error) => return Some(Err(error)),
+            },
         };
-        let scan = segment.scan(device.as_str(), range.clone());
-        Some(Self { segments: segments.clone(), order: range.order, scan, bound: Some(bound) })
+        live.wait(scan.next())
     }
 }
 
@@ -189,9 +207,12 @@ impl Source for SegmentSource {
     }
 
     fn next(&mut self) -> Option<Result<Chunk, ReadError>> {
-        let next = self.segments.wait(self.scan.next());
-        let ends = next.as_ref().and_then(|next| ends(self.order, next));
-        self.bound = ends.map(|(_, last)| behind(self.order, last));
+        let next = self.step();
+        let ends = next.as_ref().and_then(|next| ends(self.read.range.order, next));
+        self.bound = ends.map(|(_, last)| behind(self.read.range.order, last));
+        if next.is_none() {
+            self.scan = None;
+        }
         next
     }
 }

@@ -1,27 +1,25 @@
 //! The live segments, for reading.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::stream::{self, StreamExt as _};
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
-use trough_protocol::{DeviceId, Epoch, Micros, Seq};
+use trough_protocol::{DeviceId, Micros};
+use trough_store::SegmentCatalog;
 use trough_store::segment_catalog::{Manifest, Segment};
-use trough_store::{DeviceState, SegmentCatalog};
 
 use crate::journal::ReadError;
+use crate::segments::format::Device;
 use crate::segments::{OpenSegment, SegmentCache};
 
-/// Segments opened at a time for one read.
-const OPENING_MAX: usize = 8;
-/// Most segments that one read may need: their indexes are in memory for as long as it takes.
-const SEGMENTS_MAX: usize = 10_000;
+/// Indexes fetched at a time for one read, which are in memory together.
+pub(super) const FETCHING_MAX: usize = 8;
 
 /// Which segments are live, and what was read of them.
 pub struct Segments {
     catalog: Arc<dyn SegmentCatalog>,
-    cache: Arc<SegmentCache>,
+    pub(super) cache: Arc<SegmentCache>,
     /// Where reads wait for the store and the catalog, whatever thread they are asked on.
     handle: Handle,
     known: Mutex<Option<Arc<Manifest>>>,
@@ -39,7 +37,7 @@ impl Segments {
     }
 
     /// The newest manifest. Asks the catalog, which says nothing more if it is the one that is known.
-    async fn manifest(&self) -> Result<Arc<Manifest>, ReadError> {
+    pub(super) async fn manifest(&self) -> Result<Arc<Manifest>, ReadError> {
         let known = self.known().clone();
         let news = self.catalog.manifest(known.as_ref().map(|manifest| manifest.number)).await?;
         let Some(manifest) = news.map(Arc::new) else {
@@ -61,87 +59,69 @@ impl Segments {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The live segments that may have frames or losses of a device, opened, by (date, level, id). Blocks.
+    /// The live segments that may have frames or losses of a device. Blocks.
     ///
     /// With `ts` only those that may have frames with such a time stamp.
     pub(super) fn of(
-        &self,
+        self: &Arc<Self>,
         device: &DeviceId,
         ts: Option<&RangeInclusive<Micros>>,
-    ) -> Result<Vec<OpenSegment>, ReadError> {
-        self.wait(async { self.open(&*self.manifest().await?, device, ts).await })
-    }
-
-    async fn open(
-        &self,
-        manifest: &Manifest,
-        device: &DeviceId,
-        ts: Option<&RangeInclusive<Micros>>,
-    ) -> Result<Vec<OpenSegment>, ReadError> {
-        let has = |segment: &&Segment| {
-            let (low, high) = &segment.devices;
+    ) -> Result<Live, ReadError> {
+        let manifest = self.wait(self.manifest())?;
+        let wants = |segment: &Segment| {
             let within = ts.is_none_or(|ts| segment.ts.1 >= *ts.start() && segment.ts.0 <= *ts.end());
-            low <= device && device <= high && within
+            within && may_have(segment, device)
         };
-        let wanted: Vec<Segment> = manifest.segments.iter().filter(has).cloned().collect();
-        if wanted.len() > SEGMENTS_MAX {
-            return Err(ReadError::TooManyObjects { objects: wanted.len() });
-        }
-        let mut opened: Vec<Option<OpenSegment>> = vec![None; wanted.len()];
-        let (mut wanted, mut opening) = (wanted.into_iter().enumerate(), JoinSet::new());
-        loop {
-            while opening.len() < OPENING_MAX
-                && let Some((at, segment)) = wanted.next()
-            {
-                let cache = self.cache.clone();
-                opening.spawn(async move { (at, OpenSegment::open(&cache, &segment).await) });
-            }
-            match opening.join_next().await {
-                Some(Ok((at, segment))) => opened[at] = Some(segment?),
-                Some(Err(error)) => return Err(ReadError::Broken(error.to_string())),
-                None => break,
-            }
-        }
-        let has = |segment: &OpenSegment| segment.device(device.as_str()).is_some();
-        Ok(opened.into_iter().flatten().filter(has).collect())
-    }
-
-    /// What segments know of some devices; `None` for one of which they have nothing. Asks for the manifest once,
-    /// however many devices there are. Blocks.
-    pub(super) fn states(&self, devices: &[&DeviceId]) -> Result<Vec<Option<DeviceState>>, ReadError> {
-        if devices.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.wait(async {
-            let manifest = self.manifest().await?;
-            let mut states = Vec::with_capacity(devices.len());
-            for device in devices {
-                states.push(state(device, &self.open(&manifest, device, None).await?));
-            }
-            Ok(states)
-        })
+        let wanted = (0..manifest.segments.len()).filter(|at| wants(&manifest.segments[*at])).collect();
+        Ok(Live { segments: self.clone(), manifest, device: device.clone(), wanted })
     }
 }
 
-/// What these segments know of a device.
-fn state(device: &DeviceId, opened: &[OpenSegment]) -> Option<DeviceState> {
-    let mut heads: BTreeMap<Epoch, Seq> = BTreeMap::new();
-    let (mut frames, mut last_received, mut newest) = (0, 0, (Epoch(0), Seq::ZERO, 0));
-    for found in opened.iter().filter_map(|segment| segment.device(device.as_str())) {
-        for stretch in found.stretches() {
-            frames += u64::from(stretch.count);
-            last_received = stretch.received.1.max(last_received);
-            newest = newest.max((stretch.epoch, stretch.last(), stretch.ts.1));
-            let head = heads.entry(stretch.epoch).or_default();
-            *head = stretch.last().max(*head);
-        }
-        for loss in found.losses() {
-            last_received = loss.received_at.max(last_received);
-            let head = heads.entry(loss.epoch).or_default();
-            *head = loss.last.max(*head);
-        }
+/// Whether a device is among those that a segment may have.
+pub(super) fn may_have(segment: &Segment, device: &DeviceId) -> bool {
+    let (low, high) = &segment.devices;
+    low <= device && device <= high
+}
+
+/// The segments of one manifest that may have something of a device. They are as many as there are, so what a read keeps of
+/// each must be small.
+pub(super) struct Live {
+    segments: Arc<Segments>,
+    manifest: Arc<Manifest>,
+    pub device: DeviceId,
+    /// Their places in the manifest, rising.
+    wanted: Vec<usize>,
+}
+
+impl Live {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.wanted.len()
     }
-    let (device, last_ts) = (device.clone(), newest.2);
-    let heads: Vec<_> = heads.into_iter().collect();
-    (!heads.is_empty()).then_some(DeviceState { device, heads, frames, last_received, last_ts })
+
+    /// Shows what each has of the device, with the segment's place, by (date, level, id). Of a few of them that is in memory
+    /// at a time. Blocks.
+    pub(super) fn each(&self, mut see: impl FnMut(usize, &Device)) -> Result<(), ReadError> {
+        let find = |at: usize| {
+            let (cache, segment) = (&self.segments.cache, &self.manifest.segments[at]);
+            async move { (at, cache.find(segment, std::slice::from_ref(&self.device)).await) }
+        };
+        self.segments.wait(async {
+            let mut found = stream::iter(self.wanted.iter().copied().map(find)).buffered(FETCHING_MAX);
+            while let Some((at, entries)) = found.next().await {
+                entries?.iter().flatten().for_each(|entry| see(at, entry));
+            }
+            Ok(())
+        })
+    }
+
+    /// Opens the segment at this place. Blocks.
+    pub(super) fn open(&self, at: usize) -> Result<OpenSegment, ReadError> {
+        self.segments.wait(OpenSegment::open(&self.segments.cache, &self.manifest.segments[at]))
+    }
+
+    /// Waits for a future. Blocks.
+    pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.segments.wait(future)
+    }
 }

@@ -171,6 +171,18 @@ pub enum ReadError {
         /// What is wrong with it.
         found: String,
     },
+    /// A journal object with more devices than its row names cannot be opened: only it says whose frames it has, and where.
+    #[error(
+        "journal object {object} is damaged at offset {offset} ({found}), and only it says whose frames it has: restore the object from a copy"
+    )]
+    Object {
+        /// Its key.
+        object: ObjectKey,
+        /// Where, in bytes.
+        offset: u64,
+        /// What is wrong with it.
+        found: String,
+    },
     /// The object store does not answer: try again.
     #[error(transparent)]
     Store(#[from] ObjectError),
@@ -181,6 +193,14 @@ pub enum ReadError {
     TooManyObjects {
         /// How many, at least.
         objects: usize,
+    },
+    /// The frames may lie in so many segments that reading them would be a burden for everybody: ask for a span of time.
+    #[error(
+        "this would read {segments} segments, which is too many at once: ask for a span of time, with from and to"
+    )]
+    TooManySegments {
+        /// How many.
+        segments: usize,
     },
     /// A task of the read died; the log has it.
     #[error("reading broke off: {0}")]

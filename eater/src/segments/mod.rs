@@ -4,6 +4,7 @@
 //!
 //! - [`write`]: rows in, two objects out ([`columns`], [`schema`], [`directory`]).
 //! - [`mod@format`]: the index object.
+//! - [`find`]: what segments have of a device, which takes their indexes only.
 //! - [`read`]: from [`opened`] by [`walk`], [`steps`] and [`loaded`] to [`scan`] and [`rows`].
 //! - [`cache`] and [`blocks`]: nothing is decoded whose checksum was not verified.
 
@@ -13,6 +14,7 @@ mod columns;
 mod describe;
 mod directory;
 mod error;
+mod find;
 pub mod format;
 mod frame_columns;
 mod loaded;
@@ -26,7 +28,7 @@ mod scan;
 mod schema;
 mod steps;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod walk;
 mod weighted;
 mod write;

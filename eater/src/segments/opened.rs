@@ -52,6 +52,26 @@ impl SegmentCache {
     }
 
     async fn open_anew(&self, segment: &Segment) -> Result<Opened, ReadError> {
+        let index = match self.indexes.get(&segment.id) {
+            Some(index) => index,
+            None => self.fetched_index(segment).await?,
+        };
+        let key = names::parquet_key(segment.date, segment.id);
+        let metadata = self.footer(Object { key: &key, index: &index }).await?;
+        let fault = |found: String| damaged(&key, segment.bytes, found);
+        let groups = groups(metadata.row_groups())
+            .filter(|groups| groups.last().is_some_and(|rows| u64::from(*rows) == segment.frames));
+        let groups = groups.ok_or_else(|| fault("the rows of its footer are not its frames".to_owned()))?;
+        // Without Arrow's own schema: the columns are what Parquet says.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let parquet = ArrowReaderMetadata::try_new(Arc::new(metadata), options)
+            .map_err(|error| fault(error.to_string()))?;
+        check_columns(&parquet).map_err(fault)?;
+        Ok(Opened { segment: segment.clone(), key, index, parquet, groups })
+    }
+
+    /// The index of a segment, fetched and found good.
+    pub(super) async fn fetched_index(&self, segment: &Segment) -> Result<Index, ReadError> {
         let index_key = names::index_key(segment.date, segment.id);
         let bytes = match self.store.get_range(&index_key, 0..segment.index_bytes).await {
             Ok(bytes) => bytes,
@@ -74,18 +94,7 @@ impl SegmentCache {
             );
             return Err(damaged(&index_key, 0, found));
         }
-        let key = names::parquet_key(segment.date, segment.id);
-        let metadata = self.footer(Object { key: &key, index: &index }).await?;
-        let fault = |found: String| damaged(&key, segment.bytes, found);
-        let groups = groups(metadata.row_groups())
-            .filter(|groups| groups.last().is_some_and(|rows| u64::from(*rows) == segment.frames));
-        let groups = groups.ok_or_else(|| fault("the rows of its footer are not its frames".to_owned()))?;
-        // Without Arrow's own schema: the columns are what Parquet says.
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let parquet = ArrowReaderMetadata::try_new(Arc::new(metadata), options)
-            .map_err(|error| fault(error.to_string()))?;
-        check_columns(&parquet).map_err(fault)?;
-        Ok(Opened { segment: segment.clone(), key, index, parquet, groups })
+        Ok(index)
     }
 
     async fn footer(&self, object: Object<'_>) -> Result<ParquetMetaData, ReadError> {

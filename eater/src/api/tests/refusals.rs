@@ -150,13 +150,14 @@ async fn too_many_reads_are_told_to_come_back() {
         ("/v1/devices/bus-1/frames", "application/x-ndjson"),
         ("/v1/devices/bus-1/gaps", "*/*"),
         ("/v1/devices/bus-1", "*/*"),
+        ("/v1/devices", "*/*"),
     ] {
         let refused = server.get(path).token(&token).header("accept", accept).send().await;
         assert_eq!(refused.header("retry-after"), "1");
         let (status, code, _) = refused.problem();
         assert_eq!((status, code.as_str()), (503, "busy"));
     }
-    for (kind, refused) in [("pages", 3), ("streams", 1)] {
+    for (kind, refused) in [("pages", 4), ("streams", 1)] {
         let kind = ReadLabels { kind };
         assert_eq!(server.metrics.reads_refused.get_or_create(&kind).get(), refused);
         assert_eq!(server.metrics.reads.get_or_create(&kind).get(), 0);

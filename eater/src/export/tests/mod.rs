@@ -5,7 +5,8 @@
 //! 3. does not go on with another request, and does not write over a file;
 //! 4. does not go on with a file that has lost what was complete;
 //! 5. remembers what was damaged before it was interrupted;
-//! 6. goes on when it was stopped while it was being completed, or says that the file is there.
+//! 6. is made by one at a time, and the other is told;
+//! 7. goes on when it was stopped while it was being completed, or says that the file is there.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -195,6 +196,33 @@ fn another_request_does_not_go_on() {
     let out = dir.path().join("empty.parquet");
     ExportFile::open(&out, ExportFormat::Parquet, "this").unwrap().0.finish().unwrap();
     assert_eq!(rows(&out, ExportFormat::Parquet), []);
+}
+
+#[test]
+fn one_makes_it_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    for format in FORMATS {
+        let out = dir.path().join(format!("{format:?}"));
+        let refused = |when: &str| {
+            let error = ExportFile::open(&out, format, "all").err().unwrap();
+            assert!(matches!(&error, ExportError::InUse(_)), "{format:?} {when}: {error}");
+        };
+        let (file, _) = ExportFile::open_with(&out, format, "all", 100).unwrap();
+        refused("before a frame");
+        drop(file);
+        let mut file = begin(&out, format, 4);
+        refused("behind a checkpoint");
+        push(&mut file, 5..=7);
+        refused("behind another");
+        // Whoever has opened the state before it was replaced has nothing.
+        let state = fs::File::open(state::path_of(&out)).unwrap();
+        push(&mut file, 8..=9);
+        rustix::fs::flock(&state, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+        refused("behind one more");
+        file.finish().unwrap();
+        assert_eq!(rows_of_begun(&out, format), (1..=9).collect::<Vec<_>>(), "{format:?}");
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), FORMATS.len(), "nothing else is left");
 }
 
 /// Pushes so many small frames into a file with many checkpoints, and stops.

@@ -33,20 +33,26 @@ pub(super) struct Opened {
 pub(super) enum OpenError {
     /// Not now.
     Store(ObjectError),
-    /// It is not there, or is not what was stored. The reason.
-    Damaged(String),
+    /// It is not there, or is not what was stored.
+    Damaged {
+        /// Where, in bytes; 0 if it is not there.
+        offset: u64,
+        found: String,
+    },
 }
 
-impl From<WireError> for OpenError {
-    fn from(error: WireError) -> Self {
-        Self::Damaged(error.to_string())
+impl OpenError {
+    fn at(offset: u64) -> impl Fn(WireError) -> Self {
+        move |error| Self::Damaged { offset, found: error.to_string() }
     }
 }
 
 impl From<ObjectError> for OpenError {
     fn from(error: ObjectError) -> Self {
         match error {
-            ObjectError::NotFound(_) | ObjectError::Invalid(_) => Self::Damaged(error.to_string()),
+            ObjectError::NotFound(_) | ObjectError::Invalid(_) => {
+                Self::Damaged { offset: 0, found: error.to_string() }
+            }
             other => Self::Store(other),
         }
     }
@@ -120,27 +126,27 @@ impl Reader {
         let mut tail_start = bytes.saturating_sub(TAIL_BYTES);
         let mut tail = self.store.get_range(&key, tail_start..bytes).await?;
         let split = tail.len().checked_sub(TRAILER_BYTES);
-        let split = split.ok_or_else(|| OpenError::Damaged(format!("it has {bytes} bytes")))?;
-        let trailer = Trailer::decode(&tail[split..])?;
+        let split =
+            split.ok_or_else(|| OpenError::Damaged { offset: 0, found: format!("it has {bytes} bytes") })?;
+        let end = bytes - TRAILER_BYTES as u64;
+        let trailer = Trailer::decode(&tail[split..]).map_err(OpenError::at(end))?;
         if trailer.id != id {
             let ObjectId { incarnation, n } = trailer.id;
-            return Err(OpenError::Damaged(format!("it says that it is object {n} of {incarnation}")));
+            let found = format!("it says that it is object {n} of {incarnation}");
+            return Err(OpenError::Damaged { offset: end, found });
         }
-        let start = trailer.index_start(bytes)?;
+        let start = trailer.index_start(bytes).map_err(OpenError::at(end))?;
         if start < tail_start {
             tail_start = start;
             tail = self.store.get_range(&key, start..bytes).await?;
         }
         let within = |at: u64| usize::try_from(at - tail_start).expect("an object has at most 64 MiB");
-        let end = bytes - TRAILER_BYTES as u64;
         if within(end) > tail.len() {
-            return Err(OpenError::Damaged(format!(
-                "{} bytes came where {} were asked for",
-                tail.len(),
-                bytes - tail_start
-            )));
+            let found = format!("{} bytes came where {} were asked for", tail.len(), bytes - tail_start);
+            return Err(OpenError::Damaged { offset: tail_start, found });
         }
-        let index = Index::decode(tail.slice(within(start)..within(end)), start, &trailer, received_at)?;
+        let index = Index::decode(tail.slice(within(start)..within(end)), start, &trailer, received_at)
+            .map_err(OpenError::at(start))?;
         let opened = Arc::new(Opened { id, index, tail, tail_start });
         self.metrics.opened.inc();
         self.cache.put(&opened);

@@ -77,9 +77,9 @@ impl Lot {
         let opened = match opened {
             Ok(opened) => opened,
             Err(OpenError::Store(error)) => return Err(error.into()),
-            Err(OpenError::Damaged(reason)) => {
+            Err(OpenError::Damaged { found, .. }) => {
                 let trough_store::object_catalog::ObjectId { incarnation, n } = piece.id;
-                tracing::error!(%incarnation, n, %device, %reason, "a journal object cannot be read");
+                tracing::error!(%incarnation, n, %device, %found, "a journal object cannot be read");
                 self.frames.push(Placed { file, run: unreadable(piece) });
                 return Ok(());
             }

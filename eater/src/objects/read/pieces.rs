@@ -9,6 +9,7 @@ use super::cache::OpenError;
 use super::{Rank, Reader};
 use crate::journal::ReadError;
 use crate::objects::format::spans;
+use crate::objects::names;
 
 /// What one object has of a device and epoch.
 #[derive(Debug, Clone)]
@@ -40,6 +41,9 @@ pub(super) struct Bounds {
     pub after: Option<Place>,
     /// Only numbers before this one.
     pub before: Option<Place>,
+    /// What was received up to then is known to whoever asks: an object of that time that cannot be opened, and is the
+    /// only one to say whose numbers it has, is passed over.
+    pub known_at: Micros,
 }
 
 /// Pieces, rising.
@@ -60,7 +64,7 @@ impl Reader {
     ) -> Result<Pieces, ReadError> {
         loop {
             limit = limit.min(SPANS_MAX);
-            let Bounds { after, before } = bounds;
+            let Bounds { after, before, .. } = bounds;
             let query = SpanQuery { device: device.clone(), after, before, limit };
             let found = self.catalog.spans(&query).await?;
             let more = found.len() >= limit;
@@ -97,10 +101,10 @@ impl Reader {
             let runs = match self.open(id, bytes, received_at).await {
                 Ok(opened) => opened.runs(device.as_str()),
                 Err(OpenError::Store(error)) => return Err(error.into()),
-                Err(OpenError::Damaged(reason)) => {
-                    // Whose numbers it had is not known any more.
-                    tracing::error!(object = %id.n, incarnation = %id.incarnation, %reason, "an object cannot be read");
-                    continue;
+                Err(OpenError::Damaged { .. }) if received_at <= bounds.known_at => continue,
+                // Whose numbers it had is not known any more: of no device can it be said that all are there.
+                Err(OpenError::Damaged { offset, found }) => {
+                    return Err(ReadError::Object { object: names::key(id), offset, found });
                 }
             };
             let inside = |span: &DeviceSpan| {

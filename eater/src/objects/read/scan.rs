@@ -144,8 +144,8 @@ impl Scan {
                         data
                     }
                     Err(OpenError::Store(error)) => return Err(error.into()),
-                    Err(OpenError::Damaged(reason)) => {
-                        tracing::error!(key = %names::key(file.id), %reason, "a journal object cannot be read");
+                    Err(OpenError::Damaged { found, .. }) => {
+                        tracing::error!(key = %names::key(file.id), %found, "a journal object cannot be read");
                         return Ok(None);
                     }
                 }

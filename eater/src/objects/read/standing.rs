@@ -42,11 +42,16 @@ impl Standing {
 impl Reader {
     /// The head of one epoch: what is noted, and what was entered since. An object has the numbers between its first and
     /// its last of an epoch, or another one has had them before: what is durable of an epoch is always a prefix.
+    ///
+    /// It is what devices wait for when they come: what was received before the noted head was is part of it, and no
+    /// damage of that is in their way.
     pub(in crate::objects) async fn head(&self, device: &DeviceId, epoch: Epoch) -> Result<Seq, ReadError> {
         let noted = self.catalog.heads(device).await?;
-        let noted = noted.iter().find(|head| head.epoch == epoch).map_or(Seq::ZERO, |head| head.head);
+        let noted = noted.iter().find(|head| head.epoch == epoch);
+        let (noted, known_at) = noted.map_or((Seq::ZERO, 0), |noted| (noted.head, noted.received_at));
         let mut standing = Standing { heads: BTreeMap::from([(epoch, noted)]), ..Standing::default() };
-        let bounds = Bounds { after: Some((epoch, noted)), before: Some((Epoch(epoch.0 + 1), Seq::FIRST)) };
+        let (after, before) = (Some((epoch, noted)), Some((Epoch(epoch.0 + 1), Seq::FIRST)));
+        let bounds = Bounds { after, before, known_at };
         self.follow(device, bounds, &mut standing).await?;
         Ok(standing.heads.get(&epoch).copied().unwrap_or_default())
     }
@@ -76,7 +81,7 @@ impl Reader {
         let known: Vec<Place> = standing.heads.iter().map(|(epoch, seq)| (*epoch, *seq)).collect();
         for place in known.iter().rev().skip(1).take(OLDER_EPOCHS) {
             let before = Some((Epoch(place.0.0 + 1), Seq::FIRST));
-            self.follow(device, Bounds { after: Some(*place), before }, &mut standing).await?;
+            self.follow(device, Bounds { after: Some(*place), before, known_at: 0 }, &mut standing).await?;
         }
         // FNV-1a: it tells changes apart, and is 0 for nothing.
         let mut hash = 0_u64;
@@ -98,7 +103,7 @@ impl Reader {
         // Its frames may have been compacted since, and then no row tells when they came.
         let last_received = noted.iter().map(|head| head.received_at).max().unwrap_or(0);
         let mut standing = Standing { heads, last_received, last_ts: 0 };
-        self.follow(device, Bounds { after, before: None }, &mut standing).await?;
+        self.follow(device, Bounds { after, ..Bounds::default() }, &mut standing).await?;
         Ok(standing)
     }
 

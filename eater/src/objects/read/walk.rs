@@ -106,7 +106,7 @@ impl Walk {
     }
 
     async fn rise(&mut self) -> Result<(), ReadError> {
-        let bounds = Bounds { after: self.at, before: None };
+        let bounds = Bounds { after: self.at, ..Bounds::default() };
         let Pieces { pieces, known_to } = self.reader.pieces(&self.device, bounds, self.pieces).await?;
         self.pieces = (self.pieces * PIECES_GROWTH).min(PIECES_MAX);
         let from = self.at.map_or((Epoch(0), Seq::FIRST), |(epoch, seq)| (epoch, seq.next()));
@@ -121,7 +121,7 @@ impl Walk {
     async fn fall(&mut self) -> Result<(), ReadError> {
         let mut floor = self.guess().await?;
         let pieces = loop {
-            let bounds = Bounds { after: floor, before: self.at };
+            let bounds = Bounds { after: floor, before: self.at, ..Bounds::default() };
             let Pieces { pieces, known_to } =
                 self.reader.pieces(&self.device, bounds, PIECES_FALLING).await?;
             match known_to {

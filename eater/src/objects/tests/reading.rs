@@ -181,6 +181,59 @@ async fn objects_with_more_devices_than_a_row_names_are_found_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_object_that_alone_says_whose_frames_it_has_is_not_left_out_when_it_is_damaged() {
+    let world: Arc<World> = Arc::default();
+    let eater = Eater::calm(&world, 1);
+    let names: Vec<&'static str> = (0..5000).map(|n| &*Box::leak(format!("d{n}").into_boxed_str())).collect();
+    let wide =
+        |first| names.iter().map(|device| TestRun::Frames { device, epoch: 1, first, count: 2 }).collect();
+    write(&eater, &[wide(1), wide(3)]).await;
+    let device = DeviceId::new("d7").unwrap();
+    until("heads are noted", || {
+        let heads = world.heads.lock().unwrap();
+        heads.get(&(device.clone(), Epoch(1))).is_some_and(|head| head.head == Seq(4))
+    })
+    .await;
+    let key = entered(&world).into_iter().next_back().unwrap();
+    let good = world.objects.lock().unwrap()[&key].clone();
+    let index_end = good.len() - crate::objects::format::TRAILER_BYTES;
+    let mut rotten = good.to_vec();
+    rotten[index_end - 1] ^= 1;
+    for (name, bytes) in [(2, Some(rotten)), (3, None)] {
+        match bytes {
+            Some(bytes) => drop(world.objects.lock().unwrap().insert(key.clone(), bytes.into())),
+            None => drop(world.objects.lock().unwrap().remove(&key)),
+        }
+        let check = |error: ReadError| match error {
+            ReadError::Object { object, offset, .. } => {
+                assert_eq!(object.as_str(), key);
+                assert!(offset < index_end as u64, "{offset}");
+                assert_eq!(offset > 0, name == 2, "{offset}");
+            }
+            error => panic!("{error}"),
+        };
+        let reader = Eater::calm(&world, name);
+        for order in [Order::Asc, Order::Desc] {
+            let range = ScanRange { order, ..ScanRange::default() };
+            check(reader.numbers("d7", range).await.unwrap_err());
+        }
+        let inner = &reader.journal.reader;
+        check(inner.gaps(&device, None, 9).await.unwrap_err());
+        check(inner.lasts(&device).await.unwrap_err());
+        check(inner.state(&device).await.unwrap_err());
+        check(inner.generation(&device).await.unwrap_err());
+        // A device that comes back is not in its way, as long as it is known how far it was.
+        assert_eq!(reader.head("d7", 1).await, Seq(4));
+        let noted = world.heads.lock().unwrap().remove(&(device.clone(), Epoch(1))).unwrap();
+        check(inner.head(&device, Epoch(1)).await.unwrap_err());
+        world.heads.lock().unwrap().insert((device.clone(), Epoch(1)), noted);
+    }
+    world.objects.lock().unwrap().insert(key, good);
+    let reader = Eater::calm(&world, 4);
+    assert_eq!(reader.numbers("d7", ScanRange::default()).await.unwrap().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn too_many_objects_are_refused_and_the_generation_follows_the_head() {
     let world: Arc<World> = Arc::default();
     let eater = Eater::calm(&world, 1);

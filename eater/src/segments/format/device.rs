@@ -52,6 +52,19 @@ pub struct Device {
 }
 
 impl Device {
+    /// The same in memory of its own, so that the index can go.
+    pub(in crate::segments) fn detached(&self) -> Self {
+        let parts = [&self.name, &self.stretches, &self.losses, &self.lasts];
+        let mut all = Bytes::from(parts.map(|part| &part[..]).concat());
+        let [name, stretches, losses, lasts] = parts.map(|part| all.split_to(part.len()));
+        Self { name, stretches, losses, lasts }
+    }
+
+    /// How much memory it takes, about.
+    pub(in crate::segments) fn bytes(&self) -> usize {
+        self.name.len() + self.stretches.len() + self.losses.len() + self.lasts.len()
+    }
+
     /// Which device.
     pub fn id(&self) -> DeviceId {
         let name = std::str::from_utf8(&self.name).ok().and_then(|name| DeviceId::new(name).ok());
@@ -78,7 +91,7 @@ impl Device {
     }
 
     /// How many of its stretches end before or at this number.
-    pub(in crate::segments) fn stretches_through(&self, (epoch, seq): (Epoch, Seq)) -> usize {
+    pub(crate) fn stretches_through(&self, (epoch, seq): (Epoch, Seq)) -> usize {
         let (mut low, mut high) = (0, self.stretch_count());
         while low < high {
             let middle = low + (high - low) / 2;

@@ -2,5 +2,5 @@ mod damage;
 mod format;
 mod parquet;
 mod reading;
-mod world;
+pub(crate) mod world;
 mod writing;
