@@ -10,6 +10,7 @@
 //! - [`output`]: rows into segments, by day. [`levels`]: what is merged when.
 //! - [`retention`]: removing what has expired. [`clean`]: removing what is not needed any more. [`manifest`]: the list of live segments for others.
 
+mod claim;
 mod clean;
 mod config;
 mod copies;
@@ -28,10 +29,12 @@ mod steps;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
@@ -87,21 +90,28 @@ pub enum CompactError {
         /// What is wrong.
         reason: String,
     },
-    /// The catalog knows less than what was written down from it.
+    /// The catalog knows less than what was written down from it, or than it knew before.
     #[error(
-        "the catalog of segments knows manifest {known}, and the store has manifest {written}: the catalog was lost or \
-         belongs to another store; restore it from a backup (segments.sqlite, or the database), or stop every server and run \
-         `trough fsck --rebuild`"
+        "the catalog of segments knows manifest {known}, and manifest {made} was made: the catalog was lost, was restored from \
+         an older copy, or belongs to another store; nothing is removed; restore it from a newer backup (segments.sqlite, or \
+         the database), or stop every server and run `trough fsck --rebuild`"
     )]
     CatalogLost {
         /// The newest manifest that it knows.
         known: u64,
-        /// The newest that lies in the store.
-        written: u64,
+        /// The newest that lies in the store, or that this process has seen in the catalog.
+        made: u64,
     },
     /// The process is stopping.
     #[error("the process is stopping")]
     Stopping,
+}
+
+impl CompactError {
+    /// Whether nothing more can be done under this claim.
+    fn is_the_end(&self) -> bool {
+        matches!(self, Self::Stopping | Self::CatalogLost { .. } | Self::Commit(CommitError::Fenced { .. }))
+    }
 }
 
 /// What compaction stands on.
@@ -134,6 +144,10 @@ pub(crate) struct Compactor {
     handle: Handle,
     stop: CancellationToken,
     cleaner: Cleaner,
+    /// When the claim was renewed last.
+    renewed: Cell<Instant>,
+    /// The newest manifest of which it is known that it was made.
+    made: u64,
     /// The manifest that was written down last.
     written: Option<u64>,
     /// Segments that could not be read.
@@ -156,6 +170,8 @@ impl Compactor {
             handle,
             stop,
             cleaner: Cleaner::default(),
+            renewed: Cell::new(Instant::now()),
+            made: 0,
             written: None,
             damaged: HashSet::new(),
             looked: None,
@@ -216,29 +232,50 @@ impl Compactor {
     }
 
     fn steps(&mut self, token: u64) -> Result<u64, CompactError> {
-        self.check_catalog()?;
-        let mut steps = 0;
+        self.sure_manifest()?;
+        let (mut steps, mut tidied) = (0, Instant::now());
         loop {
             if self.stop.is_cancelled() {
                 return Err(CompactError::Stopping);
             }
-            if !self.wait(self.parts.segments.renew(token, self.config.claim_ttl))? {
+            if !self.renew(token)? {
                 return Ok(steps);
             }
             let manifest = self.manifest()?;
-            if !self.step(&manifest, token)? {
-                // What cannot expire keeps nothing from being cleaned up.
-                let retained = self.retain(token);
-                if !self.wait(self.parts.segments.renew(token, self.config.claim_ttl))? {
-                    return Ok(steps);
+            match self.step(&manifest, token) {
+                Ok(true) => steps += 1,
+                Ok(false) => return self.tidy(token).map(|removed| steps + u64::from(removed)),
+                Err(error) if error.is_the_end() => return Err(error),
+                Err(error) => {
+                    // What was compacted before does not wait for it: disks would fill.
+                    if let Err(error) = self.tidy(token) {
+                        tracing::debug!(%error, "history could not be cleaned up");
+                    }
+                    return Err(error);
                 }
-                let manifest = self.manifest()?;
-                self.write_manifest(&manifest)?;
-                self.clean(&manifest)?;
-                return retained.map(|removed| steps + u64::from(removed));
             }
-            steps += 1;
+            if tidied.elapsed() >= self.config.tidy_every {
+                self.tidy(token)?;
+                tidied = Instant::now();
+            }
         }
+    }
+
+    /// What is to be done besides steps: removes what has expired, writes the manifest down, and removes what is not needed
+    /// any more. Whether anything has expired.
+    fn tidy(&mut self, token: u64) -> Result<bool, CompactError> {
+        if !self.renew(token)? {
+            return Ok(false);
+        }
+        // What cannot expire keeps nothing from being cleaned up.
+        let retained = self.retain(token);
+        if !self.renew(token)? {
+            return Ok(retained?);
+        }
+        let manifest = self.manifest()?;
+        self.write_manifest(&manifest)?;
+        self.clean(&manifest, token)?;
+        retained
     }
 
     fn wait<T>(&self, future: impl Future<Output = T>) -> T {

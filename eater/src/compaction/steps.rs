@@ -35,17 +35,11 @@ struct Taken {
 }
 
 impl Compactor {
-    /// The newest manifest.
-    pub(super) fn manifest(&self) -> Result<Manifest, CompactError> {
-        let manifest = self.wait(self.parts.segments.manifest(None))?;
-        Ok(manifest.unwrap_or_else(|| unreachable!("nothing is known, so the newest is news")))
-    }
-
     /// Makes the next step, if there is one.
     pub(super) fn step(&mut self, manifest: &Manifest, token: u64) -> Result<bool, CompactError> {
         let taken = match self.parts.journals.clone() {
             Journals::Local(journal) => self.take_files(manifest, journal),
-            Journals::Objects(catalog) => self.take_objects(manifest, &*catalog)?,
+            Journals::Objects(catalog) => self.take_objects(manifest, &*catalog, token)?,
         };
         if let Some(taken) = taken {
             self.compact(manifest, token, taken)?;
@@ -71,7 +65,7 @@ impl Compactor {
 
     fn compact(&mut self, manifest: &Manifest, token: u64, taken: Taken) -> Result<(), CompactError> {
         let Taken { mut input, through } = taken;
-        let (add, frames) = self.write(1, |output, go_on| input::write(&mut *input, output, go_on))?;
+        let (add, frames) = self.write(token, 1, |output, go_on| input::write(&mut *input, output, go_on))?;
         self.commit(manifest, token, add, Vec::new(), through)?;
         self.count(frames, input.copies());
         Ok(())
@@ -89,9 +83,12 @@ impl Compactor {
         token: u64,
         merging: levels::Merging,
     ) -> Result<(), CompactError> {
-        let open = |segment: &Segment| self.wait(OpenSegment::open(&self.parts.cache, segment));
-        let segments = merging.segments.iter().map(open).collect::<Result<Vec<_>, ReadError>>()?;
-        let (add, merged) = self.write(merging.level, |output, go_on| {
+        let open = |segment: &Segment| {
+            self.keep(token)?;
+            Ok::<_, CompactError>(self.wait(OpenSegment::open(&self.parts.cache, segment))?)
+        };
+        let segments = merging.segments.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let (add, merged) = self.write(token, merging.level, |output, go_on| {
             output.all_into(merging.date);
             merge::write(&segments, output, &self.handle, go_on)
         })?;
@@ -104,16 +101,19 @@ impl Compactor {
     /// Segments out of what `fill` gives, stored.
     pub(super) fn write<T>(
         &self,
+        token: u64,
         level: u8,
         fill: impl FnOnce(&mut Output<'_>, &dyn Fn() -> Result<(), CompactError>) -> Result<T, CompactError>,
     ) -> Result<(Vec<Segment>, T), CompactError> {
-        let go_on = || if self.stop.is_cancelled() { Err(CompactError::Stopping) } else { Ok(()) };
+        let go_on = || self.keep(token);
         let mut store = |written: Written| {
             let Written { parquet, index, segment } = written;
             self.parts.metrics.bytes.inc_by(parquet.len() as u64 + index.len() as u64);
             let (parquet_key, index_key) =
                 (parquet_key(segment.date, segment.id), index_key(segment.date, segment.id));
+            self.keep(token)?;
             self.wait(self.parts.store.put(&parquet_key, parquet))?;
+            self.keep(token)?;
             self.wait(self.parts.store.put(&index_key, index))?;
             Ok(segment)
         };
@@ -148,6 +148,7 @@ impl Compactor {
 
     fn make(&mut self, manifest: &Manifest, change: Change) -> Result<(), CompactError> {
         let number = self.wait(self.parts.segments.commit(&change))?;
+        self.made = number;
         self.parts.metrics.steps.inc();
         let live = manifest.segments.len() + change.add.len() - change.remove.len();
         self.parts.metrics.segments.set(live as i64);
@@ -183,6 +184,7 @@ impl Compactor {
         &self,
         manifest: &Manifest,
         catalog: &dyn ObjectCatalog,
+        token: u64,
     ) -> Result<Option<Taken>, CompactError> {
         let now = self.parts.clock.now();
         let settled = now.saturating_sub(micros(self.config.settle));
@@ -191,6 +193,7 @@ impl Compactor {
         for state in self.wait(catalog.incarnations())? {
             let mut after = manifest.through_of(state.incarnation);
             while after < state.last && bytes < self.config.input_bytes && count < OBJECTS_MAX {
+                self.keep(token)?;
                 let mut rows = self.wait(catalog.rows(state.incarnation, after, ROWS_MAX))?;
                 let page = rows.len();
                 rows.retain(|row| row.received_at <= settled);
@@ -219,14 +222,19 @@ impl Compactor {
         });
         let through = through.collect();
         let rows: Vec<ObjectRow> = pages.into_values().flatten().collect();
-        let objects = self.fetch(rows)?;
-        self.note_heads(catalog, &objects)?;
+        let objects = self.fetch(rows, token)?;
+        self.note_heads(catalog, &objects, token)?;
         let input = Box::new(ObjectsInput::new(objects));
         Ok(Some(Taken { input, through }))
     }
 
     /// An eater that died may not have come to it, and when its rows are gone nobody else can tell.
-    fn note_heads(&self, catalog: &dyn ObjectCatalog, objects: &[WholeObject]) -> Result<(), CompactError> {
+    fn note_heads(
+        &self,
+        catalog: &dyn ObjectCatalog,
+        objects: &[WholeObject],
+        token: u64,
+    ) -> Result<(), CompactError> {
         let mut heads: BTreeMap<(DeviceId, Epoch), (Seq, Micros)> = BTreeMap::new();
         for object in objects {
             for device in object.devices() {
@@ -244,12 +252,13 @@ impl Compactor {
         });
         let heads: Vec<DeviceHead> = heads.collect();
         for heads in heads.chunks(HEADS_MAX) {
+            self.keep(token)?;
             self.wait(catalog.note_heads(heads))?;
         }
         Ok(())
     }
 
-    fn fetch(&self, rows: Vec<ObjectRow>) -> Result<Vec<WholeObject>, CompactError> {
+    fn fetch(&self, rows: Vec<ObjectRow>, token: u64) -> Result<Vec<WholeObject>, CompactError> {
         self.wait(async {
             let mut objects = Vec::with_capacity(rows.len());
             let (mut rows, mut fetching) = (rows.into_iter(), JoinSet::new());
@@ -264,6 +273,7 @@ impl Compactor {
                         WholeObject::new(&row, bytes).map_err(|error| unusable(key, &error.to_string()))
                     });
                 }
+                self.keep_claim(token).await?;
                 match fetching.join_next().await {
                     Some(Ok(object)) => objects.push(object?),
                     Some(Err(error)) => return Err(ReadError::Broken(error.to_string()).into()),
