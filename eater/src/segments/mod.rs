@@ -5,8 +5,9 @@
 //! - [`write`]: rows in, two objects out ([`columns`], [`schema`], [`directory`]).
 //! - [`mod@format`]: the index object.
 //! - [`read`]: from [`opened`] by [`walk`], [`steps`] and [`loaded`] to [`scan`] and [`rows`].
-//! - [`cache`] and [`blocks`]: nothing is decoded whose checksum was not verified.
+//! - [`cache`] and [`blocks`]: nothing is decoded whose checksum was not verified. [`ahead`]: in large pieces, for who reads all.
 
+mod ahead;
 mod blocks;
 mod cache;
 mod columns;
