@@ -8,7 +8,7 @@
 //!
 //! - [`local`] and [`objects`]: journals as input, by [`runs`]. [`merge`]: segments as input.
 //! - [`output`]: rows into segments, by day. [`levels`]: what is merged when.
-//! - [`retention`]: removing what has expired. [`clean`]: removing what is not needed any more. [`manifest`]: the list of live segments for others.
+//! - [`repair`]: journals that are damaged, past the damage. [`retention`]: removing what has expired. [`clean`]: removing what is not needed any more. [`manifest`]: the list of live segments for others.
 
 mod claim;
 mod clean;
@@ -23,6 +23,7 @@ mod merge;
 mod metrics;
 mod objects;
 mod output;
+mod repair;
 mod retention;
 mod runs;
 mod steps;
@@ -32,6 +33,7 @@ pub(crate) mod tests;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -41,12 +43,13 @@ use trough_runtime::health::Health;
 use trough_store::objects::ObjectError;
 use trough_store::outbox::OutboxError;
 use trough_store::segment_catalog::{CommitError, SegmentCatalog, SegmentId};
-use trough_store::{CatalogError, ObjectStore, Outbox, Registry, RegistryError};
+use trough_store::{CatalogError, ObjectKey, ObjectStore, Outbox, Registry, RegistryError};
 
 pub(crate) use clean::{ORPHAN_GRACES, born};
 pub use config::{CompactionConfig, Journals};
 pub use metrics::CompactionMetrics;
 pub(crate) use output::day;
+pub use repair::{GivenUp, repair};
 
 use crate::journal::{JournalError, ReadError};
 use crate::segments::{SegmentCache, WriteError};
@@ -89,6 +92,27 @@ pub enum CompactError {
         device: String,
         /// What is wrong.
         reason: String,
+    },
+    /// A journal object is not what it was, and nobody has said that what is lost of it is given up.
+    #[error(
+        "journal object {object} is not what was stored ({found}), so no journal is compacted: restore it from a copy, or, if \
+         there is none, give up what is lost of it with `trough journal repair --store …`: then readers see gaps of the kind \
+         damaged"
+    )]
+    JournalObject {
+        /// Its key.
+        object: ObjectKey,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// Somebody else compacts all the time.
+    #[error(
+        "somebody else has claimed compaction for {} s: stop what compacts, or wait some minutes if it was killed, and try again",
+        .waited.as_secs()
+    )]
+    Claimed {
+        /// How long it was waited.
+        waited: Duration,
     },
     /// The catalog knows less than what was written down from it, or than it knew before.
     #[error(
@@ -152,6 +176,8 @@ pub(crate) struct Compactor {
     written: Option<u64>,
     /// Segments that could not be read.
     damaged: HashSet<SegmentId>,
+    /// What was given up of journals and not told yet; `None` if nothing may be given up.
+    given_up: Option<Vec<GivenUp>>,
     /// When it looked what has expired.
     looked: Option<retention::Looked>,
 }
@@ -174,6 +200,7 @@ impl Compactor {
             made: 0,
             written: None,
             damaged: HashSet::new(),
+            given_up: None,
             looked: None,
         }
     }
