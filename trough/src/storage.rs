@@ -26,7 +26,7 @@ pub(crate) const OBJECT_CATALOG: &str = "objects.sqlite";
 /// The catalog of segments, there too.
 pub(crate) const SEGMENT_CATALOG: &str = "segments.sqlite";
 /// Journal objects are compacted out of memory, which an eater whose store is away needs for what it has promised credit.
-const OBJECTS_INPUT_BYTES: u64 = 32 * 1024 * 1024;
+pub(crate) const OBJECTS_INPUT_BYTES: u64 = 32 * 1024 * 1024;
 /// On one machine nobody else can want the claim: the journal has one eater. So whoever starts after a kill need not wait.
 const LOCAL_CLAIM_TTL: Duration = Duration::from_secs(10);
 /// How often compaction looks for work, at the most.

@@ -33,6 +33,8 @@ pub struct CompactionConfig {
     pub grace: Duration,
     /// How long after an end without a word another may take over. 5 min.
     pub claim_ttl: Duration,
+    /// How often it is cleaned up while there is one step after another. 1 min.
+    pub tidy_every: Duration,
 }
 
 impl Default for CompactionConfig {
@@ -45,6 +47,7 @@ impl Default for CompactionConfig {
             segment_bytes: 32 * 1024 * 1024,
             grace: Duration::from_secs(10 * 60),
             claim_ttl: Duration::from_secs(5 * 60),
+            tidy_every: Duration::from_secs(60),
         }
     }
 }

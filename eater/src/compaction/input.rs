@@ -8,6 +8,7 @@ use trough_store::object_catalog::ObjectId;
 use super::CompactError;
 use super::copies::Copies;
 use super::output::Output;
+use super::repair::GivenUp;
 use crate::journal::run::{Kind, Run};
 use crate::journal::{Chunk, GapKind, ReadError};
 use crate::segments::Row;
@@ -26,6 +27,11 @@ pub(super) trait Input {
 
     /// Copies that were left out so far and that nobody has compared yet.
     fn copies(&self) -> Copies;
+
+    /// What was given up so far because it is damaged.
+    fn given_up(&mut self) -> Vec<GivenUp> {
+        Vec::new()
+    }
 }
 
 /// Writes all of it. How many frames that were. `go_on` is asked now and then.

@@ -1,5 +1,6 @@
 //! Segments as input: their rows in one order.
 
+use futures_util::future::try_join_all;
 use tokio::runtime::Handle;
 
 use super::CompactError;
@@ -29,9 +30,8 @@ pub(super) fn write(
     let mut merged = Merged::default();
     let mut sources: Vec<RowsCursor> =
         segments.iter().map(|segment| RowsCursor::new(segment.rows())).collect();
-    for source in &mut sources {
-        handle.block_on(source.load())?;
-    }
+    // All at once: each waits for the store.
+    handle.block_on(try_join_all(sources.iter_mut().map(RowsCursor::load)))?;
     loop {
         sources.retain(|source| source.row().is_some());
         let Some(at) = first(&sources) else { break };

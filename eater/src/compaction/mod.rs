@@ -8,8 +8,9 @@
 //!
 //! - [`local`] and [`objects`]: journals as input, by [`runs`]. [`merge`]: segments as input.
 //! - [`output`]: rows into segments, by day. [`levels`]: what is merged when.
-//! - [`retention`]: removing what has expired. [`clean`]: removing what is not needed any more. [`manifest`]: the list of live segments for others.
+//! - [`repair`]: journals that are damaged, past the damage. [`retention`]: removing what has expired. [`clean`]: removing what is not needed any more. [`manifest`]: the list of live segments for others.
 
+mod claim;
 mod clean;
 mod config;
 mod copies;
@@ -22,28 +23,33 @@ mod merge;
 mod metrics;
 mod objects;
 mod output;
+mod repair;
 mod retention;
 mod runs;
 mod steps;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_store::objects::ObjectError;
 use trough_store::outbox::OutboxError;
 use trough_store::segment_catalog::{CommitError, SegmentCatalog, SegmentId};
-use trough_store::{CatalogError, ObjectStore, Outbox, Registry, RegistryError};
+use trough_store::{CatalogError, ObjectKey, ObjectStore, Outbox, Registry, RegistryError};
 
 pub(crate) use clean::{ORPHAN_GRACES, born};
 pub use config::{CompactionConfig, Journals};
 pub use metrics::CompactionMetrics;
 pub(crate) use output::day;
+pub use repair::{GivenUp, repair};
 
 use crate::journal::{JournalError, ReadError};
 use crate::segments::{SegmentCache, WriteError};
@@ -87,21 +93,49 @@ pub enum CompactError {
         /// What is wrong.
         reason: String,
     },
-    /// The catalog knows less than what was written down from it.
+    /// A journal object is not what it was, and nobody has said that what is lost of it is given up.
     #[error(
-        "the catalog of segments knows manifest {known}, and the store has manifest {written}: the catalog was lost or \
-         belongs to another store; restore it from a backup (segments.sqlite, or the database), or stop every server and run \
-         `trough fsck --rebuild`"
+        "journal object {object} is not what was stored ({found}), so no journal is compacted: restore it from a copy, or, if \
+         there is none, give up what is lost of it with `trough journal repair --store …`: then readers see gaps of the kind \
+         damaged"
+    )]
+    JournalObject {
+        /// Its key.
+        object: ObjectKey,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// Somebody else compacts all the time.
+    #[error(
+        "somebody else has claimed compaction for {} s: stop what compacts, or wait some minutes if it was killed, and try again",
+        .waited.as_secs()
+    )]
+    Claimed {
+        /// How long it was waited.
+        waited: Duration,
+    },
+    /// The catalog knows less than what was written down from it, or than it knew before.
+    #[error(
+        "the catalog of segments knows manifest {known}, and manifest {made} was made: the catalog was lost, was restored from \
+         an older copy, or belongs to another store; nothing is removed; restore it from a newer backup (segments.sqlite, or \
+         the database), or stop every server and run `trough fsck --rebuild`"
     )]
     CatalogLost {
         /// The newest manifest that it knows.
         known: u64,
-        /// The newest that lies in the store.
-        written: u64,
+        /// The newest that lies in the store, or that this process has seen in the catalog.
+        made: u64,
     },
     /// The process is stopping.
     #[error("the process is stopping")]
     Stopping,
+}
+
+impl CompactError {
+    /// Whether nothing more can be done under this claim.
+    fn is_the_end(&self) -> bool {
+        matches!(self, Self::Stopping | Self::CatalogLost { .. } | Self::Commit(CommitError::Fenced { .. }))
+    }
 }
 
 /// What compaction stands on.
@@ -134,10 +168,16 @@ pub(crate) struct Compactor {
     handle: Handle,
     stop: CancellationToken,
     cleaner: Cleaner,
+    /// When the claim was renewed last.
+    renewed: Cell<Instant>,
+    /// The newest manifest of which it is known that it was made.
+    made: u64,
     /// The manifest that was written down last.
     written: Option<u64>,
     /// Segments that could not be read.
     damaged: HashSet<SegmentId>,
+    /// What was given up of journals and not told yet; `None` if nothing may be given up.
+    given_up: Option<Vec<GivenUp>>,
     /// When it looked what has expired.
     looked: Option<retention::Looked>,
 }
@@ -156,8 +196,11 @@ impl Compactor {
             handle,
             stop,
             cleaner: Cleaner::default(),
+            renewed: Cell::new(Instant::now()),
+            made: 0,
             written: None,
             damaged: HashSet::new(),
+            given_up: None,
             looked: None,
         }
     }
@@ -216,29 +259,50 @@ impl Compactor {
     }
 
     fn steps(&mut self, token: u64) -> Result<u64, CompactError> {
-        self.check_catalog()?;
-        let mut steps = 0;
+        self.sure_manifest()?;
+        let (mut steps, mut tidied) = (0, Instant::now());
         loop {
             if self.stop.is_cancelled() {
                 return Err(CompactError::Stopping);
             }
-            if !self.wait(self.parts.segments.renew(token, self.config.claim_ttl))? {
+            if !self.renew(token)? {
                 return Ok(steps);
             }
             let manifest = self.manifest()?;
-            if !self.step(&manifest, token)? {
-                // What cannot expire keeps nothing from being cleaned up.
-                let retained = self.retain(token);
-                if !self.wait(self.parts.segments.renew(token, self.config.claim_ttl))? {
-                    return Ok(steps);
+            match self.step(&manifest, token) {
+                Ok(true) => steps += 1,
+                Ok(false) => return self.tidy(token).map(|removed| steps + u64::from(removed)),
+                Err(error) if error.is_the_end() => return Err(error),
+                Err(error) => {
+                    // What was compacted before does not wait for it: disks would fill.
+                    if let Err(error) = self.tidy(token) {
+                        tracing::debug!(%error, "history could not be cleaned up");
+                    }
+                    return Err(error);
                 }
-                let manifest = self.manifest()?;
-                self.write_manifest(&manifest)?;
-                self.clean(&manifest)?;
-                return retained.map(|removed| steps + u64::from(removed));
             }
-            steps += 1;
+            if tidied.elapsed() >= self.config.tidy_every {
+                self.tidy(token)?;
+                tidied = Instant::now();
+            }
         }
+    }
+
+    /// What is to be done besides steps: removes what has expired, writes the manifest down, and removes what is not needed
+    /// any more. Whether anything has expired.
+    fn tidy(&mut self, token: u64) -> Result<bool, CompactError> {
+        if !self.renew(token)? {
+            return Ok(false);
+        }
+        // What cannot expire keeps nothing from being cleaned up.
+        let retained = self.retain(token);
+        if !self.renew(token)? {
+            return Ok(retained?);
+        }
+        let manifest = self.manifest()?;
+        self.write_manifest(&manifest)?;
+        self.clean(&manifest, token)?;
+        retained
     }
 
     fn wait<T>(&self, future: impl Future<Output = T>) -> T {

@@ -1,24 +1,37 @@
 //! Journal objects, to be compacted: in memory as a whole.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use trough_protocol::{DeviceId, Seq};
+use trough_store::object_catalog::ObjectRow;
 
 use super::CompactError;
 use super::copies::Copies;
 use super::input::{Input, TakeChunk, loss};
+use super::repair::GivenUp;
 use super::runs::{RunData, RunFrames};
+use crate::fsck::LostFrames;
 use crate::journal::run::Located;
 use crate::journal::scan::{Segment, cut};
-use crate::journal::{Chunk, Rank, ReadError};
-use crate::objects::WholeObject;
+use crate::journal::{Chunk, GapKind, Rank, ReadError};
+use crate::objects::{WholeObject, object_key};
 use crate::segments::format::Loss;
 
 /// Objects of any eaters.
 pub(super) struct ObjectsInput {
     data: ObjectData,
     copies: Copies,
+    /// Those of which nothing can be read; `None` if nothing may be passed over.
+    lost: Option<Vec<LostObject>>,
+    /// Of the others, what was passed over so far.
+    given_up: BTreeMap<Rank, GivenUp>,
+}
+
+/// An object that is gone, or of which it cannot be told what is where.
+pub(super) struct LostObject {
+    pub row: ObjectRow,
+    pub found: String,
 }
 
 struct ObjectData {
@@ -29,13 +42,23 @@ struct ObjectData {
 impl ObjectsInput {
     pub(super) fn new(mut objects: Vec<WholeObject>) -> Self {
         objects.sort_unstable_by_key(WholeObject::rank);
-        Self { data: ObjectData { objects }, copies: Copies::default() }
+        let (copies, given_up) = (Copies::default(), BTreeMap::new());
+        Self { data: ObjectData { objects }, copies, lost: None, given_up }
+    }
+
+    /// Passes over what is damaged: as losses, like all of these objects.
+    pub(super) fn past_damage(mut self, lost: Vec<LostObject>) -> Self {
+        self.lost = Some(lost);
+        self
     }
 }
 
 impl Input for ObjectsInput {
     fn devices(&mut self) -> Result<Vec<DeviceId>, ReadError> {
-        let devices: BTreeSet<DeviceId> = self.data.objects.iter().flat_map(WholeObject::devices).collect();
+        let mut devices: BTreeSet<DeviceId> =
+            self.data.objects.iter().flat_map(WholeObject::devices).collect();
+        let lost = self.lost.iter().flatten().flat_map(|lost| &lost.row.spans);
+        devices.extend(lost.map(|span| span.device.clone()));
         Ok(devices.into_iter().collect())
     }
 
@@ -50,26 +73,74 @@ impl Input for ObjectsInput {
                 }
             }
         }
-        if !have_numbers_in_common(&runs) {
-            for chunk in RunFrames::new(&mut self.data, runs) {
-                take(&chunk?)?;
+        losses.extend(self.losses_of(device));
+        let compared = if have_numbers_in_common(&runs) { runs.clone() } else { Vec::new() };
+        let mut frames = RunFrames::new(&mut self.data, runs);
+        if self.lost.is_some() {
+            frames = frames.past_damage();
+        }
+        let damaged = match compared.is_empty() {
+            true => {
+                for chunk in frames.by_ref() {
+                    take(&chunk?)?;
+                }
+                frames.lost()
             }
-            return Ok(losses);
-        }
-        let chunks: Vec<Chunk> = RunFrames::new(&mut self.data, runs.clone()).collect::<Result<_, _>>()?;
-        for chunk in chunks {
-            self.compare(device, &runs, &chunk);
-            take(&chunk)?;
-        }
+            false => {
+                let chunks: Vec<Chunk> = frames.by_ref().collect::<Result<_, _>>()?;
+                let damaged = frames.lost();
+                for chunk in chunks {
+                    self.compare(device, &compared, &chunk);
+                    take(&chunk)?;
+                }
+                damaged
+            }
+        };
+        losses.extend(damaged.iter().map(|segment| self.give_up(device, segment)));
         Ok(losses)
     }
 
     fn copies(&self) -> Copies {
         self.copies
     }
+
+    fn given_up(&mut self) -> Vec<GivenUp> {
+        let lost = self.lost.iter_mut().flat_map(std::mem::take);
+        let whole = lost.map(|LostObject { row, found }| GivenUp::whole(object_key(row.id), found, &row));
+        whole.chain(std::mem::take(&mut self.given_up).into_values()).collect()
+    }
 }
 
 impl ObjectsInput {
+    /// What lost objects had of a device.
+    fn losses_of<'a>(&'a self, device: &'a DeviceId) -> impl Iterator<Item = Loss> + 'a {
+        self.lost.iter().flatten().flat_map(move |LostObject { row, .. }| {
+            let of_device = row.spans.iter().filter(move |span| span.device == *device);
+            of_device.map(|span| Loss {
+                epoch: span.epoch,
+                first: span.first,
+                last: span.last,
+                kind: GapKind::Damaged,
+                received_at: row.received_at,
+                source: row.id,
+            })
+        })
+    }
+
+    /// The loss of damaged numbers of a run.
+    fn give_up(&mut self, device: &DeviceId, damaged: &Segment<Rank>) -> Loss {
+        let Segment { of: Located { file, run }, first, last } = *damaged;
+        let given_up = self.given_up.entry(file).or_insert_with(|| GivenUp {
+            object: object_key(file.id),
+            found: "a checksum is wrong".to_owned(),
+            lost: Vec::new(),
+            more: false,
+        });
+        let (epoch, kind) = (run.epoch, GapKind::Damaged);
+        given_up.lost.push(LostFrames { device: device.clone(), epoch, first, last });
+        Loss { epoch, first, last, kind, received_at: run.received_at, source: file.id }
+    }
+
     /// Compares frames with their copies in other runs.
     fn compare(&mut self, device: &DeviceId, runs: &[Located<Rank>], chunk: &Chunk) {
         let copies = runs.iter().filter(|located| {

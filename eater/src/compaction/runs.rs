@@ -29,6 +29,8 @@ pub(super) struct RunFrames<'a, D> {
     runs: Vec<Located<Rank>>,
     out: VecDeque<Segment<Rank>>,
     damaged: HashSet<(Rank, u32)>,
+    /// Damaged numbers, if they are passed over.
+    lost: Option<Vec<Segment<Rank>>>,
 }
 
 impl<'a, D: RunData> RunFrames<'a, D> {
@@ -37,7 +39,18 @@ impl<'a, D: RunData> RunFrames<'a, D> {
         runs.sort_unstable_by_key(|located| (located.run.key(), located.file));
         let epochs = runs.chunk_by(|a, b| a.run.epoch == b.run.epoch);
         let out = epochs.flat_map(|runs| resolve(runs, Seq::FIRST, Seq(u64::MAX))).collect();
-        Self { data, runs, out, damaged: HashSet::new() }
+        Self { data, runs, out, damaged: HashSet::new(), lost: None }
+    }
+
+    /// Passes over numbers that are damaged and have no copy: [`RunFrames::lost`] has them in the end.
+    pub(super) fn past_damage(mut self) -> Self {
+        self.lost = Some(Vec::new());
+        self
+    }
+
+    /// What was passed over.
+    pub(super) fn lost(self) -> Vec<Segment<Rank>> {
+        self.lost.unwrap_or_default()
     }
 
     /// Puts copies of a damaged run in its place.
@@ -48,15 +61,22 @@ impl<'a, D: RunData> RunFrames<'a, D> {
         };
         let copies: Vec<_> = self.runs.iter().filter(usable).copied().collect();
         let found = resolve(&copies, segment.first, segment.last);
-        let mut at = segment.first;
+        let (mut at, mut holes) = (segment.first, Vec::new());
         for copy in &found {
             if copy.first > at {
-                return Err(self.data.lost(&segment.of, at, Seq(copy.first.0 - 1)));
+                holes.push((at, Seq(copy.first.0 - 1)));
             }
             at = copy.last.next();
         }
         if at <= segment.last {
-            return Err(self.data.lost(&segment.of, at, segment.last));
+            holes.push((at, segment.last));
+        }
+        match (&mut self.lost, holes.first()) {
+            (None, Some((first, last))) => return Err(self.data.lost(&segment.of, *first, *last)),
+            (Some(lost), _) => {
+                lost.extend(holes.into_iter().map(|(first, last)| Segment { of: segment.of, first, last }));
+            }
+            (None, None) => {}
         }
         found.into_iter().rev().for_each(|copy| self.out.push_front(copy));
         Ok(())

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::try_join_all;
 use tokio::task::JoinSet;
 use trough_protocol::{DeviceId, Epoch, Micros, Seq};
 use trough_runtime::clock::micros;
 use trough_runtime::random::random_bytes;
+use trough_store::ObjectCatalog;
 use trough_store::object_catalog::{DeviceHead, HEADS_MAX, Incarnation, ObjectRow, ROWS_MAX};
+use trough_store::objects::ObjectError;
 use trough_store::segment_catalog::{Change, Manifest, Segment, SegmentId, Through};
-use trough_store::{ObjectCatalog, ObjectKey};
 
 use super::config::Journals;
 use super::copies::Copies;
@@ -16,7 +18,7 @@ use super::input::{self, Input};
 use super::levels;
 use super::local::LocalInput;
 use super::merge;
-use super::objects::ObjectsInput;
+use super::objects::{LostObject, ObjectsInput};
 use super::output::{Output, day, last_day_with};
 use super::{CompactError, Compactor};
 use crate::journal::{Journal, ReadError};
@@ -35,20 +37,9 @@ struct Taken {
 }
 
 impl Compactor {
-    /// The newest manifest.
-    pub(super) fn manifest(&self) -> Result<Manifest, CompactError> {
-        let manifest = self.wait(self.parts.segments.manifest(None))?;
-        Ok(manifest.unwrap_or_else(|| unreachable!("nothing is known, so the newest is news")))
-    }
-
     /// Makes the next step, if there is one.
     pub(super) fn step(&mut self, manifest: &Manifest, token: u64) -> Result<bool, CompactError> {
-        let taken = match self.parts.journals.clone() {
-            Journals::Local(journal) => self.take_files(manifest, journal),
-            Journals::Objects(catalog) => self.take_objects(manifest, &*catalog)?,
-        };
-        if let Some(taken) = taken {
-            self.compact(manifest, token, taken)?;
+        if self.step_of_journals(manifest, token)? {
             return Ok(true);
         }
         let today = day(self.parts.clock.now());
@@ -62,6 +53,17 @@ impl Compactor {
         }
     }
 
+    /// The same of journals alone.
+    pub(super) fn step_of_journals(&mut self, manifest: &Manifest, token: u64) -> Result<bool, CompactError> {
+        let taken = match self.parts.journals.clone() {
+            Journals::Local(journal) => self.take_files(manifest, journal),
+            Journals::Objects(catalog) => self.take_objects(manifest, &*catalog, token)?,
+        };
+        let Some(taken) = taken else { return Ok(false) };
+        self.compact(manifest, token, taken)?;
+        Ok(true)
+    }
+
     /// Takes note that a segment is damaged, if that is what it says and is news: what is whole does not wait for it.
     fn note_damage(&mut self, error: &ReadError) -> bool {
         let Some(damaged) = error.damaged_segment() else { return false };
@@ -71,9 +73,16 @@ impl Compactor {
 
     fn compact(&mut self, manifest: &Manifest, token: u64, taken: Taken) -> Result<(), CompactError> {
         let Taken { mut input, through } = taken;
-        let (add, frames) = self.write(1, |output, go_on| input::write(&mut *input, output, go_on))?;
+        let written = self.write(token, 1, |output, go_on| input::write(&mut *input, output, go_on));
+        let (add, frames) = written.map_err(|error| match error {
+            CompactError::Read(error @ ReadError::DamagedObject { .. }) => unusable_run(error),
+            error => error,
+        })?;
         self.commit(manifest, token, add, Vec::new(), through)?;
         self.count(frames, input.copies());
+        if let Some(given_up) = &mut self.given_up {
+            given_up.extend(input.given_up());
+        }
         Ok(())
     }
 
@@ -89,9 +98,9 @@ impl Compactor {
         token: u64,
         merging: levels::Merging,
     ) -> Result<(), CompactError> {
-        let open = |segment: &Segment| self.wait(OpenSegment::open(&self.parts.cache, segment));
-        let segments = merging.segments.iter().map(open).collect::<Result<Vec<_>, ReadError>>()?;
-        let (add, merged) = self.write(merging.level, |output, go_on| {
+        let opening = merging.segments.iter().map(|segment| OpenSegment::open(&self.parts.cache, segment));
+        let segments = self.wait(try_join_all(opening))?;
+        let (add, merged) = self.write(token, merging.level, |output, go_on| {
             output.all_into(merging.date);
             merge::write(&segments, output, &self.handle, go_on)
         })?;
@@ -104,16 +113,19 @@ impl Compactor {
     /// Segments out of what `fill` gives, stored.
     pub(super) fn write<T>(
         &self,
+        token: u64,
         level: u8,
         fill: impl FnOnce(&mut Output<'_>, &dyn Fn() -> Result<(), CompactError>) -> Result<T, CompactError>,
     ) -> Result<(Vec<Segment>, T), CompactError> {
-        let go_on = || if self.stop.is_cancelled() { Err(CompactError::Stopping) } else { Ok(()) };
+        let go_on = || self.keep(token);
         let mut store = |written: Written| {
             let Written { parquet, index, segment } = written;
             self.parts.metrics.bytes.inc_by(parquet.len() as u64 + index.len() as u64);
             let (parquet_key, index_key) =
                 (parquet_key(segment.date, segment.id), index_key(segment.date, segment.id));
+            self.keep(token)?;
             self.wait(self.parts.store.put(&parquet_key, parquet))?;
+            self.keep(token)?;
             self.wait(self.parts.store.put(&index_key, index))?;
             Ok(segment)
         };
@@ -148,6 +160,7 @@ impl Compactor {
 
     fn make(&mut self, manifest: &Manifest, change: Change) -> Result<(), CompactError> {
         let number = self.wait(self.parts.segments.commit(&change))?;
+        self.made = number;
         self.parts.metrics.steps.inc();
         let live = manifest.segments.len() + change.add.len() - change.remove.len();
         self.parts.metrics.segments.set(live as i64);
@@ -183,6 +196,7 @@ impl Compactor {
         &self,
         manifest: &Manifest,
         catalog: &dyn ObjectCatalog,
+        token: u64,
     ) -> Result<Option<Taken>, CompactError> {
         let now = self.parts.clock.now();
         let settled = now.saturating_sub(micros(self.config.settle));
@@ -191,6 +205,7 @@ impl Compactor {
         for state in self.wait(catalog.incarnations())? {
             let mut after = manifest.through_of(state.incarnation);
             while after < state.last && bytes < self.config.input_bytes && count < OBJECTS_MAX {
+                self.keep(token)?;
                 let mut rows = self.wait(catalog.rows(state.incarnation, after, ROWS_MAX))?;
                 let page = rows.len();
                 rows.retain(|row| row.received_at <= settled);
@@ -219,15 +234,28 @@ impl Compactor {
         });
         let through = through.collect();
         let rows: Vec<ObjectRow> = pages.into_values().flatten().collect();
-        let objects = self.fetch(rows)?;
-        self.note_heads(catalog, &objects)?;
-        let input = Box::new(ObjectsInput::new(objects));
-        Ok(Some(Taken { input, through }))
+        let (objects, lost) = self.fetch(rows, token)?;
+        self.note_heads(catalog, &objects, &lost, token)?;
+        let input = ObjectsInput::new(objects);
+        let input = if self.given_up.is_some() { input.past_damage(lost) } else { input };
+        Ok(Some(Taken { input: Box::new(input), through }))
     }
 
     /// An eater that died may not have come to it, and when its rows are gone nobody else can tell.
-    fn note_heads(&self, catalog: &dyn ObjectCatalog, objects: &[WholeObject]) -> Result<(), CompactError> {
+    fn note_heads(
+        &self,
+        catalog: &dyn ObjectCatalog,
+        objects: &[WholeObject],
+        lost: &[LostObject],
+        token: u64,
+    ) -> Result<(), CompactError> {
         let mut heads: BTreeMap<(DeviceId, Epoch), (Seq, Micros)> = BTreeMap::new();
+        for LostObject { row, .. } in lost {
+            for span in &row.spans {
+                let head = heads.entry((span.device.clone(), span.epoch)).or_default();
+                *head = (span.last, row.received_at).max(*head);
+            }
+        }
         for object in objects {
             for device in object.devices() {
                 for run in object.runs(device.as_str()) {
@@ -244,14 +272,20 @@ impl Compactor {
         });
         let heads: Vec<DeviceHead> = heads.collect();
         for heads in heads.chunks(HEADS_MAX) {
+            self.keep(token)?;
             self.wait(catalog.note_heads(heads))?;
         }
         Ok(())
     }
 
-    fn fetch(&self, rows: Vec<ObjectRow>) -> Result<Vec<WholeObject>, CompactError> {
+    /// Objects, and those that are lost, if they may be given up.
+    fn fetch(
+        &self,
+        rows: Vec<ObjectRow>,
+        token: u64,
+    ) -> Result<(Vec<WholeObject>, Vec<LostObject>), CompactError> {
         self.wait(async {
-            let mut objects = Vec::with_capacity(rows.len());
+            let (mut objects, mut lost) = (Vec::with_capacity(rows.len()), Vec::new());
             let (mut rows, mut fetching) = (rows.into_iter(), JoinSet::new());
             loop {
                 while fetching.len() < FETCHES_MAX
@@ -259,21 +293,37 @@ impl Compactor {
                 {
                     let store = self.parts.store.clone();
                     fetching.spawn(async move {
-                        let key = object_key(row.id);
-                        let bytes = store.get(&key).await.map_err(ReadError::from)?;
-                        WholeObject::new(&row, bytes).map_err(|error| unusable(key, &error.to_string()))
+                        let object = match store.get(&object_key(row.id)).await {
+                            Ok(bytes) => WholeObject::new(&row, bytes).map_err(|error| error.to_string()),
+                            Err(ObjectError::NotFound(_)) => Err("it is not there".to_owned()),
+                            Err(error) => return Err(ReadError::from(error)),
+                        };
+                        Ok(object.map_err(|found| LostObject { row, found }))
                     });
                 }
+                self.keep_claim(token).await?;
                 match fetching.join_next().await {
-                    Some(Ok(object)) => objects.push(object?),
+                    Some(Ok(fetched)) => match fetched? {
+                        Ok(object) => objects.push(object),
+                        Err(object) if self.given_up.is_some() => lost.push(object),
+                        Err(LostObject { row, found }) => {
+                            return Err(CompactError::JournalObject { object: object_key(row.id), found });
+                        }
+                    },
                     Some(Err(error)) => return Err(ReadError::Broken(error.to_string()).into()),
-                    None => return Ok(objects),
+                    None => return Ok((objects, lost)),
                 }
             }
         })
     }
 }
 
-fn unusable(object: ObjectKey, found: &str) -> ReadError {
-    ReadError::Segment { object, offset: 0, found: found.to_owned() }
+fn unusable_run(error: ReadError) -> CompactError {
+    match error {
+        ReadError::DamagedObject { object, offset, epoch, first, last } => {
+            let found = format!("frames {first} to {last} of epoch {epoch} are damaged at offset {offset}");
+            CompactError::JournalObject { object, found }
+        }
+        error => error.into(),
+    }
 }

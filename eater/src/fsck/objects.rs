@@ -10,13 +10,15 @@ use trough_store::objects::ObjectError;
 use trough_store::{ObjectCatalog, ObjectKey};
 
 use super::listing::each;
-use super::report::{Finding, FindingKind, LostFrames};
+use super::report::{Finding, FindingKind, LostFrames, RESTORE};
 use super::{Check, FsckError};
 use crate::objects::format::{HEADER_BYTES, Header, TRAILER_BYTES, inspect};
 use crate::objects::{WholeObject, id_of_key, object_key};
 
-const FOR_NOTHING: &str =
-    "none is needed: nothing in it was acknowledged, and eaters remove it while they run";
+const GIVE_UP: &str = "restore the object from a copy; if there is none, give up what is lost of it with `trough journal \
+     repair --store …`: then readers see gaps";
+const FOR_NOTHING: &str = "none is needed: nothing in it was acknowledged, and eaters remove it while they run; unless the catalog was restored \
+     from an older copy, of which `/readyz` tells (part `catalog`)";
 const UNKNOWN: &str =
     "if the catalog was lost, rebuild it with `trough fsck --rebuild`; else it may be removed";
 
@@ -38,7 +40,7 @@ impl Check<'_> {
 
     fn check_object(&mut self, catalog: &dyn ObjectCatalog, row: &ObjectRow) -> Result<(), FsckError> {
         let key = object_key(row.id);
-        let findings = match self.wait(self.parts.store.get(&key)) {
+        let mut findings = match self.wait(self.parts.store.get(&key)) {
             Ok(bytes) => faults(&key, row, &bytes),
             Err(ObjectError::NotFound(_)) => {
                 let expected = format!("an object of {} bytes, as the catalog has it", row.bytes);
@@ -51,6 +53,9 @@ impl Check<'_> {
         self.advance(row.bytes);
         if !findings.is_empty() && !self.is_needed(catalog, row)? {
             return Ok(());
+        }
+        for finding in findings.iter_mut().filter(|finding| finding.remedy == RESTORE) {
+            finding.remedy = GIVE_UP;
         }
         self.report.totals.journals += 1;
         self.report.totals.journal_bytes += row.bytes;

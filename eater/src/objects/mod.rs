@@ -37,6 +37,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::DropGuard;
 use tokio_util::task::AbortOnDropHandle;
 use trough_protocol::{DeviceId, Epoch, Seq};
+use trough_store::object_catalog::AppendError;
 use trough_store::{BoxFuture, DeviceState};
 
 pub use config::{ObjectsConfig, ObjectsParts};
@@ -115,9 +116,17 @@ impl ObjectJournal {
         let parts = &self.life.parts;
         let last_words = async {
             self.life.heads.write(&*parts.catalog).await;
-            if self.life.is_known()
-                && let Err(error) = parts.catalog.close(parts.incarnation).await
-            {
+            if !self.life.is_known() {
+                return;
+            }
+            // One that does not know this eater any more must not hear that it has ended without an object.
+            let ended = match parts.catalog.heartbeat(parts.incarnation).await {
+                Ok(()) | Err(AppendError::Closed(_)) => {
+                    parts.catalog.close(parts.incarnation).await.map(drop).map_err(AppendError::from)
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
                 tracing::warn!(%error, "the catalog could not be told that this eater has ended");
             }
         };

@@ -57,28 +57,40 @@ impl SegmentCache {
         let mut blocks = BTreeMap::new();
         let mut missing: Vec<Range<u64>> = Vec::new();
         for at in wanted(ranges) {
-            if let Some(block) = self.blocks.get(&(object.index.facts().id, at)) {
-                self.metrics.block_hits.inc();
-                blocks.insert(at, block);
-                continue;
-            }
-            self.metrics.block_misses.inc();
-            match missing.last_mut() {
-                Some(last) if last.end == at && last.end - last.start < REQUEST_BLOCKS_MAX => {
-                    last.end = at + 1
-                }
-                _ => missing.push(at..at + 1),
+            match self.cached(object, at) {
+                Some(block) => drop(blocks.insert(at, block)),
+                None => join(&mut missing, at),
             }
         }
+        self.fetch(object, &missing, keep, &mut blocks).await?;
+        ranges.iter().map(|range| piece(&blocks, range)).collect()
+    }
+
+    /// A block that was kept.
+    pub(super) fn cached(&self, object: Object<'_>, at: u64) -> Option<Bytes> {
+        let block = self.blocks.get(&(object.index.facts().id, at));
+        let counted = if block.is_some() { &self.metrics.block_hits } else { &self.metrics.block_misses };
+        counted.inc();
+        block
+    }
+
+    /// Fetches blocks, several requests at a time, and puts them among `blocks`.
+    pub(super) async fn fetch(
+        &self,
+        object: Object<'_>,
+        missing: &[Range<u64>],
+        keep: bool,
+        blocks: &mut BTreeMap<u64, Bytes>,
+    ) -> Result<(), BlockError> {
         for requests in missing.chunks(REQUESTS_MAX) {
             let asking = requests.iter().map(|blocks| self.store.get_range(object.key, object.span(blocks)));
             let answers = join_all(asking).await;
             for (request, answer) in requests.iter().zip(answers) {
                 self.metrics.requests.inc();
-                self.take(object, request, answer, keep, &mut blocks)?;
+                self.take(object, request, answer, keep, blocks)?;
             }
         }
-        ranges.iter().map(|range| piece(&blocks, range)).collect()
+        Ok(())
     }
 
     /// Checks what came, and puts it among `blocks`.
@@ -123,8 +135,16 @@ impl SegmentCache {
     }
 }
 
+/// Adds a block behind the last to what is to be fetched.
+pub(super) fn join(missing: &mut Vec<Range<u64>>, at: u64) {
+    match missing.last_mut() {
+        Some(last) if last.end == at && last.end - last.start < REQUEST_BLOCKS_MAX => last.end = at + 1,
+        _ => missing.push(at..at + 1),
+    }
+}
+
 /// The blocks that these ranges touch, rising, each once.
-fn wanted(ranges: &[Range<u64>]) -> Vec<u64> {
+pub(super) fn wanted(ranges: &[Range<u64>]) -> Vec<u64> {
     let mut blocks: Vec<u64> = ranges
         .iter()
         .filter(|range| !range.is_empty())
@@ -137,7 +157,7 @@ fn wanted(ranges: &[Range<u64>]) -> Vec<u64> {
 
 /// The bytes of a range out of the blocks that it touches. They were checked, so what is asked for beyond them is what
 /// somebody has written.
-fn piece(blocks: &BTreeMap<u64, Bytes>, range: &Range<u64>) -> Result<Bytes, BlockError> {
+pub(super) fn piece(blocks: &BTreeMap<u64, Bytes>, range: &Range<u64>) -> Result<Bytes, BlockError> {
     let beyond = || BlockError::Damaged {
         block: range.clone(),
         found: "the object's footer points behind its end".to_owned(),

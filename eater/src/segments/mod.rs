@@ -6,8 +6,9 @@
 //! - [`mod@format`]: the index object.
 //! - [`find`]: what segments have of a device, which takes their indexes only.
 //! - [`read`]: from [`opened`] by [`walk`], [`steps`] and [`loaded`] to [`scan`] and [`rows`].
-//! - [`cache`] and [`blocks`]: nothing is decoded whose checksum was not verified.
+//! - [`cache`] and [`blocks`]: nothing is decoded whose checksum was not verified. [`ahead`]: in large pieces, for who reads all.
 
+mod ahead;
 mod blocks;
 mod cache;
 mod columns;

@@ -167,6 +167,16 @@ impl Opened {
         Object { key: &self.key, index: &self.index }
     }
 
+    /// Where these columns of a row group lie in the Parquet object.
+    pub(super) fn columns(&self, group: usize, columns: &[usize]) -> Vec<Range<u64>> {
+        let group = self.parquet.metadata().row_group(group);
+        let place = |column: &usize| {
+            let (start, len) = group.column(*column).byte_range();
+            start..start + len
+        };
+        columns.iter().map(place).collect()
+    }
+
     /// The row group that has this row, and its rows.
     pub(super) fn group_of(&self, row: u32) -> (usize, Range<u32>) {
         let at =

@@ -5,7 +5,7 @@ use super::loaded::{Place, Rows};
 use super::steps::{Step, Steps};
 use crate::journal::ReadError;
 
-/// The rows of a segment by (device, epoch, seq), some at a time: it holds a few MiB.
+/// The rows of a segment by (device, epoch, seq), some at a time: it reads ahead, and holds a few MiB.
 ///
 /// The columns that say which frame a row is are read too, and must agree with the index. After a
 /// [`ReadError::DamagedSegment`] it goes on behind the damage; any other error ends it.

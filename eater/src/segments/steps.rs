@@ -12,6 +12,7 @@ use parquet::errors::ParquetError;
 use trough_protocol::DeviceId;
 
 use super::SegmentCache;
+use super::ahead::Ahead;
 use super::blocks::BlockError;
 use super::loaded::{ALL_COLUMNS, FRAME_COLUMNS, Rows, rows_of};
 use super::opened::Opened;
@@ -56,7 +57,7 @@ impl From<BlockError> for Fault {
 pub(super) enum Want {
     /// What readers ask for, who often ask again.
     Frames,
-    /// All of it, once.
+    /// All of it, once, from the front to the end.
     Everything,
 }
 
@@ -78,6 +79,7 @@ pub(super) struct Steps {
     want: Want,
     /// What comes before the rest of the walk; the last is next.
     todo: Vec<Todo>,
+    ahead: Ahead,
 }
 
 impl Steps {
@@ -88,7 +90,7 @@ impl Steps {
         order: Order,
         want: Want,
     ) -> Self {
-        Self { cache, opened, walk, order, want, todo: Vec::new() }
+        Self { cache, opened, walk, order, want, todo: Vec::new(), ahead: Ahead::default() }
     }
 
     /// The next step in the read's order. After an error it would try the same again.
@@ -109,14 +111,17 @@ impl Steps {
                     self.todo.pop();
                     return Ok(Some(Step::Lost(lost)));
                 }
-                Some(Todo::Read(spans)) => match load(&self.cache, &self.opened, spans, self.want).await {
-                    Ok(rows) => {
-                        self.todo.pop();
-                        return Ok(Some(Step::Rows(rows)));
+                Some(Todo::Read(spans)) => {
+                    let loaded = load(&self.cache, &self.opened, spans, self.want, &mut self.ahead);
+                    match loaded.await {
+                        Ok(rows) => {
+                            self.todo.pop();
+                            return Ok(Some(Step::Rows(rows)));
+                        }
+                        Err(Fault::Read(error)) => return Err(error),
+                        Err(Fault::Damaged { block, found }) => self.split(&block, &found),
                     }
-                    Err(Fault::Read(error)) => return Err(error),
-                    Err(Fault::Damaged { block, found }) => self.split(&block, &found),
-                },
+                }
                 None => {}
             }
         }
@@ -160,7 +165,13 @@ impl Steps {
 }
 
 /// Reads rows that lie together in one row group.
-async fn load(cache: &SegmentCache, opened: &Opened, spans: &[Span], want: Want) -> Result<Rows, Fault> {
+async fn load(
+    cache: &SegmentCache,
+    opened: &Opened,
+    spans: &[Span],
+    want: Want,
+    ahead: &mut Ahead,
+) -> Result<Rows, Fault> {
     let rows = rows_of(spans);
     let (group, of_group) = opened.group_of(rows.start);
     // The bytes are those that were written: whoever wrote them is to blame, and no copy helps.
@@ -181,7 +192,13 @@ async fn load(cache: &SegmentCache, opened: &Opened, spans: &[Span], want: Want)
     loop {
         match decoder.try_decode().map_err(undecodable)? {
             DecodeResult::NeedsData(ranges) => {
-                let pieces = cache.read(opened.object(), &ranges, want == Want::Frames).await?;
+                let pieces = match want {
+                    Want::Frames => cache.read(opened.object(), &ranges, true).await?,
+                    Want::Everything => {
+                        let columns = opened.columns(group, want.columns());
+                        ahead.read(cache, opened.object(), &ranges, &columns).await?
+                    }
+                };
                 decoder.push_ranges(ranges, pieces).map_err(undecodable)?;
             }
             DecodeResult::Data(batch) => batches.push(batch),

@@ -1,4 +1,4 @@
-//! `trough journal`: what can be done to a journal while its eater is stopped.
+//! `trough journal`: what can be done to a journal while its eater is stopped, and to one in an object store at any time.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,23 +7,37 @@ use anyhow::{Context, anyhow, bail};
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use tokio::runtime::Handle;
+use trough_eater::compaction::{
+    self, CompactionConfig, CompactionMetrics, CompactionParts, GivenUp, Journals,
+};
+use trough_eater::fsck::JournalParts;
 use trough_eater::journal::{self, Damage, Inspection, JournalError, Lost};
+use trough_eater::segments::{SegmentCache, SegmentCacheLimits, SegmentMetrics};
+use trough_runtime::health::Health;
 use trough_store::Catalog;
 
 use crate::cli::DataDirArgs;
 use crate::cmd::Work;
+use crate::deposit::{Absent, Deposit, DepositArgs};
 use crate::error::CliError;
 use crate::faults::Faults;
 use crate::output::{self, counted};
+use crate::registry::{Missing, Place};
+use crate::storage::OBJECTS_INPUT_BYTES;
 use crate::{opt, registry};
+
+/// Journals are compacted without looking at segments.
+const NO_CACHE: SegmentCacheLimits = SegmentCacheLimits { opened_bytes_max: 0, blocks_bytes_max: 0 };
 
 /// What to do with a journal.
 #[derive(Debug, Subcommand)]
 pub enum JournalCommand {
     /// Read all of it, and say what is damaged; changes nothing. Exit code 0 if all is whole, 1 if not
     Check(JournalArgs),
-    /// Set damaged bytes aside, so that the eater can start; nothing is deleted, and lost frames become gaps
-    Repair(JournalArgs),
+    /// Set damaged bytes of files aside, so that the eater can start; nothing is deleted, and lost frames become gaps. With
+    /// --store, give up what is lost of journal objects that are damaged or gone, so that compaction goes on; eaters may run
+    Repair(RepairArgs),
 }
 
 /// Which journal.
@@ -36,19 +50,38 @@ pub struct JournalArgs {
     data: DataDirArgs,
 }
 
+/// Which journal, or which store has those of all eaters.
+#[derive(Debug, Args)]
+pub struct RepairArgs {
+    /// Print one JSON object [default: off]
+    #[arg(long, env = opt::JSON.env, hide_env_values = true, value_parser = BoolishValueParser::new())]
+    json: bool,
+    #[command(flatten)]
+    deposit: DepositArgs,
+}
+
 type Action = fn(&std::path::Path, Arc<dyn Catalog>) -> Result<Inspection, JournalError>;
 
 /// Checks the options.
-pub fn prepare(command: JournalCommand, faults: Faults) -> Result<Work, Faults> {
-    faults.into_result(Some(()))?;
+pub fn prepare(command: JournalCommand, mut faults: Faults) -> Result<Work, Faults> {
     Ok(match command {
-        JournalCommand::Check(args) => Box::pin(check(args)),
-        JournalCommand::Repair(args) => Box::pin(repair(args)),
+        JournalCommand::Check(args) => {
+            faults.into_result(Some(()))?;
+            Box::pin(check(args))
+        }
+        JournalCommand::Repair(RepairArgs { json, deposit }) => {
+            let deposit = deposit.check(&mut faults);
+            let deposit = faults.into_result(deposit)?;
+            match deposit.store {
+                Some(_) => Box::pin(give_up(deposit, json)),
+                None => Box::pin(repair(deposit.data_dir, json)),
+            }
+        }
     })
 }
 
 async fn check(args: JournalArgs) -> Result<(), CliError> {
-    let inspection = inspect(&args, journal::check).await?;
+    let inspection = inspect(&args.data.data_dir, journal::check).await?;
     show(&inspection, args.json)?;
     match inspection.damage.len() {
         0 => Ok(()),
@@ -61,9 +94,9 @@ async fn check(args: JournalArgs) -> Result<(), CliError> {
     }
 }
 
-async fn repair(args: JournalArgs) -> Result<(), CliError> {
-    let inspection = inspect(&args, journal::repair).await?;
-    show(&inspection, args.json)?;
+async fn repair(data_dir: PathBuf, json: bool) -> Result<(), CliError> {
+    let inspection = inspect(&data_dir, journal::repair).await?;
+    show(&inspection, json)?;
     output::note(match inspection.damage.len() {
         0 => "there was nothing to repair".to_owned(),
         places => format!("{} set aside; the eater can be started", counted(places as u64, "place")),
@@ -71,8 +104,62 @@ async fn repair(args: JournalArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn inspect(args: &JournalArgs, action: Action) -> anyhow::Result<Inspection> {
-    let data_dir = &args.data.data_dir;
+/// Compacts what journal objects there are, past the damage.
+async fn give_up(deposit: Deposit, json: bool) -> Result<(), CliError> {
+    let opened = deposit.open(Absent::Empty)?;
+    let registry = registry::open(Place::of(deposit.data_dir, deposit.database), Missing::Refuse)?;
+    let JournalParts::Objects(catalog) = opened.journals.clone() else {
+        return Err(anyhow!("there are no journal objects: name their store with --store").into());
+    };
+    let parts = CompactionParts {
+        journals: Journals::Objects(catalog),
+        store: opened.store.clone(),
+        segments: opened.segments.clone(),
+        registry,
+        outbox: None,
+        cache: SegmentCache::new(opened.store.clone(), NO_CACHE, SegmentMetrics::default()),
+        clock: opened.clock.clone(),
+        health: Health::new(),
+        metrics: CompactionMetrics::default(),
+    };
+    let config = CompactionConfig { input_bytes: OBJECTS_INPUT_BYTES, ..CompactionConfig::default() };
+    let (handle, mut given_up) = (Handle::current(), Vec::new());
+    let repairing = tokio::task::spawn_blocking(move || {
+        let repaired = compaction::repair(config, parts, handle, &mut |lost| given_up.push(lost));
+        (repaired, given_up)
+    });
+    let (repaired, given_up) = repairing.await.context("the repair has panicked")?;
+    // It is committed, whatever came after it.
+    show_given_up(&given_up, json)?;
+    repaired.map_err(anyhow::Error::new)?;
+    output::note(match given_up.len() {
+        0 => "there was nothing to repair".to_owned(),
+        objects => format!(
+            "{} given up; the eaters go on by themselves, and readers see the gaps when the grace is over",
+            counted(objects as u64, "object")
+        ),
+    });
+    Ok(())
+}
+
+fn show_given_up(given_up: &[GivenUp], json: bool) -> Result<(), CliError> {
+    if json {
+        let given_up: Vec<GivenUpJson<'_>> = given_up.iter().map(GivenUpJson::of).collect();
+        return output::json(&serde_json::json!({ "given_up": given_up }));
+    }
+    for GivenUp { object, found, lost, more } in given_up {
+        output::line(format_args!("{object}: {found}"))?;
+        for lost in lost {
+            output::line(format_args!("  lost: {lost}"))?;
+        }
+        if *more {
+            output::line("  lost: frames of more devices, which cannot be told")?;
+        }
+    }
+    Ok(())
+}
+
+async fn inspect(data_dir: &std::path::Path, action: Action) -> anyhow::Result<Inspection> {
     let dir = registry::journal_dir(data_dir);
     if !dir.is_dir() {
         bail!("there is no journal in {}: name the eater's directory with --data-dir", data_dir.display());
@@ -145,5 +232,27 @@ impl<'a> InspectionJson<'a> {
             losses: damage.losses.iter().map(lost).collect(),
         });
         Self { files: *files, bytes: *bytes, frames: *frames, damage: damage.collect() }
+    }
+}
+
+/// What was given up, as `--json` shows it.
+#[derive(Serialize)]
+struct GivenUpJson<'a> {
+    object: String,
+    found: &'a str,
+    lost: Vec<LostJson<'a>>,
+    more: bool,
+}
+
+impl<'a> GivenUpJson<'a> {
+    fn of(given_up: &'a GivenUp) -> Self {
+        let GivenUp { object, found, lost, more } = given_up;
+        let lost = lost.iter().map(|lost| LostJson {
+            device: lost.device.as_str(),
+            epoch: lost.epoch.0,
+            first: lost.first.0,
+            last: lost.last.0,
+        });
+        Self { object: object.to_string(), found, lost: lost.collect(), more: *more }
     }
 }

@@ -7,6 +7,17 @@ use rustix::process::Signal;
 use crate::harness::{Place, Up};
 
 #[test]
+fn objects_of_a_store_are_repaired_with_its_catalogs() {
+    let place = Place::new();
+    place.run("devices add bus-1").ok();
+    let words = format!("journal repair --store file://{}", place.join("frames").display());
+    let repair = place.run(&words);
+    assert!(repair.stderr.contains("nothing to repair"), "{repair:#?}");
+    repair.ok();
+    assert_eq!(place.run(&format!("{words} --json")).ok(), r#"{"given_up":[]}"#);
+}
+
+#[test]
 fn damage_is_found_refused_set_aside_and_told_to_readers() {
     let place = Place::new();
     let stderr = place.run("journal check").failed(1);

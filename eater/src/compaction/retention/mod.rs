@@ -30,9 +30,6 @@ use due::{Due, Usage};
 /// How often it is looked what has expired, unless policies change.
 const LOOK_EVERY: Duration = Duration::from_secs(3600);
 
-/// Segments that are opened between two renewals of the claim.
-const RENEW_EVERY: usize = 64;
-
 /// When a compactor looked last, and at which policies.
 #[derive(Debug)]
 pub(super) struct Looked {
@@ -116,8 +113,8 @@ impl Compactor {
         let due = self.due(records, &manifest, today, token)?;
         let Some(last) = due.last_day() else { return Ok(true) };
         let old = manifest.segments.iter().filter(|segment| segment.date <= last && segment.frames > 0);
-        for (at, segment) in old.enumerate() {
-            self.keep_claim(at, token)?;
+        for segment in old {
+            self.keep(token)?;
             let Some(opened) = self.open(segment)? else { continue };
             let mut remove: BTreeMap<usize, Size> = BTreeMap::new();
             let mut gone = HashSet::new();
@@ -148,7 +145,9 @@ impl Compactor {
             if names(&self.wait(self.parts.registry.list_retention())?) != names(records) {
                 return Ok(false);
             }
-            self.keep_claim(0, token)?;
+            if !self.renew(token)? {
+                return Err(CommitError::Fenced { token }.into());
+            }
             // Before, so that it is told of whatever happens; told twice, it is one event.
             self.tell(records, segment, &remove)?;
             match self.remove_expired(token, &opened, &gone) {
@@ -194,8 +193,8 @@ impl Compactor {
         }
         let mut usage: Vec<Usage> = policies.iter().map(|_| Usage::new()).collect();
         let all = manifest.segments.iter().filter(|segment| segment.frames > 0);
-        for (at, segment) in all.enumerate() {
-            self.keep_claim(at, token)?;
+        for segment in all {
+            self.keep(token)?;
             let Some(opened) = self.open(segment)? else { continue };
             for device in opened.index().devices() {
                 let frames: u64 = device.stretches().map(|stretch| u64::from(stretch.count)).sum();
@@ -254,7 +253,7 @@ impl Compactor {
     ) -> Result<(), CompactError> {
         let segment = opened.segment();
         let expired = |device: &str| DeviceId::new(device).is_ok_and(|device| gone.contains(&device));
-        let (add, ()) = self.write(segment.level, |output, go_on| {
+        let (add, ()) = self.write(token, segment.level, |output, go_on| {
             expire::write(opened, output, &self.handle, go_on, &expired)
         })?;
         let manifest = self.manifest()?;
@@ -275,18 +274,6 @@ impl Compactor {
 
     fn passed_over(&self, segment: &Segment, error: &ReadError) {
         tracing::error!(segment = %segment.id, date = segment.date, %error, "retention passes over a damaged segment");
-    }
-
-    /// Now and then while a look goes on: at the first of many segments, and every some.
-    fn keep_claim(&self, at: usize, token: u64) -> Result<(), CompactError> {
-        if self.stop.is_cancelled() {
-            return Err(CompactError::Stopping);
-        }
-        let due = at.is_multiple_of(RENEW_EVERY);
-        if due && !self.wait(self.parts.segments.renew(token, self.config.claim_ttl))? {
-            return Err(CommitError::Fenced { token }.into());
-        }
-        Ok(())
     }
 }
 

@@ -92,33 +92,6 @@ fn what_was_acknowledged_is_read_whatever_happens() {
 }
 
 #[test]
-fn a_catalog_that_was_lost_costs_no_segment() {
-    let mut ground = Ground::new(1);
-    let catalog = Arc::new(MemoryCatalog::default());
-    let mut eater = Eater::open(&ground, &catalog);
-    let roll = |ground: &Ground, eater: Eater| {
-        ground.runtime.block_on(eater.journal.close()).unwrap();
-        Eater::open(ground, &catalog)
-    };
-    for first in (1..2000).step_by(100) {
-        eater.send(&TestRun::Frames { device: "a", epoch: 1, first, count: 100 });
-    }
-    eater = roll(&ground, eater);
-    let journals = Journals::Local(eater.journal.clone());
-    ground.settle(ground.store.clone(), journals.clone());
-    let keys = ground.store.keys();
-    assert!(keys.iter().any(|key| key.ends_with(".parquet")), "{keys:?}");
-
-    let lost = SqliteSegmentCatalog::open(&ground.dir.path().join("other.sqlite"), ground.clock.clone());
-    ground.segments = Arc::new(lost.unwrap());
-    // Old enough to be removed, were they nobody's.
-    ground.clock.advance(Duration::from_secs(1_000_000));
-    let pass = ground.compactor(ground.store.clone(), journals).pass();
-    assert!(matches!(pass, Err(CompactError::CatalogLost { known: 0, .. })), "{pass:?}");
-    assert_eq!(ground.store.keys(), keys);
-}
-
-#[test]
 fn what_has_waited_for_days_becomes_few_segments() {
     let ground = Ground::new(1);
     let catalog = Arc::new(MemoryCatalog::default());

@@ -5,9 +5,15 @@
 //! 2. The same of two eaters' objects, of which frames were sent to both.
 //! 3. Of the local journal with policies of retention: what has expired is gone and said to be, and nothing else is.
 //! 4. Whatever is in the store in the end belongs to something.
+//! 5. A catalog of segments that was lost costs nothing that is stored.
+//! 6. What is lost of journal objects keeps compaction waiting until somebody gives it up.
+//! 7. The claim outlives steps that take long, and cleaning up does not wait for the last of them.
 
 pub(crate) mod local;
+mod lost;
 pub(crate) mod objects;
+mod pace;
+mod repair;
 mod retention;
 mod seeds;
 pub(crate) mod store;

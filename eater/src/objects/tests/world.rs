@@ -201,7 +201,8 @@ impl ObjectStore for Line {
 impl World {
     fn now(&self) -> u64 {
         let began = *self.began.lock().unwrap().get_or_insert_with(Instant::now);
-        1_000_000 + micros(began.elapsed())
+        // The clocks of eaters stand still there.
+        1_700_000_000_000_000 + micros(began.elapsed())
     }
 
     fn last(&self, incarnation: Incarnation) -> u64 {
@@ -270,7 +271,11 @@ impl ObjectCatalog for Line {
                 match world.lives.lock().unwrap().get_mut(&incarnation) {
                     Some((_, true)) => return Err(AppendError::Closed(incarnation)),
                     Some((at, false)) => *at = now,
-                    None => panic!("an unknown eater lives"),
+                    None => {
+                        let unknown =
+                            CatalogError::Invalid(format!("incarnation {incarnation} was never opened"));
+                        return Err(unknown.into());
+                    }
                 }
                 Ok(())
             };

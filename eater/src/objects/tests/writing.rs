@@ -4,6 +4,7 @@
 //! 2. A store or a catalog that fails is tried again; health says so meanwhile, and the same bytes lie under the same key.
 //! 3. Whoever was declared dead acknowledges nothing more, and says why.
 //! 4. A close commits what was submitted, and ends the incarnation.
+//! 5. A catalog that was lost, or restored from an older copy, costs no object.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use trough_protocol::Seq;
 use trough_store::ObjectCatalog;
+use trough_store::object_catalog::Incarnation;
 
 use super::world::*;
 use crate::frames::Frames;
@@ -163,4 +165,56 @@ async fn a_close_commits_what_was_submitted_and_ends_the_incarnation() {
     idle.journal.close().await.unwrap();
     let states = idle.line.incarnations().await.unwrap();
     assert_eq!(states.len(), 1, "one that never had anything to store is not known, nor is the stopped one");
+}
+
+fn objects(world: &World) -> usize {
+    world.objects.lock().unwrap().len()
+}
+
+fn incarnation(name: u64) -> Incarnation {
+    let mut incarnation = [0; 16];
+    incarnation[..8].copy_from_slice(&name.to_be_bytes());
+    Incarnation(incarnation)
+}
+
+/// An eater stores so many objects and dies; the catalog is one of a time when it had entered `known` of them, and was
+/// heard so many hours before it sealed the last. What another eater leaves, and whether it says so.
+async fn left(stored: u64, known: u64, hours: u64) -> (usize, bool) {
+    let world = Arc::<World>::default();
+    let (eater, sink) = (Eater::calm(&world, 1), Arc::new(TestSink::default()));
+    for number in 1..=stored {
+        submit(&eater, &sink, number, number, 1);
+        until("it is durable", || sink.highest() >= number).await;
+    }
+    drop(eater);
+    world.rows.lock().unwrap().retain(|id, _| id.n <= known);
+    world.lives.lock().unwrap().get_mut(&incarnation(1)).unwrap().0 -= hours * 3_600_000_000;
+    let other = Eater::calm(&world, 2);
+    until("it is declared dead", || world.lives.lock().unwrap()[&incarnation(1)].1).await;
+    sleep(Duration::from_secs(120)).await;
+    (objects(&world), other.health.degraded().iter().any(|(part, _)| part == "catalog"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_catalog_from_an_older_copy_does_not_know_is_kept() {
+    assert_eq!(left(12, 10, 0).await, (10, false), "what was on its way when it died is removed");
+    assert_eq!(left(30, 10, 0).await, (30, true), "more than ever are on their way");
+    assert_eq!(left(12, 10, 2).await, (12, true), "sealed long after it was heard last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eater_that_the_catalog_has_forgotten_ends_without_a_word() {
+    let world = Arc::<World>::default();
+    let (eater, sink) = (Eater::calm(&world, 1), Arc::new(TestSink::default()));
+    submit(&eater, &sink, 1, 1, 1);
+    until("it is durable", || sink.highest() >= 1).await;
+    world.forget();
+    eater.journal.close().await.unwrap();
+    assert!(
+        world.lives.lock().unwrap().is_empty(),
+        "a rebuild finds its objects, and nobody takes them for orphans"
+    );
+    let _other = Eater::calm(&world, 2);
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!(objects(&world), 1);
 }

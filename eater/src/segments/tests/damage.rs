@@ -40,13 +40,14 @@ fn every_damaged_byte_of_an_index_is_found() {
     }
 }
 
-/// Reads everything in all ways. What was given is right, and all that was not given is named once.
-fn check(world: &World, rows: &[Owned], damaged: usize) -> (usize, usize) {
+/// Reads everything in all ways. What was given is right, and all that was not given is named once. How many frames readers
+/// were given, how many they lost, and how many rows are lost to who reads all.
+fn check(world: &World, rows: &[Owned], damaged: usize) -> (usize, usize, usize) {
     let segment = match world.open() {
         Ok(segment) => segment,
         Err(ReadError::Segment { offset, .. }) => {
             assert_eq!(offset as usize / 65_536, damaged / 65_536);
-            return (0, rows.len());
+            return (0, rows.len(), rows.len());
         }
         Err(error) => panic!("{error}"),
     };
@@ -99,27 +100,29 @@ fn check(world: &World, rows: &[Owned], damaged: usize) -> (usize, usize) {
         }
     }
     assert_eq!(at, rows.len());
-    (given, lost.max(rows_lost))
+    (given, lost, rows_lost)
 }
 
 #[test]
 fn a_damaged_byte_costs_its_frames_and_no_others() {
     let (rows, written) = fixture();
     let world = World::new(&written);
-    assert_eq!(check(&world, &rows, 0), (2 * rows.len(), 0));
+    assert_eq!(check(&world, &rows, 0), (2 * rows.len(), 0, 0));
     let key = parquet_key(written.segment.date, written.segment.id);
-    let (mut most_given, mut rng) = (0, Rng::new(9));
+    let (mut most_given, mut fewest_lost, mut rng) = (0, rows.len(), Rng::new(9));
     let blocks = written.parquet.len().div_ceil(65_536);
     for block in 0..blocks {
         let start = block * 65_536;
         let end = written.parquet.len().min(start + 65_536);
         let at = [start, start + rng.below((end - start) as u64) as usize, end - 1][block % 3];
         world.store.set(&key, flipped(&written.parquet, at));
-        let (given, lost) = check(&world, &rows, at);
-        assert!(lost > 0, "byte {at} of {}", written.parquet.len());
+        let (given, lost, rows_lost) = check(&world, &rows, at);
+        assert!(lost + rows_lost > 0, "byte {at} of {}", written.parquet.len());
         most_given = most_given.max(given);
+        fewest_lost = fewest_lost.min(rows_lost);
     }
     assert!(most_given > rows.len(), "most frames do not suffer: {most_given} of {}", 2 * rows.len());
+    assert!(fewest_lost < rows.len() / 4, "nor what lies before damage: {fewest_lost} of {}", rows.len());
 }
 
 #[test]

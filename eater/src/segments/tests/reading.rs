@@ -112,7 +112,8 @@ fn all_rows_come_in_small_pieces() {
     let shape = Shape { devices: 30, runs: 3, frames: 300, payload: 900, large: 400_000 };
     let rows = random_rows(&mut rng, &shape);
     let world = World::new(&written(&rows, &[]));
-    let segment = world.open().unwrap();
+    let cache = world.cache();
+    let segment = block_on(OpenSegment::open(&cache, &world.segment)).unwrap();
     let (mut reader, mut at, mut pieces) = (segment.rows(), 0, 0);
     while let Some(piece) = block_on(reader.next()) {
         let piece = piece.unwrap();
@@ -127,6 +128,12 @@ fn all_rows_come_in_small_pieces() {
     assert_eq!(at, rows.len());
     let bytes: usize = rows.iter().map(|row| row.payload.len()).sum();
     assert!(pieces < 20 + bytes / (256 * 1024), "{pieces} pieces for {bytes} bytes");
+    // And of the store in large ones, each once: what lies on the way to a bucket is not gone for every piece.
+    let (all, mib) = (world.segment.bytes, 1024 * 1024);
+    let (requests, fetched) = (cache.metrics().requests.get(), cache.metrics().fetched_bytes.get());
+    assert!(all > 5 * mib, "{all} bytes are more than are fetched at once");
+    assert!(requests < 20 + 3 * all / mib, "{requests} requests for {all} bytes");
+    assert!(fetched < all + all / 4 + mib, "{fetched} bytes fetched of {all}");
 }
 
 #[test]
