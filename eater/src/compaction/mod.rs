@@ -297,7 +297,7 @@ impl Compactor {
         // What cannot expire keeps nothing from being cleaned up.
         let retained = self.retain(token);
         if !self.renew(token)? {
-            return Ok(retained?);
+            return retained;
         }
         let manifest = self.manifest()?;
         self.write_manifest(&manifest)?;

@@ -109,7 +109,7 @@ fn a_damaged_byte_costs_its_frames_and_no_others() {
     let world = World::new(&written);
     assert_eq!(check(&world, &rows, 0), (2 * rows.len(), 0, 0));
     let key = parquet_key(written.segment.date, written.segment.id);
-    let (mut most_given, mut fewest_lost, mut rng) = (0, rows.len(), Rng::new(9));
+    let (mut most_given, mut all_lost, mut rng) = (0, Vec::new(), Rng::new(9));
     let blocks = written.parquet.len().div_ceil(65_536);
     for block in 0..blocks {
         let start = block * 65_536;
@@ -119,10 +119,12 @@ fn a_damaged_byte_costs_its_frames_and_no_others() {
         let (given, lost, rows_lost) = check(&world, &rows, at);
         assert!(lost + rows_lost > 0, "byte {at} of {}", written.parquet.len());
         most_given = most_given.max(given);
-        fewest_lost = fewest_lost.min(rows_lost);
+        all_lost.push(rows_lost);
     }
     assert!(most_given > rows.len(), "most frames do not suffer: {most_given} of {}", 2 * rows.len());
-    assert!(fewest_lost < rows.len() / 4, "nor what lies before damage: {fewest_lost} of {}", rows.len());
+    // Wherever the block lies: to read ahead costs nothing that lies before it.
+    all_lost.sort_unstable();
+    assert!(all_lost[blocks / 2] < rows.len() / 4, "of {} rows {all_lost:?}", rows.len());
 }
 
 #[test]
