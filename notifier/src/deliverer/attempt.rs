@@ -8,9 +8,9 @@ use trough_protocol::Micros;
 use trough_runtime::clock::micros;
 use trough_runtime::trace::TraceContext;
 use trough_store::outbox::{Attempt, Delivery, Outcome};
-use trough_store::subscription::{PushToken, Target};
+use trough_store::subscription::{PushToken, Quiet, Target};
 use trough_store::webhook::address::host_and_port;
-use trough_store::{RegistryError, Subscription};
+use trough_store::{EventKind, RegistryError, Subscription};
 
 use super::endpoint::Visit;
 use super::traces::Traced;
@@ -40,6 +40,8 @@ pub enum Next {
     GoOn,
     /// They wait until it is tried again.
     Blocked(Micros),
+    /// It is not sent before this time, though it is due.
+    Held(Micros),
     /// The subscription is disabled.
     Disabled,
 }
@@ -62,6 +64,9 @@ pub async fn attempt(
         }
         return Ok(done(delivery, Outcome::Dropped, format!("not sent: {why}"), Next::GoOn));
     }
+    if let Some(done) = keep_quiet(context, subscription, delivery) {
+        return Ok(done);
+    }
     let (channel, began) = (channel(&subscription.wanted.target), Instant::now());
     let on_its_way = OnItsWay::new(&context.metrics);
     let traced = Traced::begin(&context.config.tracer, delivery);
@@ -75,6 +80,18 @@ pub async fn attempt(
     }
     report(context, (channel, subscription), delivery, (&tried, &done), began.elapsed());
     Ok(done)
+}
+
+/// What becomes of a delivery that is due in quiet hours, however it came to be so: it was held, is tried again, or waited for
+/// others or for its subscription. A test is sent whenever somebody asks for it.
+fn keep_quiet(context: &Context, subscription: &Subscription, delivery: &Delivery) -> Option<Done> {
+    let quiet = subscription.wanted.quiet.as_ref().filter(|_| delivery.event.kind != EventKind::Test)?;
+    let ends = quiet.ends(context.clock.known()?)?;
+    let said = format!("not sent: quiet hours from {} to {}", quiet.from, quiet.to);
+    Some(match quiet.then {
+        Quiet::Hold => done(delivery, Outcome::Held(ends), said, Next::Held(ends)),
+        Quiet::Drop => done(delivery, Outcome::Dropped, said, Next::GoOn),
+    })
 }
 
 /// Counts a request until its answer, or until nobody waits for that any more.
@@ -196,6 +213,7 @@ fn report(
     let outcome = match done.attempt.outcome {
         Outcome::Delivered => "delivered",
         Outcome::Retry(_) => "retry",
+        Outcome::Held(_) => "held",
         Outcome::Dead => "dead",
         Outcome::Dropped => "dropped",
     };

@@ -310,6 +310,16 @@ impl Outbox for MongoOutbox {
         })
     }
 
+    fn resume(&self, subscription: SubscriptionId) -> BoxFuture<'_, Result<(), OutboxError>> {
+        Box::pin(async move {
+            let now = self.time().await?;
+            self.change_news(move |database, session| {
+                Box::pin(async move { delivering::resume(database, session, subscription, now).await })
+            })
+            .await
+        })
+    }
+
     fn list_deliveries(&self, filter: DeliveryFilter) -> BoxFuture<'_, Result<Vec<Delivery>, OutboxError>> {
         Box::pin(async move {
             check::listed(filter.subscriptions.as_deref())?;
