@@ -4,6 +4,7 @@
 
 mod bench;
 mod bus_memcached;
+mod clocks;
 mod commands;
 mod commands_mongo;
 mod database;

@@ -2,7 +2,8 @@
 //!
 //! 1. A test is sent to a subscription that was made a moment before.
 //! 2. A push goes to a phone that was registered a moment before.
-//! 3. An event goes to a reader who was given to see its device a moment before.
+//! 3. A URL that was given a moment before is not given up for what the one before it answers.
+//! 4. An event goes to a reader who was given to see its device a moment before.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +12,10 @@ use trough_notifier::apns::ApnsConfig;
 use trough_notifier::apns::token::Credentials;
 use trough_store::Group;
 use trough_store::outbox::{DeliveryState, NewDelivery, tests_of};
+use trough_store::subscription::{NewSubscription, Target};
 use trough_tests::notices::{Notifier, Stores, event};
 use trough_tests::servers::apns::{Apns, KEY_ID, TEAM_ID, TOPIC};
-use trough_tests::servers::hooks::Hooks;
+use trough_tests::servers::hooks::{Hooks, Manner};
 
 /// So often, as now and then it has just looked.
 const TIMES: usize = 10;
@@ -71,6 +73,38 @@ async fn a_phone_that_is_new_is_pushed_to() {
         stores.subscriptions.set_push_token(phone.clone()).await.unwrap();
         stores.test(id, Some(&phone)).await;
         stores.reach(id, DeliveryState::Delivered, number + 1).await;
+    }
+    notifier.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_url_that_is_new_is_not_given_up_for_the_old_one() {
+    let (hooks, dir) = (Hooks::start().await, tempfile::tempdir().unwrap());
+    let (stores, others) = stores(&dir);
+    let owner = stores.reader("ios", &[]).await;
+    hooks.behave("/old", Manner::Status(410));
+    let notifier = Notifier::start(&others, Config::alone());
+    for number in 0..3 {
+        let id = stores.subscribe(stores.webhook(&owner, &format!("a-{number}"), hooks.url("/new"))).await;
+        stores.test(id, None).await;
+        stores.reach(id, DeliveryState::Delivered, 1).await;
+        // As if it had been the old one's all along.
+        let before = stores.subscriptions.get_subscription(id).await.unwrap().wanted;
+        let to = |url: &str| {
+            let Target::Webhook { keys, old_key_until, .. } = before.target.clone() else { unreachable!() };
+            let target = Target::Webhook { url: hooks.url(url), keys, old_key_until };
+            NewSubscription { target, ..before.clone() }
+        };
+        let replace = async |from, to| stores.subscriptions.replace_subscription(from, to).await.unwrap();
+        assert!(replace(before.clone(), to("/old")).await.is_some());
+        // Who is not in it has it read anew.
+        let other = stores.subscribe(stores.webhook(&owner, &format!("b-{number}"), hooks.url("/new"))).await;
+        stores.test(other, None).await;
+        stores.reach(other, DeliveryState::Delivered, 1).await;
+        assert!(replace(to("/old"), to("/new")).await.is_some());
+        stores.test(id, None).await;
+        stores.reach(id, DeliveryState::Delivered, 2).await;
+        assert_eq!(stores.subscriptions.get_subscription(id).await.unwrap().disabled, None);
     }
     notifier.stop().await;
 }

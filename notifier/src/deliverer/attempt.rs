@@ -13,6 +13,7 @@ use trough_store::webhook::address::host_and_port;
 use trough_store::{EventKind, RegistryError, Subscription};
 
 use super::endpoint::Visit;
+use super::queue::LATER;
 use super::traces::Traced;
 use crate::book::{Book, NotAllowed};
 use crate::context::Context;
@@ -23,6 +24,11 @@ use crate::webhook::Hook;
 
 /// What a webhook that is not there any more leaves behind.
 const GONE: &str = "the endpoint answered 410 Gone: enable the subscription if that was a mistake";
+
+/// What one that was there, before it was replaced, does.
+const MOVED: &str = "the endpoint that was there before answered 410 Gone: it is sent to the new one";
+/// After a fault of our own.
+const OURS_AGAIN: Duration = Duration::from_secs(30);
 
 /// A try that is over.
 #[derive(Debug)]
@@ -134,7 +140,7 @@ async fn send<'a>(
             let tried = match (&context.apns, phone) {
                 (_, None) => Tried::unsent(Verdict::Gone, "the phone is not registered any more"),
                 (None, _) => Tried::unsent(
-                    Verdict::Again(None),
+                    Verdict::Ours,
                     "pushes are not set up: give the notifier --apns-key-file, --apns-key-id and --apns-team-id",
                 ),
                 (Some(apns), Some(phone)) => apns.send(phone, delivery, &context.seal).await,
@@ -161,7 +167,21 @@ async fn settle(
             }
             done(delivery, Outcome::Dropped, said, Next::GoOn)
         }
+        Verdict::Ours => {
+            // It stays due, so that it keeps its place.
+            let again = now(context, delivery) + micros(OURS_AGAIN);
+            done(delivery, Outcome::Held(delivery.next_at), said, Next::Blocked(again))
+        }
         Verdict::Gone => {
+            if !leads_there(context, subscription).await? {
+                let again = now(context, delivery) + micros(LATER);
+                return Ok(done(
+                    delivery,
+                    Outcome::Held(delivery.next_at),
+                    MOVED.to_owned(),
+                    Next::Blocked(again),
+                ));
+            }
             disable(context, subscription, GONE).await?;
             done(delivery, Outcome::Dead, said, Next::Disabled)
         }
@@ -170,14 +190,31 @@ async fn settle(
             let tries = delivery.attempts.saturating_sub(delivery.attempts_before_replay) + 1;
             match schedule::wait(&context.config.waits, tries, asked, chance) {
                 Some(wait) => {
-                    // Whoever has a delivery knows the time.
-                    let at = context.clock.known().unwrap_or(delivery.created_at) + micros(wait);
+                    let at = now(context, delivery) + micros(wait);
                     done(delivery, Outcome::Retry(at), said, Next::Blocked(at))
                 }
                 None => done(delivery, Outcome::Dead, said, Next::GoOn),
             }
         }
     })
+}
+
+fn now(context: &Context, delivery: &Delivery) -> Micros {
+    // Whoever has a delivery knows the time.
+    context.clock.known().unwrap_or(delivery.created_at)
+}
+
+/// Whether a subscription still has the URL that was asked: its owner may have given it another meanwhile.
+async fn leads_there(context: &Context, subscription: &Subscription) -> Result<bool, RegistryError> {
+    let url = |target: &Target| match target {
+        Target::Webhook { url, .. } => Some(url.clone()),
+        Target::Push => None,
+    };
+    match context.books.subscriptions().get_subscription(subscription.wanted.id).await {
+        Ok(found) => Ok(url(&found.wanted.target) == url(&subscription.wanted.target)),
+        Err(RegistryError::NotFound { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Has nothing more sent to a subscription, and tells whoever looks at the log.

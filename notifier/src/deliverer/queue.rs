@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 use trough_protocol::Micros;
 use trough_store::outbox::{Attempt, Delivery, OutboxError, Outcome, PAGE_MAX};
-use trough_store::subscription::{PushTokenId, Target};
+use trough_store::subscription::{PushEnvironment, PushTokenId, Target};
 use trough_store::webhook::address::host_and_port;
 use trough_store::{RegistryError, Subscription, SubscriptionId};
 
@@ -108,7 +108,7 @@ impl Queue {
         }
         // Nothing is fetched before it may be sent: what waits for a slow endpoint waits in the outbox.
         let visit = tokio::select! {
-            visit = self.endpoint(subscription).enter() => visit,
+            visit = self.endpoint(&book, subscription).enter() => visit,
             () = self.held.ends() => return Ok(Round::over(Rest::after(LATER))),
         };
         let push = subscription.wanted.target == Target::Push;
@@ -164,7 +164,7 @@ impl Queue {
         Ok(round)
     }
 
-    fn endpoint(&self, subscription: &Subscription) -> Arc<Endpoint> {
+    fn endpoint(&self, book: &Book, subscription: &Subscription) -> Arc<Endpoint> {
         let context = &self.context;
         match &subscription.wanted.target {
             Target::Webhook { url, .. } => {
@@ -172,7 +172,18 @@ impl Queue {
                 let name = name.unwrap_or_default();
                 context.endpoints.get(&name, context.config.in_flight_of_endpoint_max)
             }
-            Target::Push => context.endpoints.get("apns", PUSHES_AT_ONCE),
+            // That one of Apple's servers does not answer says nothing of the other.
+            Target::Push => {
+                let knows = |environment| {
+                    book.phones(&subscription.wanted.owner).any(|phone| phone.environment == environment)
+                };
+                let name = match (knows(PushEnvironment::Production), knows(PushEnvironment::Sandbox)) {
+                    (true, true) => "both of apns",
+                    (false, true) => "apns sandbox",
+                    (_, false) => "apns",
+                };
+                context.endpoints.get(name, PUSHES_AT_ONCE)
+            }
         }
     }
 
@@ -245,8 +256,7 @@ impl Queue {
         let Some(subscription) = subscription.filter(|subscription| subscription.disabled.is_none()) else {
             return Ok(None);
         };
-        #[expect(clippy::expect_used, reason = "nobody closes it")]
-        let _permit = context.in_flight.acquire().await.expect("it is open");
+        let _share = context.in_flight.enter(&subscription.wanted.owner).await;
         match attempt(context, &book, subscription, delivery, visit).await {
             Ok(done) => {
                 self.notes.take(done.attempt).await?;
