@@ -4,8 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use trough_protocol::DeviceId;
-use trough_store::subscription::PushToken;
+use trough_store::outbox::Delivery;
+use trough_store::subscription::{PushToken, Target};
 use trough_store::{
     Event, EventKind, Group, GroupAccess, ReaderName, ReaderRecord, Registry, RegistryError, Subscription,
     SubscriptionId, Subscriptions,
@@ -55,13 +57,32 @@ impl Books {
         {
             return Ok(book.clone());
         }
+        self.read(&mut current).await
+    }
+
+    /// What held at this time or later: of what was seen by then, it knows to whom it goes.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn since(&self, at: Instant) -> Result<Arc<Book>, RegistryError> {
+        let mut current = self.current.lock().await;
+        // Those who waited meanwhile share what the first of them has read.
+        match &current.book {
+            Some(book) if book.read_at >= at => Ok(book.clone()),
+            _ => self.read(&mut current).await,
+        }
+    }
+
+    async fn read(&self, current: &mut Current) -> Result<Arc<Book>, RegistryError> {
         // What changes from here on counts as a change of the new book.
         current.changes.mark_unchanged();
         current.book = None;
+        let read_at = Instant::now();
         let subscriptions = self.subscriptions.list_subscriptions(None).await?;
         let readers = self.registry.list_readers().await?;
         let phones = self.subscriptions.list_push_tokens(None).await?;
-        let book = Arc::new(Book::new(self.registry.clone(), subscriptions, readers, phones));
+        let book = Book::new((read_at, self.registry.clone()), subscriptions, readers, phones);
+        let book = Arc::new(book);
         current.book = Some(book.clone());
         Ok(book)
     }
@@ -69,6 +90,8 @@ impl Books {
 
 /// Subscriptions, readers and phones at one time.
 pub struct Book {
+    /// What was there before is in it.
+    read_at: Instant,
     registry: Arc<dyn Registry>,
     subscriptions: HashMap<SubscriptionId, Subscription>,
     /// Those that name devices, by device; and all others.
@@ -92,7 +115,7 @@ pub enum NotAllowed {
 
 impl Book {
     fn new(
-        registry: Arc<dyn Registry>,
+        (read_at, registry): (Instant, Arc<dyn Registry>),
         subscriptions: Vec<Subscription>,
         readers: Vec<ReaderRecord>,
         phones: Vec<PushToken>,
@@ -112,6 +135,7 @@ impl Book {
             of_owner.entry(phone.owner.clone()).or_default().push(phone);
         }
         Self {
+            read_at,
             registry,
             subscriptions: subscriptions.into_iter().map(|one| (one.wanted.id, one)).collect(),
             by_device,
@@ -198,6 +222,22 @@ impl Book {
             (GroupAccess::Only(_), _) => access.allows(groups),
         };
         if seen { Ok(()) } else { Err(NotAllowed::NotSeen) }
+    }
+
+    /// Whether a delivery would not be sent at all as far as this is known here: its subscription, its phone or its owner's
+    /// right is not there. An older book than the delivery says that of what it has not heard of yet.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub async fn refuses(&self, delivery: &Delivery) -> Result<bool, RegistryError> {
+        let Some(subscription) = self.subscription(delivery.subscription) else { return Ok(true) };
+        let wanted = &subscription.wanted;
+        let has_phone = || self.phones(&wanted.owner).any(|phone| Some(phone.id) == delivery.phone);
+        if wanted.target == Target::Push && !has_phone() {
+            return Ok(true);
+        }
+        let groups = self.groups_of(&delivery.event).await?;
+        Ok(self.check(subscription, &delivery.event, &groups).is_err())
     }
 
     /// Whether a subscription names the device, or the groups, that an event is about.

@@ -31,6 +31,8 @@ pub struct Config {
     pub look_every: Duration,
     /// Most requests on their way.
     pub in_flight_max: usize,
+    /// Most of them of one owner's subscriptions.
+    pub in_flight_of_owner_max: usize,
     /// Most of them to one endpoint.
     pub in_flight_of_endpoint_max: usize,
     /// How long what is finished is remembered.
@@ -51,6 +53,7 @@ impl Default for Config {
             claims_at_once: 2,
             look_every: Duration::from_secs(1),
             in_flight_max: 256,
+            in_flight_of_owner_max: 64,
             in_flight_of_endpoint_max: 4,
             keep_finished: Duration::from_secs(7 * 24 * 60 * 60),
             tracer: Tracer::off(),

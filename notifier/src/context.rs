@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use trough_runtime::health::Health;
 use trough_runtime::shutdown::Shutdown;
@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::deliverer::endpoint::Endpoints;
 use crate::metrics::Metrics;
 use crate::outbox_clock::OutboxClock;
+use crate::shares::Shares;
 use crate::webhook::Webhooks;
 
 /// The part of health that says that the outbox does not answer.
@@ -32,8 +33,8 @@ pub struct Context {
     pub apns: Option<Apns>,
     pub clock: OutboxClock,
     pub endpoints: Endpoints,
-    /// One for each request on its way.
-    pub in_flight: Arc<Semaphore>,
+    /// Room for requests on their way.
+    pub in_flight: Shares,
     pub health: Health,
     pub metrics: Metrics,
     pub shutdown: Shutdown,

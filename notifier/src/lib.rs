@@ -18,6 +18,7 @@ mod presence;
 mod retry_after;
 mod router;
 pub mod schedule;
+mod shares;
 #[cfg(test)]
 mod testing;
 pub mod tried;
@@ -25,7 +26,7 @@ pub mod webhook;
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use trough_bus::Deployment;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
@@ -43,6 +44,7 @@ use book::Books;
 use context::Context;
 use deliverer::endpoint::Endpoints;
 use outbox_clock::OutboxClock;
+use shares::Shares;
 use webhook::Webhooks;
 
 /// What a notifier stands on; made by its caller.
@@ -90,7 +92,7 @@ pub async fn run(parts: Parts, config: Config) -> Result<(), StartError> {
     let (panics, mut panicked) = mpsc::channel(1);
     let context = Arc::new(Context {
         owner: config.owner,
-        in_flight: Arc::new(Semaphore::new(config.in_flight_max)),
+        in_flight: Shares::new(config.in_flight_max, config.in_flight_of_owner_max),
         config,
         outbox,
         books: Books::new(registry.clone(), subscriptions.clone()),

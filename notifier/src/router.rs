@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trough_protocol::{DeviceId, Micros};
-use trough_store::outbox::{DELIVERIES_MAX, EnteredEvent, NewDelivery, OutboxError, PENDING_MAX};
+use trough_store::outbox::{EnteredEvent, NewDelivery, OutboxError, PENDING_MAX};
 use trough_store::subscription::{Quiet, Target};
 use trough_store::{Event, EventId, Group, RegistryError, Subscription};
 
@@ -14,8 +14,12 @@ use crate::claims::Held;
 use crate::context::Context;
 use crate::deliverer::attempt::disable;
 
-/// Events that are routed at a time.
+/// Events that are read at a time.
 const PAGE: usize = 200;
+/// Deliveries that are made, and events that are routed, in one change...
+const CHANGE: usize = 1_000;
+/// ...and so many at least, however often that was too much.
+const CHANGE_MIN: usize = 10;
 /// How often what is old is forgotten, and how much of it at a time.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 const FORGOTTEN_AT_ONCE: usize = 1_000;
@@ -41,13 +45,35 @@ pub async fn run(context: Arc<Context>, held: Held, bell: Bell) {
     tokio::join!(route_all(&context, &held, bell), forgetting);
 }
 
+/// How much is done in one change: what is too much for the outbox in the time that it has would be so each time.
+#[derive(Debug)]
+struct Portion(usize);
+
+impl Portion {
+    /// It was too much, or the outbox is away.
+    fn failed(&mut self) {
+        self.0 = (self.0 / 2).max(CHANGE_MIN);
+    }
+
+    /// A little more may be well.
+    fn went_well(&mut self) {
+        self.0 = (self.0 + self.0.div_ceil(8)).min(CHANGE);
+    }
+}
+
 async fn route_all(context: &Context, held: &Held, mut bell: Bell) {
+    let mut portion = Portion(CHANGE);
     while held.may_begin() {
         let more = tokio::select! {
-            more = step(context, held) => more,
+            more = step(context, held, portion.0) => more,
             // What was routed half is routed again by whoever has the claim, and comes to the same.
             () = held.lost.cancelled() => return,
         };
+        match &more {
+            Ok(_) => portion.went_well(),
+            Err(RouteError::Outbox(_)) => portion.failed(),
+            Err(RouteError::Registry(_)) => {}
+        }
         match more {
             Ok(true) => {}
             Ok(false) => tokio::select! {
@@ -70,8 +96,8 @@ async fn route_all(context: &Context, held: &Held, mut bell: Bell) {
     }
 }
 
-/// One page of events: whether there may be more.
-async fn step(context: &Context, held: &Held) -> Result<bool, RouteError> {
+/// One page of events, in changes of so many deliveries or events: whether there may be more.
+async fn step(context: &Context, held: &Held, portion: usize) -> Result<bool, RouteError> {
     let entered = context.outbox.unrouted(held.claim.shard, PAGE).await?;
     if entered.is_empty() {
         return Ok(false);
@@ -81,9 +107,9 @@ async fn step(context: &Context, held: &Held) -> Result<bool, RouteError> {
     let (mut events, mut deliveries) = (Vec::new(), Vec::new());
     for EnteredEvent { event, entered_at } in &entered {
         let mut of_event = of_event(context, &book, event, *entered_at, now).await?;
-        while deliveries.len() + of_event.len() > DELIVERIES_MAX {
+        while events.len() >= portion || deliveries.len() + of_event.len() > portion {
             // As much as fits goes first. The event counts as routed with the last of its deliveries.
-            let rest = of_event.split_off((DELIVERIES_MAX - deliveries.len()).min(of_event.len()));
+            let rest = of_event.split_off(portion.saturating_sub(deliveries.len()).min(of_event.len()));
             deliveries.append(&mut of_event);
             route(context, held, &book, std::mem::take(&mut events), std::mem::take(&mut deliveries)).await?;
             of_event = rest;
@@ -126,7 +152,10 @@ async fn of_event(
     let mut groups = None;
     for subscription in book.candidates(event) {
         let wanted = &subscription.wanted;
-        let told = subscription.disabled.is_none() && entered_at >= subscription.created_at;
+        // One that is from later than now was made by a clock that was set back since: it is told everything, rather than
+        // nothing until then.
+        let is_earlier = entered_at < subscription.created_at && subscription.created_at <= now;
+        let told = subscription.disabled.is_none() && !is_earlier;
         if !told || !wanted.wants(event.kind, event.rule.as_ref()) {
             continue;
         }
@@ -200,5 +229,23 @@ async fn forget(context: &Context, held: &Held) {
             () = tokio::time::sleep(FORGET_EVERY) => {}
             () = held.ends() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_too_much_is_tried_in_smaller_portions_and_grows_again() {
+        let mut portion = Portion(CHANGE);
+        for expected in [500, 250, 125, 62, 31, 15, CHANGE_MIN, CHANGE_MIN] {
+            portion.failed();
+            assert_eq!(portion.0, expected);
+        }
+        portion.went_well();
+        assert_eq!(portion.0, 12);
+        (0..60).for_each(|_| portion.went_well());
+        assert_eq!(portion.0, CHANGE);
     }
 }

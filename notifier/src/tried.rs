@@ -27,6 +27,8 @@ pub enum Verdict {
     Again(Option<Duration>),
     /// The same request would be refused every time.
     Never,
+    /// Nothing was sent, by a fault of this deployment's own: it waits until that is mended, and has lost no try.
+    Ours,
     /// Nobody is there any more: the subscription, or the phone, is to be given up.
     Gone,
 }

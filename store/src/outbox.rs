@@ -60,6 +60,9 @@ pub const KEY_BYTES_MAX: usize = 256;
 pub const SAID_BYTES_MAX: usize = 512;
 /// Most deliveries of a subscription that wait. One more, and the subscription is to be disabled.
 pub const PENDING_MAX: u64 = 10_000;
+/// For so long after it was [resumed](Outbox::resume) a subscription may have more waiting, and is not to be disabled for that:
+/// what is made for it is dropped, until there is room. A day is what it takes to try everything once more.
+pub const RESUMED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// The part of them that one phone may have waiting. What is made for it above that is dropped, so that one that cannot be
 /// reached takes nothing from its owner's others.
 pub const PHONE_PENDING_PART: u64 = 10;
@@ -113,7 +116,8 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Makes deliveries of events, all or nothing, in the order that is given, and notes that the events are routed. A
     /// delivery that was made already is left out. Returns the subscriptions of which more than [`PENDING_MAX`] wait now;
-    /// nothing more is made for these, they are to be disabled. Of a phone a [part](PHONE_PENDING_PART) of that waits;
+    /// nothing more is made for these, they are to be disabled. Of those that were [resumed](Outbox::resume) not long ago
+    /// it returns none: what is made above the bound is entered as dropped. Of a phone a [part](PHONE_PENDING_PART) of that waits;
     /// what is made above it is entered as dropped. An event that more subscriptions want than one call
     /// takes is routed by several, of which the last one names it.
     ///
@@ -153,6 +157,10 @@ pub trait Outbox: Send + Sync + 'static {
     /// # Errors
     /// [`OutboxError::Fenced`]; [`OutboxError::Invalid`] if there are more than [`STEP_MAX`], or one of another part.
     fn attempted(&self, claim: Claim, attempts: Vec<Attempt>) -> BoxFuture<'_, Result<(), OutboxError>>;
+
+    /// A subscription is about to be enabled: what is tried again later is due now, and for [`RESUMED_FOR`] it is not one to be
+    /// disabled as too many wait. Whoever delivers is told by [`Queue::resumed_at`]. Twice is once.
+    fn resume(&self, subscription: SubscriptionId) -> BoxFuture<'_, Result<(), OutboxError>>;
 
     /// A page of deliveries.
     fn list_deliveries(&self, filter: DeliveryFilter) -> BoxFuture<'_, Result<Vec<Delivery>, OutboxError>>;

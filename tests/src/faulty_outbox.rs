@@ -81,6 +81,9 @@ impl Outbox for FaultyOutbox {
         assert_ne!(self.1, Fault::NotingPanics, "as it is told to");
         self.0.attempted(claim, attempts)
     }
+    fn resume(&self, subscription: SubscriptionId) -> Answer<'_, ()> {
+        self.0.resume(subscription)
+    }
     fn list_deliveries(&self, filter: DeliveryFilter) -> Answer<'_, Vec<Delivery>> {
         self.0.list_deliveries(filter)
     }

@@ -12,7 +12,7 @@ use trough_protocol::DeviceId;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
 use trough_runtime::shutdown::Shutdown;
-use trough_store::outbox::{Delivery, DeliveryFilter, PAGE_MAX};
+use trough_store::outbox::{Delivery, DeliveryFilter, DeliveryId, DeliveryState, PAGE_MAX, tests_of};
 use trough_store::rule::Scope;
 use trough_store::sqlite::{SqliteOutbox, SqlitePresence, SqliteRegistry};
 use trough_store::subscription::{NewSubscription, PushEnvironment, PushToken, PushTokenId, Target};
@@ -21,6 +21,8 @@ use trough_store::{
     Event, EventId, EventKind, Group, GroupAccess, NewDevice, NewReader, Outbox, Presence, ReaderName,
     Registry, SealKey, SubscriptionId, Subscriptions,
 };
+
+use crate::poll::{SOON, until};
 
 /// The signing key of all webhooks of these tests.
 pub const SIGNING_KEY: [u8; 32] = [5; 32];
@@ -50,7 +52,12 @@ impl Stores {
 
     /// Those of processes that have a data directory in common.
     pub fn in_data_dir(dir: &Path) -> Self {
-        let (at, clock) = (|name: &str| dir.join(name), Clock::system());
+        Self::at_time(dir, Clock::system())
+    }
+
+    /// The same, by another clock.
+    pub fn at_time(dir: &Path, clock: Clock) -> Self {
+        let at = |name: &str| dir.join(name);
         let registry = Arc::new(SqliteRegistry::open(&at("registry.sqlite"), clock.clone()).unwrap());
         let outbox = Arc::new(SqliteOutbox::open(&at("outbox.sqlite"), clock.clone()).unwrap());
         let presence = Arc::new(SqlitePresence::open(&at("presence.sqlite"), clock).unwrap());
@@ -136,6 +143,23 @@ impl Stores {
         let mut deliveries = self.outbox.list_deliveries(filter).await.unwrap();
         deliveries.sort_by_key(|delivery| delivery.position);
         deliveries
+    }
+
+    /// Waits until so many deliveries of a subscription are in a state.
+    pub async fn reach(&self, of: SubscriptionId, state: DeliveryState, count: usize) -> Vec<Delivery> {
+        until(&format!("{count} deliveries are {state:?}"), SOON, async || {
+            let mut deliveries = self.deliveries(of).await;
+            deliveries.retain(|delivery| delivery.state == state);
+            (deliveries.len() == count).then_some(deliveries)
+        })
+        .await
+    }
+
+    /// Has a test sent to a webhook, or to a phone.
+    pub async fn test(&self, of: SubscriptionId, phone: Option<&PushToken>) -> DeliveryId {
+        let subscription = self.subscriptions.get_subscription(of).await.unwrap();
+        let tests = tests_of(&subscription, phone.map_or(&[], std::slice::from_ref), 0);
+        self.outbox.deliver_test(tests[0].clone()).await.unwrap()
     }
 }
 

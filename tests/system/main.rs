@@ -4,6 +4,7 @@
 
 mod bench;
 mod bus_memcached;
+mod clocks;
 mod commands;
 mod commands_mongo;
 mod database;
@@ -14,6 +15,7 @@ mod documents;
 mod doorbells;
 mod drain;
 mod drain_by_hand;
+mod enabling;
 mod encounters;
 mod fairness;
 mod floods;
@@ -27,7 +29,9 @@ mod live;
 mod memory;
 mod memory_loss;
 mod metrics;
+mod newcomers;
 mod nginx;
+mod nights;
 mod notifiers;
 mod object_catalog_mongo;
 mod objects_s3;

@@ -2,12 +2,13 @@
 //!
 //! 1. It passes the suite, each case in a database of its own.
 //! 2. A feeder whose burial was cut off is buried by whoever comes next.
+//! 3. What was entered while the server's clock was ahead counts as of now.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use trough_protocol::DeviceId;
 use trough_runtime::clock::Clock;
 use trough_runtime::health::Health;
@@ -71,4 +72,40 @@ async fn a_burial_that_was_cut_off_is_gone_on_with() {
     assert_eq!(rows.len(), sessions);
     assert!(rows.iter().all(|row| row.state == SessionState::Closed), "all of its sessions are closed");
     assert!(!presence.report(feeder, vec![]).await.unwrap(), "it has to say everything again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_clock_that_was_ahead_has_left_counts_as_of_now() {
+    let server = Mongo::start().await;
+    let fixture = fixture(&server).await;
+    let presence = (fixture.open)();
+    let bus = DeviceId::new("bus-1").unwrap();
+    let note = SessionNote {
+        device: bus.clone(),
+        session: [7; 16],
+        opened_ago: Duration::from_secs(60),
+        heard_ago: Duration::ZERO,
+        state: SessionState::Open,
+    };
+    presence.report([1; 16], vec![note]).await.unwrap();
+    // As if all of that had been tomorrow.
+    let names = server.client().list_database_names().await.unwrap();
+    let database = names.iter().find(|name| name.starts_with("presence-")).unwrap();
+    let database = server.client().database(database);
+    let tomorrow = DateTime::from_millis(DateTime::now().timestamp_millis() + 86_400_000);
+    let (feeders, sessions) =
+        (database.collection::<Document>("feeders"), database.collection::<Document>("sessions"));
+    feeders.update_many(doc! {}, doc! { "$set": { "reported_at": tomorrow } }).await.unwrap();
+    let listening = doc! { "since": { "$exists": true } };
+    feeders.update_many(listening, doc! { "$set": { "since": tomorrow } }).await.unwrap();
+    let at = tomorrow.timestamp_millis() * 1000;
+    let later = doc! { "$set": { "opened_at": at, "heard_at": at, "changed_at": at } };
+    sessions.update_many(doc! {}, later).await.unwrap();
+    presence.report([2; 16], vec![]).await.unwrap();
+    let (rows, feeders) = presence.sessions(vec![bus]).await.unwrap();
+    let now = feeders.now;
+    assert!(feeders.since.unwrap() <= now && feeders.last.unwrap() <= now, "{feeders:?}");
+    assert!(feeders.reported_at(&[1; 16]).unwrap() <= now, "{feeders:?}");
+    let row = &rows[0];
+    assert!(row.opened_at <= now && row.heard_at <= now && row.changed_at <= now, "{row:?}");
 }

@@ -182,5 +182,11 @@ async fn without_a_key_pushes_wait_and_say_so() {
     stores.outbox.enter(vec![event("bus-1", 1)]).await.unwrap();
     let said = until("it was tried", SOON, async || stores.deliveries(id).await.first()?.last.clone()).await;
     assert!(said.contains("--apns-key-file"), "{said}");
+    let waiting = &stores.deliveries(id).await[0];
+    assert_eq!(
+        (waiting.state, waiting.attempts),
+        (DeliveryState::Pending, 0),
+        "it is no fault of the phone's"
+    );
     notifier.stop().await;
 }

@@ -87,7 +87,8 @@ pub(super) async fn test(
 
 /// Have a disabled subscription sent to again.
 ///
-/// What waited is sent now; what happened meanwhile is not told.
+/// What waited is sent now, what was to be tried again later too; what happened meanwhile is not told. For a day it is not
+/// disabled again as too many wait: what there is no room for is dropped, and says so.
 #[utoipa::path(
     post, path = "/v1/subscriptions/{subscription}/enable", operation_id = "enable_subscription",
     tag = "notifications",
@@ -133,7 +134,12 @@ async fn set_disabled(
     reason: Option<&str>,
 ) -> Result<Response, Refusal> {
     let desk = &api.notices;
-    let found = owner.subscription(desk, id).await?.wanted.id;
+    let found = owner.subscription(desk, id).await?;
+    if reason.is_none() && found.disabled.is_some() {
+        // First, so that whoever sees that it is enabled finds what waits ready to go.
+        within(desk.outbox.resume(found.wanted.id)).await?;
+    }
+    let found = found.wanted.id;
     let setting = desk.subscriptions.disable_subscription(found, reason);
     within_as(setting, NoticeRefusal::of_subscription).await?;
     tracing::info!(subscription = %id, reader = %owner.name(), enabled = reason.is_none(), "subscription switched");

@@ -1,6 +1,7 @@
 //! Channels that have become silent.
 
 use trough_protocol::DeviceId;
+use trough_runtime::clock::micros;
 use trough_store::event::FrameNumber;
 
 use super::catch_up::blocking;
@@ -8,6 +9,7 @@ use super::compiled::Concerned;
 use super::retry::{Stop, again};
 use super::shard::ShardWatch;
 use super::states::Due;
+use super::vigil::latest;
 
 /// How long it is put off from one look at a device to the next, in µs.
 const LOOK_AGAIN: u64 = 1_000_000;
@@ -32,10 +34,22 @@ impl ShardWatch {
                 None => {}
                 // A frame has come since.
                 Some(later) if later.at > self.now() => self.silences.push(later),
+                Some(due) if self.put_off(&due) => {}
                 Some(due) => self.look_and_tell(due).await?,
             }
         }
         Ok(())
+    }
+
+    /// Waits on if it was not silent for long enough by this process's own clock, whatever others say: whether it does.
+    fn put_off(&mut self, due: &Due) -> bool {
+        let left = self.states.left(&self.chooser.rules, due, &self.vigil);
+        if left.is_zero() {
+            return false;
+        }
+        let at = self.now().saturating_add(micros(left)).saturating_add(1);
+        self.silences.push(Due { at, ..due.clone() });
+        true
     }
 
     /// Everything that is stored is looked at after the time has come: what this task has not come to yet, and what no
@@ -43,6 +57,10 @@ impl ShardWatch {
     async fn look_and_tell(&mut self, due: Due) -> Result<(), Stop> {
         if self.ask_clock().await? < due.at {
             self.silences.push(due);
+            return Ok(());
+        }
+        // That clocks were set may have been found just now.
+        if self.put_off(&due) {
             return Ok(());
         }
         let rules = self.chooser.rules.clone();
@@ -59,7 +77,7 @@ impl ShardWatch {
             // It is not looked at yet; or it was, by somebody who did not store that, as it would have been stored too often.
             Some(last) => {
                 let number = FrameNumber { epoch: last.epoch, seq: last.seq };
-                self.states.hear(&due, number, last.received_at);
+                self.states.hear(&due, number, last.received_at.min(latest(self.now())));
                 let later = self.states.due(&rules, &due.device, &due.rule, due.version);
                 let soonest = self.now() + LOOK_AGAIN;
                 if let Some(later) = later {

@@ -16,6 +16,7 @@ use super::retry::{Stop, again};
 use super::shard::{ROOM, ShardWatch};
 use super::states::Looked;
 use super::traces::Traced;
+use super::vigil::latest;
 use crate::journal::run::Kind;
 use crate::live::{Commit, Follower, LiveRun, Next};
 
@@ -196,6 +197,7 @@ impl ShardWatch {
     pub async fn take_frames(&mut self, frames: &Frames<'_>, data: &[u8]) -> Result<(), Stop> {
         let (device, concerned, rules) = (frames.device, frames.concerned, self.chooser.rules.clone());
         let number = |seq| FrameNumber { epoch: frames.epoch, seq };
+        let latest = latest(self.now());
         let mut is_first = false;
         let from = frames.from.max(frames.first);
         if self.states.wants_first(&rules, device, concerned, number(from)) {
@@ -213,7 +215,7 @@ impl ShardWatch {
                 loop {
                     let mut seen =
                         Seen::new(number(seq), frames.received_at, frame, is_first, &rules.positions);
-                    seen.trace = frames.trace;
+                    (seen.latest, seen.trace) = (latest, frames.trace);
                     let looked =
                         self.states.take(&rules, (device, concerned), &seen, (frames.rules_since, ROOM));
                     match looked {

@@ -18,6 +18,8 @@ pub(super) struct Seen<'a> {
     pub frame: FrameRef<'a>,
     /// Whether its device had none before; looked up only where a rule asks.
     pub is_first: bool,
+    /// No clock that is right shows more now.
+    pub latest: Micros,
     /// What events that it brings about are a part of.
     pub trace: Option<TraceContext>,
     positions: &'a Positions,
@@ -33,8 +35,8 @@ impl<'a> Seen<'a> {
         is_first: bool,
         positions: &'a Positions,
     ) -> Self {
-        let (trace, json, position) = (None, OnceCell::new(), OnceCell::new());
-        Self { number, received_at, frame, is_first, trace, positions, json, position }
+        let (latest, trace, json, position) = (Micros::MAX, None, OnceCell::new(), OnceCell::new());
+        Self { number, received_at, frame, is_first, latest, trace, positions, json, position }
     }
 
     /// A number of its payload, if that is JSON, whatever the device calls it.

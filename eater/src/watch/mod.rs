@@ -43,6 +43,7 @@ mod states;
 #[cfg(test)]
 mod tests;
 mod traces;
+mod vigil;
 
 use std::sync::Arc;
 use std::time::Duration;

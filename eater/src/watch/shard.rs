@@ -18,6 +18,7 @@ use super::retry::{Retry, Stop, again};
 use super::silences::Silences;
 use super::states::States;
 use super::traces::Traced;
+use super::vigil::{Vigil, was_set};
 use crate::live::Vector;
 
 /// Room for events and for changed states before they are stored.
@@ -28,6 +29,8 @@ const TOGETHER: usize = ROOM / 2;
 const STORE_EVERY: Duration = Duration::from_secs(1);
 /// The place alone is stored so often.
 const PLACE_EVERY: Duration = Duration::from_secs(10);
+/// One that is older is stored again though nothing has come, if a silence is waited for: it says that somebody listens.
+const PLACE_AGE_MAX: Duration = Duration::from_secs(60);
 /// How often the outbox is asked for the time.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// A rule that was set shortly before the rules were asked for may not have been among them.
@@ -46,6 +49,7 @@ pub(super) struct ShardWatch {
     pub retry: Retry,
     pub states: States,
     pub silences: Silences,
+    pub vigil: Vigil,
     /// Traced runs whose events are not stored yet.
     pub traced: Vec<Traced>,
     /// As it is in the outbox.
@@ -87,6 +91,7 @@ impl ShardWatch {
             retry,
             states: States::default(),
             silences: Silences::default(),
+            vigil: Vigil::anew(),
             traced: Vec::new(),
             place: None,
             vector: None,
@@ -138,6 +143,8 @@ impl ShardWatch {
             )
             .ok()
         });
+        let now = self.ask_clock().await?;
+        self.vigil = Vigil::after(self.place.as_ref().map(|place| place.at), now);
         let mut after = None;
         loop {
             let ask = || outbox.states(shard, after.clone(), PAGE_MAX);
@@ -146,11 +153,18 @@ impl ShardWatch {
             after = Some((last.device.clone(), last.rule.clone()));
             page.into_iter().for_each(|state| self.states.load(&self.chooser.rules, state));
         }
+        self.states.not_later(now);
+        self.wait_for_all();
+        self.count(self.states.len());
+        Ok(())
+    }
+
+    /// Waits for all silences anew.
+    fn wait_for_all(&mut self) {
+        self.silences = Silences::default();
         for due in self.states.dues(&self.chooser.rules) {
             self.silences.push(due);
         }
-        self.count(self.states.len());
-        Ok(())
     }
 
     /// Decides where to go on, and has rules look at history as far as that is needed.
@@ -219,7 +233,15 @@ impl ShardWatch {
     pub async fn ask_clock(&mut self) -> Result<Micros, Stop> {
         let shared = self.shared.clone();
         let now = again!(self.retry, "the outbox does not say the time", shared.parts.outbox.now());
+        let (is_known, expected) = (self.clock.0 > 0, self.now());
         self.clock = (now, Instant::now());
+        if is_known && was_set(expected, now) {
+            let shard = self.claim.shard;
+            tracing::warn!(%shard, now, expected, "the outbox's clock was set: silent channels are told of later");
+            self.vigil = Vigil::anew();
+            self.states.not_later(now);
+            self.wait_for_all();
+        }
         Ok(now)
     }
 
@@ -251,7 +273,8 @@ impl ShardWatch {
     fn is_stored(&self) -> bool {
         let is_there = |place: &WatchPlace| {
             let vector = self.vector.as_ref().is_none_or(|vector| vector.places == place.vector.places);
-            vector && place.rules_at == self.chooser.rules.at()
+            let is_young = self.done_at.saturating_sub(place.at) < micros(PLACE_AGE_MAX);
+            vector && place.rules_at == self.chooser.rules.at() && (is_young || self.silences.is_empty())
         };
         !self.states.is_changed() && self.place.as_ref().is_some_and(is_there)
     }

@@ -46,8 +46,8 @@ impl Silence {
         if heard.is_some_and(|heard| heard.frame >= seen.number) {
             return None;
         }
-        // Clocks of eaters differ.
-        let at = heard.map_or(seen.received_at, |heard| heard.at.max(seen.received_at));
+        // Clocks of eaters differ, and one may have been ahead.
+        let at = heard.map_or(seen.received_at, |heard| heard.at.max(seen.received_at)).min(seen.latest);
         let before = heard.replace(Heard { frame: seen.number, at, silent: false });
         let silent = before.filter(|before| before.silent)?;
         Some(self.happening(EventKind::ChannelResumed, seen.frame.ts, seen.number, silent.at))

@@ -23,6 +23,11 @@ impl Silences {
         }
     }
 
+    /// Whether none is waited for.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
     /// When the first one is to be looked at.
     pub fn next_at(&self) -> Option<Micros> {
         self.order.peek().map(|due| due.0.at)

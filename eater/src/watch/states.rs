@@ -1,7 +1,9 @@
 //! What rules know of the devices of a shard.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use trough_protocol::{DeviceId, Micros};
 use trough_runtime::trace::TraceContext;
 use trough_store::event::FrameNumber;
@@ -13,6 +15,7 @@ use super::frame::{Loss, Seen};
 use super::happening::Happening;
 use super::silence::Heard;
 use super::state::{Known, State};
+use super::vigil::{Vigil, latest};
 
 /// What one rule knows of one device.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ struct Entry {
     state: State,
     /// As it is in the outbox; `None` if nothing is.
     stored: Option<Known>,
+    /// When this watcher saw a frame of it, by a clock that nobody sets; only of a silence.
+    heard_here: Option<Instant>,
 }
 
 /// What is known, and what of it is not in the outbox yet.
@@ -69,7 +74,7 @@ impl States {
             self.forgotten.insert((device, rule));
             return;
         };
-        let entry = Entry { version, state, stored: Some(state.known) };
+        let entry = Entry { version, state, stored: Some(state.known), heard_here: None };
         self.devices.entry(device).or_default().insert(rule, entry);
         self.entries += 1;
     }
@@ -161,7 +166,10 @@ impl States {
             if events.len() >= room || changed.len() >= room {
                 return Looked::Some;
             }
-            let fresh = || Entry { version: rule.version, state: State::new(rule.begin()), stored: None };
+            let fresh = || {
+                let state = State::new(rule.begin());
+                Entry { version: rule.version, state, stored: None, heard_here: None }
+            };
             if !known.contains_key(&rule.name) {
                 *entries += 1;
                 known.insert(rule.name.clone(), fresh());
@@ -174,7 +182,11 @@ impl States {
                 continue;
             }
             entry.state.through = number;
+            let before = entry.state.known;
             let happening = find(rule, &mut entry.state.known);
+            if rule.silence().is_some() && entry.state.known != before {
+                entry.heard_here = Some(Instant::now());
+            }
             if happening.is_some() || entry.has_changed(rule) {
                 changed.insert((device.clone(), rule.name.clone()));
             }
@@ -213,6 +225,30 @@ impl States {
         (!heard.silent).then(|| Due { at: silence.due(&heard), device, rule, version })
     }
 
+    /// How long a channel must not be silent for yet, whatever clocks say.
+    pub fn left(&self, rules: &Rules, due: &Due, vigil: &Vigil) -> Duration {
+        let entry = self.devices.get(&due.device).and_then(|known| known.get(&due.rule));
+        let silence = rules.get(&due.rule, due.version).and_then(CompiledRule::silence);
+        silence.map_or(Duration::ZERO, |silence| {
+            vigil.left(silence.after, entry.and_then(|entry| entry.heard_here))
+        })
+    }
+
+    /// What was heard later than any clock shows that is right was heard now.
+    pub fn not_later(&mut self, now: Micros) {
+        let Self { devices, changed, .. } = self;
+        for (device, known) in devices {
+            for (name, entry) in known {
+                if let Known::Silence(Some(heard)) = &mut entry.state.known
+                    && heard.at > latest(now)
+                {
+                    heard.at = now;
+                    changed.insert((device.clone(), name.clone()));
+                }
+            }
+        }
+    }
+
     /// The last frame of a silence that was looked at.
     pub fn heard(&self, due: &Due) -> Option<FrameNumber> {
         match self.devices.get(&due.device)?.get(&due.rule)?.state.known {
@@ -224,9 +260,11 @@ impl States {
     /// A later frame of a channel that is not silent was found, by whomever it was looked at.
     pub fn hear(&mut self, due: &Due, frame: FrameNumber, at: Micros) {
         let entry = self.devices.get_mut(&due.device).and_then(|known| known.get_mut(&due.rule));
-        let Some(Known::Silence(Some(heard))) = entry.map(|entry| &mut entry.state.known) else { return };
+        let Some(entry) = entry else { return };
+        let Known::Silence(Some(heard)) = &mut entry.state.known else { return };
         if !heard.silent && heard.frame < frame {
             *heard = Heard { frame, at: heard.at.max(at), silent: false };
+            entry.heard_here = Some(Instant::now());
             self.changed.insert((due.device.clone(), due.rule.clone()));
         }
     }
@@ -274,13 +312,15 @@ impl States {
     /// about.
     pub fn stored(&mut self, states: &[WatchState]) -> Vec<Micros> {
         self.events.clear();
-        self.changed.clear();
         for state in states {
+            // There may have been more than one step takes.
+            let key = (state.device.clone(), state.rule.clone());
+            self.changed.remove(&key);
             let entry = self.devices.get_mut(&state.device).and_then(|known| known.get_mut(&state.rule));
             if let Some(entry) = entry.filter(|_| !state.state.is_empty()) {
                 entry.stored = Some(entry.state.known);
             }
-            self.forgotten.remove(&(state.device.clone(), state.rule.clone()));
+            self.forgotten.remove(&key);
         }
         std::mem::take(&mut self.received)
     }

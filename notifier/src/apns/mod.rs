@@ -111,7 +111,7 @@ impl Apns {
     pub async fn send(&self, phone: &PushToken, delivery: &Delivery, seal: &SealKey) -> Tried {
         let token = match seal.open(&phone.token, &phone.id.to_string()) {
             Ok(token) => token,
-            Err(error) => return Tried::unsent(Verdict::Again(None), error.to_string()),
+            Err(error) => return Tried::unsent(Verdict::Ours, error.to_string()),
         };
         let Ok(token) = String::from_utf8(token) else {
             return Tried::unsent(Verdict::Gone, "the push token is no text");

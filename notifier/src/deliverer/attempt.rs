@@ -8,11 +8,12 @@ use trough_protocol::Micros;
 use trough_runtime::clock::micros;
 use trough_runtime::trace::TraceContext;
 use trough_store::outbox::{Attempt, Delivery, Outcome};
-use trough_store::subscription::{PushToken, Target};
+use trough_store::subscription::{PushToken, Quiet, Target};
 use trough_store::webhook::address::host_and_port;
-use trough_store::{RegistryError, Subscription};
+use trough_store::{EventKind, RegistryError, Subscription};
 
 use super::endpoint::Visit;
+use super::queue::LATER;
 use super::traces::Traced;
 use crate::book::{Book, NotAllowed};
 use crate::context::Context;
@@ -23,6 +24,11 @@ use crate::webhook::Hook;
 
 /// What a webhook that is not there any more leaves behind.
 const GONE: &str = "the endpoint answered 410 Gone: enable the subscription if that was a mistake";
+
+/// What one that was there, before it was replaced, does.
+const MOVED: &str = "the endpoint that was there before answered 410 Gone: it is sent to the new one";
+/// After a fault of our own.
+const OURS_AGAIN: Duration = Duration::from_secs(30);
 
 /// A try that is over.
 #[derive(Debug)]
@@ -40,6 +46,8 @@ pub enum Next {
     GoOn,
     /// They wait until it is tried again.
     Blocked(Micros),
+    /// It is not sent before this time, though it is due.
+    Held(Micros),
     /// The subscription is disabled.
     Disabled,
 }
@@ -62,6 +70,9 @@ pub async fn attempt(
         }
         return Ok(done(delivery, Outcome::Dropped, format!("not sent: {why}"), Next::GoOn));
     }
+    if let Some(done) = keep_quiet(context, subscription, delivery) {
+        return Ok(done);
+    }
     let (channel, began) = (channel(&subscription.wanted.target), Instant::now());
     let on_its_way = OnItsWay::new(&context.metrics);
     let traced = Traced::begin(&context.config.tracer, delivery);
@@ -75,6 +86,18 @@ pub async fn attempt(
     }
     report(context, (channel, subscription), delivery, (&tried, &done), began.elapsed());
     Ok(done)
+}
+
+/// What becomes of a delivery that is due in quiet hours, however it came to be so: it was held, is tried again, or waited for
+/// others or for its subscription. A test is sent whenever somebody asks for it.
+fn keep_quiet(context: &Context, subscription: &Subscription, delivery: &Delivery) -> Option<Done> {
+    let quiet = subscription.wanted.quiet.as_ref().filter(|_| delivery.event.kind != EventKind::Test)?;
+    let ends = quiet.ends(context.clock.known()?)?;
+    let said = format!("not sent: quiet hours from {} to {}", quiet.from, quiet.to);
+    Some(match quiet.then {
+        Quiet::Hold => done(delivery, Outcome::Held(ends), said, Next::Held(ends)),
+        Quiet::Drop => done(delivery, Outcome::Dropped, said, Next::GoOn),
+    })
 }
 
 /// Counts a request until its answer, or until nobody waits for that any more.
@@ -117,7 +140,7 @@ async fn send<'a>(
             let tried = match (&context.apns, phone) {
                 (_, None) => Tried::unsent(Verdict::Gone, "the phone is not registered any more"),
                 (None, _) => Tried::unsent(
-                    Verdict::Again(None),
+                    Verdict::Ours,
                     "pushes are not set up: give the notifier --apns-key-file, --apns-key-id and --apns-team-id",
                 ),
                 (Some(apns), Some(phone)) => apns.send(phone, delivery, &context.seal).await,
@@ -144,7 +167,21 @@ async fn settle(
             }
             done(delivery, Outcome::Dropped, said, Next::GoOn)
         }
+        Verdict::Ours => {
+            // It stays due, so that it keeps its place.
+            let again = now(context, delivery) + micros(OURS_AGAIN);
+            done(delivery, Outcome::Held(delivery.next_at), said, Next::Blocked(again))
+        }
         Verdict::Gone => {
+            if !leads_there(context, subscription).await? {
+                let again = now(context, delivery) + micros(LATER);
+                return Ok(done(
+                    delivery,
+                    Outcome::Held(delivery.next_at),
+                    MOVED.to_owned(),
+                    Next::Blocked(again),
+                ));
+            }
             disable(context, subscription, GONE).await?;
             done(delivery, Outcome::Dead, said, Next::Disabled)
         }
@@ -153,14 +190,31 @@ async fn settle(
             let tries = delivery.attempts.saturating_sub(delivery.attempts_before_replay) + 1;
             match schedule::wait(&context.config.waits, tries, asked, chance) {
                 Some(wait) => {
-                    // Whoever has a delivery knows the time.
-                    let at = context.clock.known().unwrap_or(delivery.created_at) + micros(wait);
+                    let at = now(context, delivery) + micros(wait);
                     done(delivery, Outcome::Retry(at), said, Next::Blocked(at))
                 }
                 None => done(delivery, Outcome::Dead, said, Next::GoOn),
             }
         }
     })
+}
+
+fn now(context: &Context, delivery: &Delivery) -> Micros {
+    // Whoever has a delivery knows the time.
+    context.clock.known().unwrap_or(delivery.created_at)
+}
+
+/// Whether a subscription still has the URL that was asked: its owner may have given it another meanwhile.
+async fn leads_there(context: &Context, subscription: &Subscription) -> Result<bool, RegistryError> {
+    let url = |target: &Target| match target {
+        Target::Webhook { url, .. } => Some(url.clone()),
+        Target::Push => None,
+    };
+    match context.books.subscriptions().get_subscription(subscription.wanted.id).await {
+        Ok(found) => Ok(url(&found.wanted.target) == url(&subscription.wanted.target)),
+        Err(RegistryError::NotFound { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// Has nothing more sent to a subscription, and tells whoever looks at the log.
@@ -196,6 +250,7 @@ fn report(
     let outcome = match done.attempt.outcome {
         Outcome::Delivered => "delivered",
         Outcome::Retry(_) => "retry",
+        Outcome::Held(_) => "held",
         Outcome::Dead => "dead",
         Outcome::Dropped => "dropped",
     };

@@ -11,7 +11,7 @@ mod queue;
 mod round;
 mod traces;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +34,8 @@ const PAUSE: Duration = Duration::from_millis(2);
 enum State {
     /// A task is at it.
     Runs,
-    /// It was left with so many that wait.
-    Rests(Rest, u64),
+    /// It was left like this, with so many that wait.
+    Rests(Rest, outbox::Queue),
 }
 
 /// Works on one shard.
@@ -44,7 +44,7 @@ struct Deliverer {
     held: Held,
     notes: Notes,
     states: HashMap<SubscriptionId, State>,
-    running: JoinSet<(u64, Rest)>,
+    running: JoinSet<(outbox::Queue, Rest)>,
     tasks: HashMap<task::Id, SubscriptionId>,
 }
 
@@ -88,15 +88,17 @@ impl Deliverer {
         };
         let waiting: HashMap<_, _> = queues.iter().map(|queue| (queue.subscription, queue.pending)).collect();
         self.states.retain(|id, state| matches!(state, State::Runs) || waiting.contains_key(id));
+        let enabled = self.enabled().await;
         let mut next = later;
         for queue in &queues {
             let state = self.states.get(&queue.subscription);
             match state {
                 Some(State::Runs) => continue,
-                Some(State::Rests(rest, pending)) => {
-                    let more = !rest.blocked && queue.pending != *pending;
+                Some(State::Rests(rest, left)) => {
+                    let more = !rest.blocked && queue.pending != left.pending;
                     let due = rest.until.is_some_and(|until| until <= Instant::now());
-                    if !more && !due {
+                    let begins = queue.resumed_at != left.resumed_at || enabled.contains(&queue.subscription);
+                    if !more && !due && !begins {
                         next = rest.until.map_or(next, |until| next.min(until));
                         continue;
                     }
@@ -109,7 +111,26 @@ impl Deliverer {
         next
     }
 
-    fn start(&mut self, outbox::Queue { subscription, pending }: outbox::Queue) {
+    /// Those that rest as they were disabled, and are not any more.
+    async fn enabled(&self) -> HashSet<SubscriptionId> {
+        let disabled = self.states.iter().filter_map(|(id, state)| match state {
+            State::Rests(rest, _) => rest.disabled.then_some(*id),
+            State::Runs => None,
+        });
+        let disabled: Vec<_> = disabled.collect();
+        if disabled.is_empty() {
+            return HashSet::new();
+        }
+        // If it is not known, they are looked at when their time has come.
+        let Ok(book) = self.context.books.current().await else { return HashSet::new() };
+        disabled
+            .into_iter()
+            .filter(|id| book.subscription(*id).is_none_or(|subscription| subscription.disabled.is_none()))
+            .collect()
+    }
+
+    fn start(&mut self, left: outbox::Queue) {
+        let subscription = left.subscription;
         self.states.insert(subscription, State::Runs);
         let queue = Queue {
             context: self.context.clone(),
@@ -117,13 +138,16 @@ impl Deliverer {
             notes: self.notes.clone(),
             subscription,
         };
-        let task = self.running.spawn(async move { (pending, queue.run().await) });
+        let task = self.running.spawn(async move { (left, queue.run().await) });
         self.tasks.insert(task.id(), subscription);
     }
 
-    fn ended(&mut self, ended: Result<(task::Id, (u64, Rest)), JoinError>) {
+    fn ended(&mut self, ended: Result<(task::Id, (outbox::Queue, Rest)), JoinError>) {
         let (id, left) = match ended {
-            Ok((id, (pending, rest))) => (id, Some((rest, pending.saturating_sub(rest.finished)))),
+            Ok((id, (mut left, rest))) => {
+                left.pending = left.pending.saturating_sub(rest.finished);
+                (id, Some((rest, left)))
+            }
             Err(error) => {
                 tracing::error!(%error, "whoever delivered has panicked; it is begun anew");
                 (error.id(), None)

@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::Instant;
 use trough_protocol::Micros;
 use trough_store::outbox::{Attempt, Delivery, OutboxError, Outcome, PAGE_MAX};
-use trough_store::subscription::{PushTokenId, Target};
+use trough_store::subscription::{PushEnvironment, PushTokenId, Target};
 use trough_store::webhook::address::host_and_port;
 use trough_store::{RegistryError, Subscription, SubscriptionId};
 
@@ -16,6 +16,7 @@ use super::attempt::{Next, attempt};
 use super::endpoint::{Endpoint, Visit};
 use super::notes::{Lost, Notes};
 use super::round::{Lane, Round, Turns};
+use crate::book::Book;
 use crate::claims::Held;
 use crate::context::Context;
 
@@ -28,11 +29,11 @@ const PHONES_AT_ONCE: usize = 16;
 const PUSHES_AT_ONCE: usize = 64;
 /// When a store did not answer.
 pub const LATER: Duration = Duration::from_secs(1);
-/// How often is looked whether a disabled subscription was enabled.
+/// A disabled subscription rests so long, unless it is seen before that it was enabled.
 const ENABLED: Duration = Duration::from_secs(5);
 
 /// How a queue was left.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Rest {
     /// How many deliveries were finished.
     pub finished: u64,
@@ -40,14 +41,24 @@ pub struct Rest {
     pub until: Option<Instant>,
     /// More that comes changes nothing before that time.
     pub blocked: bool,
+    /// Its subscription is disabled.
+    pub disabled: bool,
     /// Since when the oldest one waits, by the outbox's clock.
     pub oldest: Option<Micros>,
 }
 
 impl Rest {
     fn after(wait: Duration) -> Self {
-        Self { finished: 0, until: Some(Instant::now() + wait), blocked: true, oldest: None }
+        Self { finished: 0, until: Some(Instant::now() + wait), blocked: true, disabled: false, oldest: None }
     }
+}
+
+/// A page as it was seen.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: Instant,
+    /// By the outbox's clock, a little before.
+    now: Micros,
 }
 
 /// What is needed to work on a queue.
@@ -80,7 +91,12 @@ impl Queue {
     /// A page. Whoever waits for the same endpoint gets a turn between two of them.
     async fn round(&self, turns: &Turns) -> Result<Round, Lost> {
         let context = &self.context;
-        let book = match context.books.current().await {
+        let mut book = context.books.current().await;
+        if book.as_ref().is_ok_and(|book| book.subscription(self.subscription).is_none()) {
+            // It may be newer than the book: that something waits for it was seen before.
+            book = context.books.since(Instant::now()).await;
+        }
+        let book = match book {
             Ok(book) => book,
             Err(error) => return Ok(unknown(&error)),
         };
@@ -88,11 +104,11 @@ impl Queue {
             return self.drop_all("the subscription was removed").await;
         };
         if subscription.disabled.is_some() {
-            return Ok(Round::over(Rest::after(ENABLED)));
+            return Ok(Round::over(Rest { disabled: true, ..Rest::after(ENABLED) }));
         }
         // Nothing is fetched before it may be sent: what waits for a slow endpoint waits in the outbox.
         let visit = tokio::select! {
-            visit = self.endpoint(subscription).enter() => visit,
+            visit = self.endpoint(&book, subscription).enter() => visit,
             () = self.held.ends() => return Ok(Round::over(Rest::after(LATER))),
         };
         let push = subscription.wanted.target == Target::Push;
@@ -103,8 +119,8 @@ impl Queue {
             let page = context.outbox.pending(self.subscription, turns.without(), limit).await?;
             Ok::<_, OutboxError>((now, page))
         };
-        let (now, page) = match fetched.await {
-            Ok(fetched) => fetched,
+        let (seen, page) = match fetched.await {
+            Ok((now, page)) => (Seen { at: Instant::now(), now }, page),
             Err(error) => {
                 context.failed(&error);
                 return Ok(Round::over(Rest::after(LATER)));
@@ -122,12 +138,12 @@ impl Queue {
         }
         let ended = stream::iter(lanes.into_iter().map(|(phone, lane)| {
             let visit = &visit;
-            async move { (phone, self.lane(lane, now, visit).await) }
+            async move { (phone, self.lane(lane, seen, visit).await) }
         }));
         let ended: Vec<_> = ended.buffer_unordered(PHONES_AT_ONCE).collect().await;
         drop(visit);
         self.notes.flush().await?;
-        let rest = Rest { finished: 0, until: None, blocked: false, oldest };
+        let rest = Rest { oldest, ..Rest::default() };
         let mut round = Round { full, ..Round::over(rest) };
         for (phone, lane) in ended {
             let mut lane = lane?;
@@ -138,7 +154,7 @@ impl Queue {
                 Some(phone) => round.had_turn.push(phone),
                 None => {}
             }
-            round.add(&lane, now);
+            round.add(&lane, seen.now);
         }
         if full && !round.rest.blocked {
             // Of those that are held the first to be due may be behind the page.
@@ -148,7 +164,7 @@ impl Queue {
         Ok(round)
     }
 
-    fn endpoint(&self, subscription: &Subscription) -> Arc<Endpoint> {
+    fn endpoint(&self, book: &Book, subscription: &Subscription) -> Arc<Endpoint> {
         let context = &self.context;
         match &subscription.wanted.target {
             Target::Webhook { url, .. } => {
@@ -156,15 +172,26 @@ impl Queue {
                 let name = name.unwrap_or_default();
                 context.endpoints.get(&name, context.config.in_flight_of_endpoint_max)
             }
-            Target::Push => context.endpoints.get("apns", PUSHES_AT_ONCE),
+            // That one of Apple's servers does not answer says nothing of the other.
+            Target::Push => {
+                let knows = |environment| {
+                    book.phones(&subscription.wanted.owner).any(|phone| phone.environment == environment)
+                };
+                let name = match (knows(PushEnvironment::Production), knows(PushEnvironment::Sandbox)) {
+                    (true, true) => "both of apns",
+                    (false, true) => "apns sandbox",
+                    (_, false) => "apns",
+                };
+                context.endpoints.get(name, PUSHES_AT_ONCE)
+            }
         }
     }
 
     /// The deliveries of one phone, or of a webhook, one after the other.
-    async fn lane(&self, lane: Vec<Delivery>, now: Micros, visit: &Visit) -> Result<Lane, Lost> {
+    async fn lane(&self, lane: Vec<Delivery>, seen: Seen, visit: &Visit) -> Result<Lane, Lost> {
         let mut ended = Lane::default();
         for delivery in lane {
-            if delivery.next_at > now {
+            if delivery.next_at > seen.now {
                 ended.due(delivery.next_at);
                 if delivery.attempts == 0 {
                     // Held by quiet hours, or to be told of together with others: those behind it do not wait.
@@ -174,16 +201,26 @@ impl Queue {
                 return Ok(ended);
             }
             if !self.held.may_begin() || (ended.tries > 0 && !visit.may_go_on()) {
-                ended.due(now);
+                ended.due(seen.now);
                 ended.blocked = true;
                 return Ok(ended);
             }
-            match self.try_once(&delivery, visit).await? {
+            match self.try_once(&delivery, seen.at, visit).await? {
                 Some(Next::GoOn) => ended.finished += 1,
                 Some(Next::Blocked(at)) => {
                     ended.due(at);
                     (ended.blocked, ended.waits) = (true, true);
                     return Ok(ended);
+                }
+                Some(Next::Held(at)) => {
+                    ended.held += 1;
+                    ended.due(at);
+                    if delivery.attempts > 0 {
+                        (ended.blocked, ended.waits) = (true, true);
+                        return Ok(ended);
+                    }
+                    // As one that was made to be held.
+                    continue;
                 }
                 Some(Next::Disabled) => {
                     ended.finished += 1;
@@ -201,10 +238,14 @@ impl Queue {
     }
 
     /// `None` if it cannot be told whether it may be delivered.
-    async fn try_once(&self, delivery: &Delivery, visit: &Visit) -> Result<Option<Next>, Lost> {
+    async fn try_once(
+        &self,
+        delivery: &Delivery,
+        seen_at: Instant,
+        visit: &Visit,
+    ) -> Result<Option<Next>, Lost> {
         let context = &self.context;
-        // It may have been removed or disabled since the page was fetched.
-        let book = match context.books.current().await {
+        let book = match self.book_for(delivery, seen_at).await {
             Ok(book) => book,
             Err(error) => {
                 tracing::debug!(%error, "it is not known who may be told");
@@ -215,8 +256,7 @@ impl Queue {
         let Some(subscription) = subscription.filter(|subscription| subscription.disabled.is_none()) else {
             return Ok(None);
         };
-        #[expect(clippy::expect_used, reason = "nobody closes it")]
-        let _permit = context.in_flight.acquire().await.expect("it is open");
+        let _share = context.in_flight.enter(&subscription.wanted.owner).await;
         match attempt(context, &book, subscription, delivery, visit).await {
             Ok(done) => {
                 self.notes.take(done.attempt).await?;
@@ -227,6 +267,14 @@ impl Queue {
                 Ok(None)
             }
         }
+    }
+
+    /// The book of the time: the subscription may have been removed or disabled since the page was fetched. If by that one the
+    /// delivery is not to be sent, one that is newer than the delivery: to whom it goes may be newer than the other.
+    async fn book_for(&self, delivery: &Delivery, seen_at: Instant) -> Result<Arc<Book>, RegistryError> {
+        let books = &self.context.books;
+        let book = books.current().await?;
+        if book.refuses(delivery).await? { books.since(seen_at).await } else { Ok(book) }
     }
 
     async fn drop_all(&self, why: &str) -> Result<Round, Lost> {
@@ -244,8 +292,7 @@ impl Queue {
             self.notes.take(attempt).await?;
         }
         self.notes.flush().await?;
-        let rest = Rest { finished: 0, until: None, blocked: false, oldest: None };
-        Ok(Round { finished, full: finished > 0, ..Round::over(rest) })
+        Ok(Round { finished, full: finished > 0, ..Round::over(Rest::default()) })
     }
 }
 

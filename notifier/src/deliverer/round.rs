@@ -12,6 +12,8 @@ use super::queue::{LATER, Rest};
 pub struct Round {
     /// Deliveries that were finished.
     pub finished: u64,
+    /// Deliveries that were found to be held.
+    pub held: u64,
     /// How the queue is left.
     pub rest: Rest,
     /// Something may be behind the page.
@@ -25,12 +27,13 @@ pub struct Round {
 impl Round {
     /// Nothing was on it.
     pub fn over(rest: Rest) -> Self {
-        Self { finished: 0, rest, full: false, waiting: Vec::new(), had_turn: Vec::new() }
+        Self { finished: 0, held: 0, rest, full: false, waiting: Vec::new(), had_turn: Vec::new() }
     }
 
     /// What came of one phone.
     pub fn add(&mut self, lane: &Lane, now: Micros) {
         self.finished += lane.finished;
+        self.held += lane.held;
         self.rest.blocked |= lane.blocked || lane.disabled || lane.unknown;
         let wait = lane.due.map(|due| Duration::from_micros(due.saturating_sub(now)));
         let wait = if lane.unknown || lane.disabled { Some(LATER) } else { wait };
@@ -52,6 +55,8 @@ pub struct Lane {
     /// Deliveries that were finished, and tries.
     pub finished: u64,
     pub tries: u64,
+    /// Deliveries that were found to be held.
+    pub held: u64,
     /// When there is something to do.
     pub due: Option<Micros>,
     /// What is behind its first delivery waits.
@@ -91,11 +96,12 @@ impl Turns {
     /// Whether there is another page after this one.
     pub fn next(&mut self, round: &Round) -> bool {
         self.until = earliest(self.until, round.rest.until);
-        self.moved |= round.finished > 0 || !round.waiting.is_empty();
+        let moved = round.finished + round.held > 0 || !round.waiting.is_empty();
+        self.moved |= moved;
         self.waiting.extend(&round.waiting);
         if round.full {
             self.had.extend(&round.had_turn);
-            return round.finished > 0 || !round.waiting.is_empty() || !round.had_turn.is_empty();
+            return moved || !round.had_turn.is_empty();
         }
         let again = self.moved && !self.had.is_empty();
         (self.moved, self.had) = (false, Vec::new());

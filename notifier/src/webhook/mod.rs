@@ -98,13 +98,13 @@ impl Webhooks {
     ) -> Tried {
         let url = match self.reach.check(hook.url) {
             Ok(url) => url,
-            Err(error) => return Tried::unsent(Verdict::Again(None), error.to_string()),
+            Err(error) => return Tried::unsent(Verdict::Ours, error.to_string()),
         };
         let (now, id, body) = (self.clock.now(), delivery.id.to_string(), body::body(delivery));
         let seconds = i64::try_from(now / 1_000_000).unwrap_or_default();
         let signature = match sign(hook, delivery.subscription, seal, now, (&id, seconds, &body)) {
             Ok(signature) => signature,
-            Err(fault) => return Tried::unsent(Verdict::Again(None), fault),
+            Err(fault) => return Tried::unsent(Verdict::Ours, fault),
         };
         let until = Instant::now() + self.timeout;
         let request = self

@@ -14,8 +14,8 @@ use crate::names::{Group, RuleName};
 use crate::outbox::{
     Attempt, CLAIM_MAX, Claim, DELIVERIES_MAX, DEVICES_LISTED_MAX, Delivery, DeliveryFilter, DeliveryId,
     DeliveryState, Duty, EnteredEvent, EventFilter, KEY_BYTES_MAX, NewDelivery, Outbox, OutboxError, Outcome,
-    PAGE_MAX, PENDING_MAX, PHONE_PENDING_PART, PLACE_BYTES_MAX, SAID_BYTES_MAX, SHARDS, STATE_BYTES_MAX,
-    STEP_MAX, Shard, WatchState, WatchStep,
+    PAGE_MAX, PENDING_MAX, PHONE_PENDING_PART, PLACE_BYTES_MAX, RESUMED_FOR, SAID_BYTES_MAX, SHARDS,
+    STATE_BYTES_MAX, STEP_MAX, Shard, WatchState, WatchStep,
 };
 use crate::rule::AFTER_MAX;
 use crate::subscription::{PushTokenId, SubscriptionId};

@@ -51,12 +51,12 @@ fn result_of<'a>(known: u32, tries: impl Iterator<Item = &'a Attempt>) -> Option
         }
         let come =
             result.get_or_insert(Come { state: pending, attempts: 0, next_at: None, last: String::new() });
-        let tried = u32::from(*outcome != Outcome::Dropped);
+        let tried = u32::from(!matches!(outcome, Outcome::Dropped | Outcome::Held(_)));
         counted += tried;
         come.attempts += i32::from(tried > 0);
         check::said(said).clone_into(&mut come.last);
         match outcome {
-            Outcome::Retry(at) => come.next_at = Some(integer(*at)),
+            Outcome::Retry(at) | Outcome::Held(at) => come.next_at = Some(integer(*at)),
             Outcome::Delivered => come.state = number(DeliveryState::Delivered),
             Outcome::Dead => come.state = number(DeliveryState::Dead),
             Outcome::Dropped => come.state = number(DeliveryState::Dropped),
@@ -116,6 +116,22 @@ pub(super) async fn note(
         queue.pending = queue.pending.saturating_sub(finished.get(id).copied().unwrap_or(0));
     }
     queues::save(database, session, changed).await
+}
+
+/// Has what is tried again later tried now, and notes when that was asked for.
+pub(super) async fn resume(
+    database: &Database,
+    session: &mut ClientSession,
+    id: SubscriptionId,
+    now: Micros,
+) -> Result<()> {
+    queues::resume(database, &mut *session, id, now).await?;
+    let later = doc! { "$gt": integer(now) };
+    let those =
+        doc! { "subscription": id.to_string(), "state": 0, "attempts": { "$gt": 0 }, "next_at": later };
+    let change = doc! { "$set": { "next_at": integer(now) } };
+    deliveries::<Document>(database).update_many(those, change).session(session).await?;
+    Ok(())
 }
 
 /// Puts a finished delivery at the end of its queue.

@@ -25,8 +25,8 @@ use crate::subscription::{PushTokenId, SubscriptionId};
 
 /// How long a page may take, or forgetting.
 const PAGE_TIME_MAX: Duration = Duration::from_secs(15);
-/// How long a change of many documents may take: the server gives a transaction a minute.
-const CHANGE_MAX: Duration = Duration::from_secs(60);
+/// How long a change of many documents may take: the shipped files have the server give a transaction as long.
+const CHANGE_MAX: Duration = Duration::from_secs(10);
 /// How often a change is begun again because a document that was free has been made meanwhile: then it is seen.
 const COLLISIONS_MAX: usize = 5;
 
@@ -305,6 +305,16 @@ impl Outbox for MongoOutbox {
                     shards::require(database, &mut *session, claim).await?;
                     delivering::note(database, session, claim, &attempts, now).await
                 })
+            })
+            .await
+        })
+    }
+
+    fn resume(&self, subscription: SubscriptionId) -> BoxFuture<'_, Result<(), OutboxError>> {
+        Box::pin(async move {
+            let now = self.time().await?;
+            self.change_news(move |database, session| {
+                Box::pin(async move { delivering::resume(database, session, subscription, now).await })
             })
             .await
         })

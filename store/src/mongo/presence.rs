@@ -239,8 +239,14 @@ async fn report(database: &Database, feeder: FeederId, notes: &[SessionNote]) ->
 async fn listen(database: &Database, now: DateTime) -> Result<(), Failure> {
     let lapse = i64::try_from(LAPSE.as_millis()).unwrap_or(i64::MAX);
     let lapsed = DateTime::from_millis(now.timestamp_millis().saturating_sub(lapse));
-    let lapsed = doc! { "_id": LISTENING, "reported_at": { "$lt": lapsed } };
-    feeders(database).update_one(lapsed, doc! { "$set": { "since": now, "reported_at": now } }).await?;
+    // The clock was set back: how long nobody listened meanwhile is not known.
+    let ahead = DateTime::from_millis(now.timestamp_millis().saturating_add(lapse));
+    let either = vec![doc! { "reported_at": { "$lt": lapsed } }, doc! { "reported_at": { "$gt": ahead } }];
+    let begins = doc! { "_id": LISTENING, "$or": either };
+    let anew = doc! { "$set": { "since": now, "reported_at": now } };
+    if feeders(database).update_one(begins, anew).await?.matched_count > 0 {
+        set_right(database, now).await?;
+    }
     let more = doc! { "$max": { "reported_at": now }, "$setOnInsert": { "since": now } };
     match feeders(database)
         .update_one(doc! { "_id": LISTENING }, more)
@@ -252,6 +258,17 @@ async fn listen(database: &Database, now: DateTime) -> Result<(), Failure> {
         Ok(_) | Err(Failure::Duplicate(_)) => Ok(()),
         Err(failure) => Err(failure),
     }
+}
+
+/// What was entered by a clock that was ahead, and was set back since, counts as entered now: else nobody would be missed before
+/// that time had come.
+async fn set_right(database: &Database, now: DateTime) -> Result<(), Failure> {
+    let later = doc! { "_id": { "$ne": LISTENING }, "reported_at": { "$gt": now } };
+    feeders(database).update_many(later, doc! { "$set": { "reported_at": now } }).await?;
+    let now = integer(micros(now));
+    let change = doc! { "$set": { "changed_at": now }, "$min": { "opened_at": now, "heard_at": now } };
+    sessions(database).update_many(doc! { "changed_at": { "$gt": now } }, change).await?;
+    Ok(())
 }
 
 /// Each session is replaced if it is still as it was read, so that of notes by two feeders none undoes the other.

@@ -8,11 +8,13 @@ use mongodb::error::Result;
 use mongodb::options::IndexOptions;
 use mongodb::{ClientSession, Collection, Database, IndexModel};
 use serde::{Deserialize, Serialize};
+use trough_protocol::Micros;
 
 use super::deliveries::parsed;
 use super::failure::Failure;
+use super::integer;
 use super::segment_rows::all;
-use crate::outbox::{Queue, Shard};
+use crate::outbox::{Queue, Shard, check};
 use crate::subscription::SubscriptionId;
 
 /// A queue.
@@ -26,6 +28,9 @@ pub(super) struct QueueDocument {
     position: u64,
     /// How many deliveries wait.
     pub pending: u64,
+    /// When it was last resumed; 0: never.
+    #[serde(default)]
+    resumed_at: Micros,
 }
 
 impl QueueDocument {
@@ -35,9 +40,14 @@ impl QueueDocument {
         self.position
     }
 
-    /// Whether nothing more is made, of so many at most.
+    /// Whether no more may wait, of so many at most.
     pub fn is_full(&self, pending_max: u64) -> bool {
         self.pending > pending_max
+    }
+
+    /// Whether it is to be disabled for that.
+    pub fn is_over(&self, pending_max: u64, now: Micros) -> bool {
+        self.is_full(pending_max) && !check::is_resumed(self.resumed_at, now)
     }
 }
 
@@ -68,7 +78,13 @@ pub(super) async fn of(
     let queue = |id: SubscriptionId| {
         let name = id.to_string();
         let shard = Shard::of_subscription(id).number;
-        known.remove(&name).unwrap_or(QueueDocument { id: name, shard, position: 0, pending: 0 })
+        known.remove(&name).unwrap_or(QueueDocument {
+            id: name,
+            shard,
+            position: 0,
+            pending: 0,
+            resumed_at: 0,
+        })
     };
     let mut queue = queue;
     let mut found = HashMap::new();
@@ -93,14 +109,27 @@ pub(super) async fn save(
     Ok(())
 }
 
+/// Notes when what waits was made due, in a transaction.
+pub(super) async fn resume(
+    database: &Database,
+    session: &mut ClientSession,
+    id: SubscriptionId,
+    now: Micros,
+) -> Result<()> {
+    let change = doc! { "$set": { "resumed_at": integer(now) } };
+    let this = doc! { "_id": id.to_string() };
+    queues::<Document>(database).update_one(this, change).session(session).await?;
+    Ok(())
+}
+
 /// Those of a part in which something waits.
 pub(super) async fn list(database: &Database, shard: Shard) -> std::result::Result<Vec<Queue>, Failure> {
     let those = doc! { "shard": i32::from(shard.number), "pending": { "$gt": 0_i64 } };
     let mut found = queues::<QueueDocument>(database).find(those).sort(doc! { "_id": 1 }).await?;
     let mut listed = Vec::new();
     while found.advance().await? {
-        let QueueDocument { id, pending, .. } = found.deserialize_current()?;
-        listed.push(Queue { subscription: parsed(&id)?, pending });
+        let QueueDocument { id, pending, resumed_at, .. } = found.deserialize_current()?;
+        listed.push(Queue { subscription: parsed(&id)?, pending, resumed_at });
     }
     Ok(listed)
 }

@@ -88,7 +88,7 @@ pub(super) async fn make(
     for new in wanted {
         routing.take(new).map_err(|failure| refuse(OutboxError::from(failure)))?;
     }
-    let full = routing.queues.iter().filter(|(_, queue)| queue.is_full(pending_max));
+    let full = routing.queues.iter().filter(|(_, queue)| queue.is_over(pending_max, now));
     let mut full: Vec<_> = full.map(|(id, _)| *id).collect();
     full.sort_unstable();
     routing.write(database, session).await?;
@@ -208,8 +208,8 @@ impl Routing {
             return Ok(());
         }
         match &new.key {
-            _ if new.dropped.is_some() => self.insert(new, self.now).map(drop),
-            None => self.insert(new, self.now.max(new.not_before)).map(drop),
+            _ if new.dropped.is_some() => self.insert(new, self.now),
+            None => self.insert(new, self.now.max(new.not_before)),
             Some(key) => self.take_keyed(new, key_id(new, key)),
         }
     }
@@ -224,11 +224,13 @@ impl Routing {
             return self.join(new, held, next_at.max(new.not_before));
         }
         let slot = Slot::of(self.now, known.map(|key| key.free_at), new.not_before, new.every);
-        if self.insert(new, slot.at)? {
-            let delivery = new.id().to_string();
-            self.keys.insert(id.clone(), KeyDocument { id: id.clone(), free_at: slot.free_at, delivery });
-            self.keys_changed.insert(id);
+        if self.queues.get(&new.subscription).is_some_and(|queue| queue.is_full(self.pending_max)) {
+            return self.insert(new, self.now);
         }
+        self.insert(new, slot.at)?;
+        let delivery = new.id().to_string();
+        self.keys.insert(id.clone(), KeyDocument { id: id.clone(), free_at: slot.free_at, delivery });
+        self.keys_changed.insert(id);
         Ok(())
     }
 
@@ -254,14 +256,18 @@ impl Routing {
         Ok(())
     }
 
-    /// Enters a delivery at the end of its queue, unless that is full. What is dropped needs no room.
-    fn insert(&mut self, new: &NewDelivery, next_at: Micros) -> std::result::Result<bool, Failure> {
+    /// Enters a delivery at the end of its queue, unless that is full. What is dropped needs no room, and what is made for one
+    /// that is not to be disabled for being full is dropped.
+    fn insert(&mut self, new: &NewDelivery, next_at: Micros) -> std::result::Result<(), Failure> {
         let no_queue = || Failure::Corrupt(format!("subscription {} has no queue", new.subscription));
         let queue = self.queues.get_mut(&new.subscription).ok_or_else(no_queue)?;
-        if new.dropped.is_none() && queue.is_full(self.pending_max) {
-            return Ok(false);
-        }
         let mut dropped = new.dropped.clone();
+        if dropped.is_none() && queue.is_full(self.pending_max) {
+            if queue.is_over(self.pending_max, self.now) {
+                return Ok(());
+            }
+            dropped = Some(check::queue_full(self.pending_max));
+        }
         if let (None, Some(phone)) = (&dropped, new.phone) {
             let waiting = self.phones.entry((new.subscription, phone)).or_default();
             match check::phone_is_full(*waiting, self.pending_max) {
@@ -290,7 +296,7 @@ impl Routing {
             finished_at: dropped.as_ref().map(|_| self.now),
             event: to_json(&new.event)?,
         });
-        Ok(true)
+        Ok(())
     }
 
     async fn write(mut self, database: &Database, session: &mut ClientSession) -> Result<()> {

@@ -11,6 +11,8 @@ pub enum Outcome {
     Delivered,
     /// Try again at this time.
     Retry(Micros),
+    /// It was not tried, and is not to be before this time. This counts as no try.
+    Held(Micros),
     /// Never again.
     Dead,
     /// It is not to be sent any more (its phone or its subscription is gone). This counts as no try.

@@ -10,8 +10,8 @@ use trough_runtime::clock::micros;
 
 use super::{
     Attempt, CLAIM_MAX, Claim, DELIVERIES_MAX, DEVICES_LISTED_MAX, DeliveryId, Duty, EventFilter,
-    KEY_BYTES_MAX, NewDelivery, OutboxError, PHONE_PENDING_PART, PLACE_BYTES_MAX, SHARDS, STATE_BYTES_MAX,
-    STEP_MAX, SUBSCRIPTIONS_LISTED_MAX, Shard, WatchStep,
+    KEY_BYTES_MAX, NewDelivery, OutboxError, PHONE_PENDING_PART, PLACE_BYTES_MAX, RESUMED_FOR, SHARDS,
+    STATE_BYTES_MAX, STEP_MAX, SUBSCRIPTIONS_LISTED_MAX, Shard, WatchStep,
 };
 use crate::event::{EVENT_DATA_BYTES_MAX, Event};
 use crate::rule::AFTER_MAX;
@@ -169,6 +169,16 @@ pub(crate) fn full(subscription: SubscriptionId, pending: u64, max: u64) -> Outb
     OutboxError::Invalid(format!(
         "{pending} deliveries of subscription {subscription} wait, and {max} may: see why none of them is taken"
     ))
+}
+
+/// Whether a queue was resumed (0: never) so short ago that it may have more waiting than others.
+pub(crate) fn is_resumed(resumed_at: Micros, now: Micros) -> bool {
+    resumed_at > 0 && now.abs_diff(resumed_at) < micros(RESUMED_FOR)
+}
+
+/// Why nothing more is made for a subscription that was resumed.
+pub(crate) fn queue_full(pending_max: u64) -> String {
+    format!("not sent: more than {pending_max} deliveries of this subscription wait already")
 }
 
 /// As many wait for a phone as may, of so many for all of them.

@@ -33,7 +33,7 @@ pub(super) fn make(
             Some(key) => insert_keyed(connection, &mut queues, &new, key, now)?,
         }
     }
-    queues.save(connection)
+    queues.save(connection, now)
 }
 
 /// Makes one without a key, now.
@@ -52,7 +52,7 @@ pub(super) fn make_test(
         return Err(check::full(new.subscription, queue.pending, PENDING_MAX));
     }
     insert(connection, &mut queues, new, now, now)?;
-    queues.save(connection)?;
+    queues.save(connection, now)?;
     Ok(id)
 }
 
@@ -88,7 +88,7 @@ fn insert_keyed(
         return Ok(());
     }
     if queues.of(connection, new.subscription)?.is_full() {
-        return Ok(());
+        return insert(connection, queues, new, now, now);
     }
     let slot = Slot::of(now, found.map(|(free_at, ..)| free_at), new.not_before, new.every);
     insert(connection, queues, new, slot.at, now)?;
@@ -98,7 +98,8 @@ fn insert_keyed(
     Ok(())
 }
 
-/// Enters a delivery at the end of its queue, unless that is full. What is dropped needs no room.
+/// Enters a delivery at the end of its queue, unless that is full. What is dropped needs no room, and what is made for one that
+/// is not to be disabled for being full is dropped.
 fn insert(
     connection: &Connection,
     queues: &mut Queues,
@@ -106,10 +107,14 @@ fn insert(
     next_at: Micros,
     now: Micros,
 ) -> Result<(), OutboxError> {
-    if new.dropped.is_none() && queues.of(connection, new.subscription)?.is_full() {
-        return Ok(());
-    }
     let mut dropped = new.dropped.clone();
+    let queue = queues.of(connection, new.subscription)?;
+    if dropped.is_none() && queue.is_full() {
+        if queue.is_over(now) {
+            return Ok(());
+        }
+        dropped = Some(check::queue_full(PENDING_MAX));
+    }
     if let (None, Some(phone)) = (&dropped, new.phone) {
         let waiting = queues.of_phone(connection, new.subscription, phone)?;
         match check::phone_is_full(*waiting, PENDING_MAX) {
@@ -140,11 +145,11 @@ fn insert(
 
 /// The queues of a part in which something waits.
 pub(super) fn queues(connection: &Connection, shard: u16) -> Result<Vec<Queue>, OutboxError> {
-    let sql =
-        "SELECT subscription, pending FROM queues WHERE shard = ?1 AND pending > 0 ORDER BY subscription";
+    let sql = "SELECT subscription, pending, resumed_at FROM queues WHERE shard = ?1 AND pending > 0 ORDER BY subscription";
     let mut select = connection.prepare_cached(sql)?;
     let read = |row: &rusqlite::Row<'_>| {
-        Ok(Queue { subscription: SubscriptionId(row.get(0)?), pending: row.get(1)? })
+        let subscription = SubscriptionId(row.get(0)?);
+        Ok(Queue { subscription, pending: row.get(1)?, resumed_at: row.get(2)? })
     };
     Ok(select.query_map([shard], read)?.collect::<Result<_, _>>()?)
 }
@@ -174,11 +179,11 @@ pub(super) fn note(
         }
         let (state, next_at) = match outcome {
             Outcome::Delivered => (DeliveryState::Delivered, None),
-            Outcome::Retry(at) => (DeliveryState::Pending, Some((*at).min(INT_MAX))),
+            Outcome::Retry(at) | Outcome::Held(at) => (DeliveryState::Pending, Some((*at).min(INT_MAX))),
             Outcome::Dead => (DeliveryState::Dead, None),
             Outcome::Dropped => (DeliveryState::Dropped, None),
         };
-        let tried = u32::from(*outcome != Outcome::Dropped);
+        let tried = u32::from(!matches!(outcome, Outcome::Dropped | Outcome::Held(_)));
         let finished_at = (state != DeliveryState::Pending).then_some(now);
         let said = check::said(said);
         update.execute(params![delivery.0, number(state), tried, next_at, said, finished_at])?;
@@ -187,7 +192,16 @@ pub(super) fn note(
             queue.pending = queue.pending.saturating_sub(1);
         }
     }
-    queues.save(connection)?;
+    queues.save(connection, now)?;
+    Ok(())
+}
+
+/// Has what is tried again later tried now, and notes when that was asked for.
+pub(super) fn resume(connection: &Connection, id: SubscriptionId, now: Micros) -> Result<(), OutboxError> {
+    let sql = "UPDATE queues SET resumed_at = ?2 WHERE subscription = ?1";
+    connection.prepare_cached(sql)?.execute(params![id.0, now])?;
+    let sql = "UPDATE deliveries SET next_at = ?2 WHERE subscription = ?1 AND state = 0 AND attempts > 0 AND next_at > ?2";
+    connection.prepare_cached(sql)?.execute(params![id.0, now])?;
     Ok(())
 }
 
@@ -204,7 +218,7 @@ pub(super) fn replay(connection: &Connection, id: DeliveryId, now: Micros) -> Re
     }
     queue.pending += 1;
     let position = queue.next();
-    queues.save(connection)?;
+    queues.save(connection, now)?;
     let sql = "UPDATE deliveries SET state = 0, position = ?2, attempts_before_replay = attempts, next_at = ?3, \
                finished_at = NULL WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![id.0, position, now])?;

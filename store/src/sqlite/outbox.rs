@@ -25,7 +25,7 @@ static SCHEMA: Schema = Schema {
     name: "outbox",
     application_id: 0x5472_4f62, // "TrOb"
     synchronous: "FULL",
-    migrations: &[include_str!("outbox-1.sql"), include_str!("outbox-2.sql")],
+    migrations: &[include_str!("outbox-1.sql"), include_str!("outbox-2.sql"), include_str!("outbox-3.sql")],
 };
 
 /// Connections that read.
@@ -192,6 +192,10 @@ impl Outbox for SqliteOutbox {
             })
             .await
         })
+    }
+
+    fn resume(&self, subscription: SubscriptionId) -> BoxFuture<'_, Result<(), OutboxError>> {
+        Box::pin(self.write_news(move |connection, now| deliveries::resume(connection, subscription, now)))
     }
 
     fn list_deliveries(&self, filter: DeliveryFilter) -> BoxFuture<'_, Result<Vec<Delivery>, OutboxError>> {

@@ -152,6 +152,7 @@ fn report(
     notes: &[SessionNote],
     now: Micros,
 ) -> Result<bool, OutboxError> {
+    set_right(connection, now)?;
     let sql = "INSERT INTO listening (only_one, since, last) VALUES (1, ?1, ?1) ON CONFLICT DO UPDATE
                SET since = CASE WHEN last < ?1 - ?2 THEN ?1 ELSE since END, last = max(last, ?1)";
     connection.prepare_cached(sql)?.execute(params![now, micros(LAPSE)])?;
@@ -168,6 +169,23 @@ fn report(
         }
     }
     Ok(known)
+}
+
+/// What was entered by a clock that was ahead, and was set back since, counts as entered now: else nobody would be missed before
+/// that time had come. How long nobody listened meanwhile is not known, so listening begins anew.
+fn set_right(connection: &Connection, now: Micros) -> Result<(), OutboxError> {
+    let sql = "UPDATE listening SET since = ?1, last = ?1 WHERE last > ?1 + ?2";
+    if connection.prepare_cached(sql)?.execute(params![now, micros(LAPSE)])? == 0 {
+        return Ok(());
+    }
+    tracing::warn!("the clock was set back: what was known of devices from later than now counts as of now");
+    let sql = "UPDATE feeders SET reported_at = ?1 WHERE reported_at > ?1";
+    connection.prepare_cached(sql)?.execute([now])?;
+    let sql =
+        "UPDATE sessions SET opened_at = min(opened_at, ?1), heard_at = min(heard_at, ?1), changed_at = ?1
+               WHERE changed_at > ?1";
+    connection.prepare_cached(sql)?.execute([now])?;
+    Ok(())
 }
 
 fn session(connection: &Connection, device: &DeviceId) -> rusqlite::Result<Option<SessionRow>> {
@@ -213,6 +231,38 @@ mod tests {
     }
 
     crate::presence_suite!(fixture());
+
+    /// Else a device is not missed, and a feeder that was killed counts as alive, until the time has come.
+    #[tokio::test]
+    async fn what_a_clock_that_was_ahead_has_left_counts_as_of_now() {
+        let on = fixture();
+        let presence = (on.open)();
+        let bus = DeviceId::new("bus-1").unwrap();
+        let note = |session, state| SessionNote {
+            device: bus.clone(),
+            session: [session; 16],
+            opened_ago: Duration::from_secs(1),
+            heard_ago: Duration::ZERO,
+            state,
+        };
+        let day = Duration::from_secs(24 * 60 * 60);
+        on.clock.set(START + micros(day));
+        presence.report([1; 16], vec![note(1, SessionState::Open)]).await.unwrap();
+        presence.report([2; 16], vec![]).await.unwrap();
+        on.clock.set(START);
+        presence.report([2; 16], vec![]).await.unwrap();
+        let (rows, feeders) = presence.sessions(vec![bus.clone()]).await.unwrap();
+        assert_eq!((feeders.since, feeders.last), (Some(START), Some(START)));
+        assert_eq!(feeders.reported_at(&[1; 16]), Some(START), "it has time to die");
+        assert_eq!((rows[0].opened_at, rows[0].heard_at, rows[0].changed_at), (START, START, START));
+        // A new session is no older one, and a clock that is a little back is nothing.
+        on.clock.advance(Duration::from_secs(10));
+        presence.report([2; 16], vec![note(2, SessionState::Open)]).await.unwrap();
+        on.clock.set(on.clock.now() - 1_000_000);
+        presence.report([2; 16], vec![]).await.unwrap();
+        let (rows, feeders) = presence.sessions(vec![bus]).await.unwrap();
+        assert_eq!((rows[0].session, feeders.since), ([2; 16], Some(START + 10_000_000)));
+    }
 
     #[tokio::test]
     async fn a_lapse_of_all_feeders_begins_anew() {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use rusqlite::{Connection, OptionalExtension, params};
+use trough_protocol::Micros;
 
-use crate::outbox::{OutboxError, PENDING_MAX, Shard};
+use crate::outbox::{OutboxError, PENDING_MAX, Shard, check};
 use crate::subscription::{PushTokenId, SubscriptionId};
 
 /// The queues that a transaction touches: read with the first touch, written at its end.
@@ -21,6 +22,7 @@ pub(super) struct Queues {
 pub(super) struct Queue {
     position: u64,
     pub pending: u64,
+    resumed_at: Micros,
 }
 
 impl Queue {
@@ -30,9 +32,14 @@ impl Queue {
         self.position
     }
 
-    /// Whether nothing more is made.
+    /// Whether no more may wait.
     pub fn is_full(&self) -> bool {
         self.pending > PENDING_MAX
+    }
+
+    /// Whether it is to be disabled for that.
+    pub fn is_over(&self, now: Micros) -> bool {
+        self.is_full() && !check::is_resumed(self.resumed_at, now)
     }
 }
 
@@ -42,9 +49,10 @@ impl Queues {
         match self.queues.entry(id) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(new) => {
-                let sql = "SELECT position, pending FROM queues WHERE subscription = ?1";
-                let read =
-                    |row: &rusqlite::Row<'_>| Ok(Queue { position: row.get(0)?, pending: row.get(1)? });
+                let sql = "SELECT position, pending, resumed_at FROM queues WHERE subscription = ?1";
+                let read = |row: &rusqlite::Row<'_>| {
+                    Ok(Queue { position: row.get(0)?, pending: row.get(1)?, resumed_at: row.get(2)? })
+                };
                 let queue = connection.prepare_cached(sql)?.query_row([id.0], read).optional()?;
                 Ok(new.insert(queue.unwrap_or_default()))
             }
@@ -69,8 +77,8 @@ impl Queues {
         }
     }
 
-    /// Writes them; those that are full.
-    pub fn save(self, connection: &Connection) -> Result<Vec<SubscriptionId>, OutboxError> {
+    /// Writes them; those that are to be disabled, as too many wait.
+    pub fn save(self, connection: &Connection, now: Micros) -> Result<Vec<SubscriptionId>, OutboxError> {
         let sql = "INSERT INTO queues (subscription, shard, position, pending) VALUES (?1, ?2, ?3, ?4) \
                    ON CONFLICT DO UPDATE SET position = ?3, pending = ?4";
         let mut put = connection.prepare_cached(sql)?;
@@ -78,6 +86,6 @@ impl Queues {
             let shard = Shard::of_subscription(*id).number;
             put.execute(params![id.0, shard, queue.position, queue.pending])?;
         }
-        Ok(self.queues.into_iter().filter(|(_, queue)| queue.is_full()).map(|(id, _)| id).collect())
+        Ok(self.queues.into_iter().filter(|(_, queue)| queue.is_over(now)).map(|(id, _)| id).collect())
     }
 }

@@ -1,12 +1,15 @@
 //! What each kind of condition finds in some frames. Numbers and holds are in `matching.rs`.
 
-use trough_protocol::{Epoch, Seq};
+use std::time::Duration;
+
+use trough_protocol::{Epoch, Micros, Seq};
 use trough_store::Event;
 use trough_store::event::FrameNumber;
 use trough_store::outbox::STEP_MAX;
 
 use super::script::{Item, SET_AT, Stored, find, frame, look, numbered, rules};
 use crate::watch::states::{Looked, States};
+use crate::watch::vigil::Vigil;
 
 /// Events as seq and kind.
 fn found(conditions: &[&str], items: &[Item]) -> Vec<(u64, &'static str)> {
@@ -122,6 +125,59 @@ fn a_silence_is_told_once_and_ends_with_the_next_frame() {
     look(&mut states, &rules, 4, &frame(4, "gps", "1"), usize::MAX);
     let [resumed] = states.events() else { panic!("told once") };
     assert_eq!((resumed.kind.as_str(), resumed.frame.unwrap().seq.0), ("channel.resumed", 4));
+}
+
+/// An eater whose clock is ten seconds behind, and a frame each second: silent, and heard again, for each of them.
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_heard_is_not_silent_whatever_clocks_say() {
+    let rules = rules(&[r#"{"kind":"silence","channel":"gps","after_s":10}"#]);
+    let (second, behind) = (Duration::from_secs(1), 10_000_000);
+    let (mut states, vigil) = (States::default(), Vigil::anew());
+    let mut now = SET_AT + behind;
+    let heard =
+        |now: Micros| Item::Frame { ts_s: 1, channel: "gps", payload: "1".into(), received_at: now - behind };
+    for number in 1..=30 {
+        look(&mut states, &rules, number, &heard(now), usize::MAX);
+        let due = states.dues(&rules).next().unwrap();
+        assert!(due.at <= now, "by the clocks it is silent");
+        assert_eq!(states.left(&rules, &due, &vigil), Duration::from_secs(10));
+        tokio::time::advance(second).await;
+        now += 1_000_000;
+    }
+    let due = states.dues(&rules).next().unwrap();
+    assert_eq!(states.left(&rules, &due, &vigil), Duration::from_secs(9));
+    tokio::time::advance(second * 9).await;
+    assert!(states.left(&rules, &due, &vigil).is_zero(), "now it is");
+}
+
+/// A channel that was heard by a clock that was a day ahead would be silent for a day before that is told.
+#[test]
+fn what_was_heard_tomorrow_was_heard_now() {
+    let rules = rules(&[r#"{"kind":"silence","channel":"gps","after_s":60}"#]);
+    let day = 86_400_000_000;
+    let tomorrow = Item::Frame { ts_s: 1, channel: "gps", payload: "1".into(), received_at: SET_AT + day };
+    let mut states = States::default();
+    look(&mut states, &rules, 1, &tomorrow, usize::MAX);
+    states.not_later(SET_AT + 1);
+    assert_eq!(states.dues(&rules).next().unwrap().at, SET_AT + 1 + 60_000_000);
+    let mut stored = Stored::default();
+    stored.set(&states.to_store(STEP_MAX));
+    assert_eq!(stored.load(&rules).dues(&rules).next().unwrap().at, SET_AT + 1 + 60_000_000);
+}
+
+/// What does not fit into one step is in the next one.
+#[test]
+fn what_was_not_stored_is_stored_later() {
+    let rules = rules(&[r#"{"kind":"compare","when":"/v > 1"}"#; 9]);
+    let mut states = States::default();
+    look(&mut states, &rules, 1, &frame(1, "c", r#"{"v":5}"#), usize::MAX);
+    let mut stored = Stored::default();
+    for expected in [4, 8, 9] {
+        let some = states.to_store(4);
+        stored.set(&some);
+        states.stored(&some);
+        assert_eq!((stored.len(), states.is_changed()), (expected, expected < 9));
+    }
 }
 
 /// A watcher that was killed had looked at later frames, which is not stored with each of them.

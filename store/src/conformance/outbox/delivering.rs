@@ -123,6 +123,52 @@ pub async fn a_replay_goes_to_the_back(on: &On) {
     assert_eq!(queue(&*outbox, 1).await, Some(3));
 }
 
+pub async fn what_is_held_counts_no_try(on: &On) {
+    let outbox = (on.open)();
+    let made = routed(&*outbox, 1, &[event("bus-1", 1), event("bus-1", 2)]).await;
+    let claim = deliverer(&*outbox, 1).await;
+    let later = outbox.now().await.unwrap() + 5_000_000;
+    let tries =
+        vec![attempt(made[0], Outcome::Retry(later), "503"), attempt(made[1], Outcome::Held(later), "night")];
+    outbox.attempted(claim, tries).await.unwrap();
+    // Later still, and twice the same.
+    let tries = vec![attempt_after(1, made[0], Outcome::Held(later + 1), "night"); 2];
+    outbox.attempted(claim, tries).await.unwrap();
+    for (id, attempts, next_at) in [(made[0], 1, later + 1), (made[1], 0, later)] {
+        let found = outbox.get_delivery(id).await.unwrap();
+        assert_eq!((found.state, found.attempts), (DeliveryState::Pending, attempts));
+        assert_eq!((found.next_at, found.last.as_deref()), (next_at, Some("night")));
+    }
+    assert_eq!(queue(&*outbox, 1).await, Some(2));
+}
+
+pub async fn what_is_resumed_is_tried_at_once(on: &On) {
+    let (outbox, other) = ((on.open)(), (on.open)());
+    let made = routed(&*outbox, 1, &[event("bus-1", 1)]).await;
+    let (shard, claim) = (Shard::of_subscription(subscription(1)), deliverer(&*outbox, 1).await);
+    let later = outbox.now().await.unwrap() + micros(Duration::from_secs(3600));
+    let held = NewDelivery { not_before: later, ..delivery(1, &event("bus-1", 2)) };
+    outbox.route(router(&*outbox).await, vec![], vec![held.clone()]).await.unwrap();
+    outbox.attempted(claim, vec![attempt(made[0], Outcome::Retry(later), "503")]).await.unwrap();
+    assert_eq!(outbox.queues(shard).await.unwrap()[0].resumed_at, 0);
+    let before = outbox.now().await.unwrap();
+    for _ in 0..2 {
+        other.resume(subscription(1)).await.unwrap();
+        let found = outbox.get_delivery(made[0]).await.unwrap();
+        assert!((before..later).contains(&found.next_at), "{found:?}");
+        assert_eq!((found.state, found.attempts), (DeliveryState::Pending, 1));
+        assert!((before..later).contains(&outbox.queues(shard).await.unwrap()[0].resumed_at));
+        assert_eq!(
+            outbox.get_delivery(held.id()).await.unwrap().next_at,
+            later,
+            "what is only held is not due"
+        );
+    }
+    // One that never had anything has nothing to be resumed.
+    outbox.resume(subscription(2)).await.unwrap();
+    assert_eq!(queue(&*outbox, 2).await, None);
+}
+
 pub async fn what_there_is_not_is_not_found(on: &On) {
     let outbox = (on.open)();
     let id = DeliveryId([9; 16]);

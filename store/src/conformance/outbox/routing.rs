@@ -130,6 +130,45 @@ pub async fn what_waits_is_bounded(on: &On) {
     full(refusal(outbox.replay(first[1].id).await));
 }
 
+/// One that was enabled is not disabled again before what waits had its chance; what there is no room for says so.
+pub async fn what_is_resumed_may_be_full_for_a_while(on: &On) {
+    let max = on.keep.downcast_ref::<PendingMax>().map_or(PENDING_MAX, |PendingMax(max)| *max);
+    let outbox = (on.open)();
+    let claim = router(&*outbox).await;
+    let events: Vec<_> = (0..=max + 2).map(|n| event("bus-1", n)).collect();
+    let (most, more) = events.split_at(usize::try_from(max).unwrap());
+    for some in most.chunks(DELIVERIES_MAX) {
+        let deliveries = some.iter().map(|event| delivery(1, event)).collect();
+        assert_eq!(outbox.route(claim, vec![], deliveries).await, Ok(vec![]));
+    }
+    let deliveries = more[..1].iter().map(|event| delivery(1, event)).collect();
+    assert_eq!(outbox.route(claim, vec![], deliveries).await, Ok(vec![subscription(1)]));
+    outbox.resume(subscription(1)).await.unwrap();
+    let told = |event: &Event| NewDelivery { key: Some("key".into()), ..delivery(1, event) };
+    for over in [delivery(1, &more[1]), told(&more[2])] {
+        assert_eq!(outbox.route(claim, vec![], vec![over.clone()]).await, Ok(vec![]));
+        let dropped = outbox.get_delivery(over.id()).await.unwrap();
+        assert_eq!((dropped.state, dropped.attempts), (DeliveryState::Dropped, 0));
+        assert!(dropped.last.unwrap().contains(&format!("more than {max} deliveries")));
+    }
+    assert_eq!(queue(&*outbox, 1).await, Some(max + 1));
+    // What has gone makes room.
+    let first = outbox.pending(subscription(1), vec![], 1).await.unwrap();
+    let done = vec![attempt(first[0].id, Outcome::Delivered, "")];
+    outbox.attempted(deliverer(&*outbox, 1).await, done).await.unwrap();
+    let next = told(&event("bus-1", 1_000_000));
+    assert_eq!(outbox.route(claim, vec![], vec![next.clone()]).await, Ok(vec![]));
+    assert_eq!(outbox.get_delivery(next.id()).await.unwrap().state, DeliveryState::Pending);
+    // Not for ever.
+    let before = outbox.now().await.unwrap();
+    on.clock.advance(RESUMED_FOR);
+    if outbox.now().await.unwrap() >= before + micros(RESUMED_FOR) {
+        let late = vec![delivery(1, &event("bus-1", 1_000_001))];
+        let claim = router(&*outbox).await;
+        assert_eq!(outbox.route(claim, vec![], late).await, Ok(vec![subscription(1)]));
+    }
+}
+
 /// A phone that cannot be reached takes nothing from its owner's others.
 pub async fn what_waits_for_a_phone_is_bounded(on: &On) {
     let max = on.keep.downcast_ref::<PendingMax>().map_or(PENDING_MAX, |PendingMax(max)| *max);

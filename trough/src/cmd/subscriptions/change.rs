@@ -74,6 +74,10 @@ async fn rotate_key(
 /// Enables or disables one.
 pub async fn enable(place: Place, id: SubscriptionId, enable: bool) -> Result<(), CliError> {
     let stores = Stores::open(place, Missing::Refuse)?;
+    if enable && stores.subscriptions.get_subscription(id).await?.disabled.is_some() {
+        // First, so that whoever sees that it is enabled finds what waits ready to go.
+        stores.outbox.resume(id).await?;
+    }
     let reason = if enable { None } else { Some("disabled by trough subscriptions disable") };
     stores.subscriptions.disable_subscription(id, reason).await?;
     output::note(format!("subscription {id} is {}", if enable { "enabled" } else { "disabled" }));
