@@ -329,6 +329,7 @@ macro_rules! subscriptions_suite {
             subscriptions_that_are_not_sound_are_refused_by_name,
             a_phone_that_registers_again_is_one,
             of_too_many_phones_the_oldest_goes,
+            what_a_reader_has_is_its_own_whatever_the_clock_showed,
             each_change_is_noticed_and_what_changes_nothing_is_not,
         );
     };

@@ -9,7 +9,7 @@ use super::Fixture;
 use crate::error::RegistryError;
 use crate::event::EventKind;
 use crate::names::{ReaderName, RuleName};
-use crate::registry::Registry;
+use crate::registry::{GroupAccess, NewReader, Registry, Scope as Scopes};
 use crate::rule::{Condition, NewRule, SCOPE_NAMES_MAX, Scope};
 use crate::sealed::SealKey;
 use crate::subscription::{
@@ -257,6 +257,28 @@ pub async fn a_phone_that_registers_again_is_one(on: &On) {
     assert!(store.list_push_tokens(Some(&reader("web"))).await.unwrap().is_empty());
     other.remove_push_token(PushTokenId([1; 16]), None).await.unwrap();
     assert!(store.list_push_tokens(None).await.unwrap().is_empty());
+}
+
+/// The clock was ahead for a while: of two readers of a name each has what it has made, and nothing of the other's.
+pub async fn what_a_reader_has_is_its_own_whatever_the_clock_showed(on: &On) {
+    let store = (on.open)();
+    let ios = || NewReader { name: reader("ios"), scopes: Scopes::READING.into(), groups: GroupAccess::All };
+    let (now, ahead) = (on.clock.now(), on.clock.now() + 86_400_000_000);
+    on.clock.set(ahead);
+    store.add_reader(ios()).await.unwrap();
+    let since = store.get_reader(&reader("ios")).await.unwrap().created_at;
+    on.clock.set(now);
+    let first = store.add_subscription(wanted(1, "ios")).await.unwrap();
+    store.set_push_token(phone(1, "ios", now)).await.unwrap();
+    assert!(first.created_at >= since, "{first:?}");
+    assert_eq!(store.get_subscription(id(1)).await.unwrap().created_at, first.created_at);
+    assert!(store.list_push_tokens(None).await.unwrap()[0].registered_at >= since);
+    store.revoke_reader(&reader("ios")).await.unwrap();
+    store.add_reader(ios()).await.unwrap();
+    let since = store.get_reader(&reader("ios")).await.unwrap().created_at;
+    assert!(first.created_at < since && store.list_push_tokens(None).await.unwrap()[0].registered_at < since);
+    let second = store.add_subscription(wanted(2, "ios")).await.unwrap();
+    assert!(second.created_at >= since, "{second:?}");
 }
 
 pub async fn of_too_many_phones_the_oldest_goes(on: &On) {

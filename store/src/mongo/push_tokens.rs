@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use trough_protocol::Micros;
 
 use super::failure::Failure;
-use super::integer;
 use super::json::{from_json, to_json};
 use super::transaction::refuse;
+use super::{integer, readers};
 use crate::error::RegistryError;
 use crate::names::ReaderName;
 use crate::subscription::{PUSH_TOKENS_MAX, PushToken, PushTokenId};
@@ -44,6 +44,9 @@ pub(super) fn indexes() -> Vec<Document> {
 /// Registers a phone, in a transaction; the oldest others of its owner give way.
 pub(super) async fn set(database: &Database, session: &mut ClientSession, token: &PushToken) -> Result<()> {
     let (id, owner) = (token.id.to_string(), token.owner.to_string());
+    // It is its reader's, whatever the clock showed then.
+    let since = readers::since(database, &mut *session, &token.owner).await?;
+    let token = &PushToken { registered_at: token.registered_at.max(since), ..token.clone() };
     let json = to_json(token).map_err(|failure| refuse(RegistryError::from(failure)))?;
     let document = TokenDocument {
         id: id.clone(),
@@ -72,6 +75,14 @@ pub(super) async fn set(database: &Database, session: &mut ClientSession, token:
         push_tokens::<Document>(database).delete_many(those).session(session).await?;
     }
     Ok(())
+}
+
+/// When the last one of an owner was registered, in a transaction; 0 if it has none.
+pub(super) async fn last_of(database: &Database, session: &mut ClientSession, owner: &str) -> Result<Micros> {
+    let all = push_tokens::<TokenDocument>(database);
+    let last =
+        all.find_one(doc! { "owner": owner }).sort(doc! { "registered_at": -1 }).session(session).await?;
+    Ok(last.map_or(0, |last| last.registered_at))
 }
 
 /// Those of an owner, or all, by id.

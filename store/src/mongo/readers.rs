@@ -10,6 +10,7 @@ use super::devices::{groups, names};
 use super::failure::Failure;
 use super::tokens::{self, TokenDocument, time, tokens};
 use super::transaction::refuse;
+use super::{push_tokens, subscription_rows};
 use crate::checks::no_reader;
 use crate::error::{AuthError, RegistryError};
 use crate::names::ReaderName;
@@ -50,6 +51,16 @@ impl TryFrom<ReaderDocument> for ReaderRecord {
     }
 }
 
+/// When a reader was added, in a transaction. What it makes is later, also by a clock that was ahead then and was set back since.
+pub(super) async fn since(
+    database: &Database,
+    session: &mut ClientSession,
+    name: &ReaderName,
+) -> Result<Micros> {
+    let found = readers(database).find_one(doc! { "_id": name.as_str() }).session(session).await?;
+    Ok(found.map_or(0, |reader| reader.created_at))
+}
+
 /// Adds a reader, or one that was revoked again, with a new token.
 pub(super) async fn add(
     database: &Database,
@@ -62,12 +73,15 @@ pub(super) async fn add(
     if known.is_some_and(|known| known.revoked_at.is_none()) {
         return Err(refuse(RegistryError::AlreadyExists { what: "reader", name: name.to_owned() }));
     }
+    let subscribed = subscription_rows::last_of(database, &mut *session, name).await?;
+    let registered = push_tokens::last_of(database, &mut *session, name).await?;
     let document = ReaderDocument {
         name: name.to_owned(),
         scopes: reader.scopes.iter().map(|scope| scope.as_str().to_owned()).collect(),
         all_groups: reader.groups == GroupAccess::All,
         groups: reader.groups.as_filter().map(|only| names(&only)).unwrap_or_default(),
-        created_at: now,
+        // Nothing is this reader's that was made by whoever had the name before.
+        created_at: now.max(subscribed.max(registered) + 1),
         revoked_at: None,
     };
     readers(database).replace_one(doc! { "_id": name }, document).upsert(true).session(&mut *session).await?;

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use trough_protocol::Micros;
 
 use super::failure::Failure;
-use super::integer;
 use super::json::{from_json, to_json};
 use super::transaction::refuse;
+use super::{integer, readers};
 use crate::checks::{no_subscription, subscription_exists, too_many_subscriptions};
 use crate::error::RegistryError;
 use crate::names::ReaderName;
@@ -91,6 +91,8 @@ pub(super) async fn add(
     if count >= SUBSCRIPTIONS_MAX as u64 {
         return Err(refuse(too_many_subscriptions()));
     }
+    // It is its reader's, whatever the clock showed then.
+    let now = now.max(readers::since(database, &mut *session, &wanted.owner).await?);
     let document = SubscriptionDocument {
         id: wanted.id.to_string(),
         owner: wanted.owner.to_string(),
@@ -101,6 +103,13 @@ pub(super) async fn add(
     };
     all.insert_one(document).session(session).await?;
     Ok(Subscription { wanted: wanted.clone(), created_at: now, disabled: None })
+}
+
+/// When the last one of an owner was made, in a transaction; 0 if it has none.
+pub(super) async fn last_of(database: &Database, session: &mut ClientSession, owner: &str) -> Result<Micros> {
+    let all = subscriptions::<SubscriptionDocument>(database);
+    let last = all.find_one(doc! { "owner": owner }).sort(doc! { "created_at": -1 }).session(session).await?;
+    Ok(last.map_or(0, |last| last.created_at))
 }
 
 /// Puts other wishes in the place of one's, if they are as they were before, in a transaction.

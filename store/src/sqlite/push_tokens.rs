@@ -4,12 +4,16 @@ use rusqlite::{Connection, Row, params};
 use trough_protocol::Micros;
 
 use super::json::{from_json, to_json};
+use super::readers;
 use crate::error::RegistryError;
 use crate::names::ReaderName;
 use crate::subscription::{PUSH_TOKENS_MAX, PushToken, PushTokenId};
 
 /// Registers a phone; the oldest others of its owner give way.
 pub(super) fn set(connection: &Connection, token: &PushToken) -> Result<(), RegistryError> {
+    // It is its reader's, whatever the clock showed then.
+    let registered_at = token.registered_at.max(readers::since(connection, &token.owner)?);
+    let token = &PushToken { registered_at, ..token.clone() };
     let sql = "INSERT OR REPLACE INTO push_tokens (id, owner, registered_at, token) VALUES (?1, ?2, ?3, ?4)";
     let (id, owner) = (token.id.0, token.owner.as_str());
     connection.prepare_cached(sql)?.execute(params![id, owner, token.registered_at, to_json(token)?])?;

@@ -37,14 +37,30 @@ fn join(scopes: &BTreeSet<Scope>) -> String {
     scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" ")
 }
 
+/// When a reader was added, and what it makes is later, also by a clock that was ahead then and was set back since.
+pub(super) fn since(connection: &Connection, name: &ReaderName) -> rusqlite::Result<Micros> {
+    let sql = "SELECT created_at FROM readers WHERE name = ?1";
+    let since = connection.prepare_cached(sql)?.query_row([name.as_str()], |row| row.get(0));
+    Ok(since.optional()?.unwrap_or(0))
+}
+
+/// The first moment after everything that was made by whoever had this name.
+fn after_all_of(connection: &Connection, name: &str) -> rusqlite::Result<Micros> {
+    let sql = "SELECT 1 + max(coalesce((SELECT max(created_at) FROM subscriptions WHERE owner = ?1), 0), \
+               coalesce((SELECT max(registered_at) FROM push_tokens WHERE owner = ?1), 0))";
+    connection.prepare_cached(sql)?.query_row([name], |row| row.get(0))
+}
+
 /// Adds a reader, or one that was revoked again, with a new token.
 pub(super) fn add(connection: &Connection, reader: &NewReader, now: Micros) -> Result<Token, RegistryError> {
     let name = reader.name.as_str();
+    let created_at = now.max(after_all_of(connection, name)?);
     let sql = "INSERT INTO readers (name, scopes, all_groups, created_at) VALUES (?1, ?2, ?3, ?4) \
                ON CONFLICT (name) DO UPDATE SET scopes = excluded.scopes, all_groups = excluded.all_groups, \
                created_at = excluded.created_at, revoked_at = NULL WHERE revoked_at IS NOT NULL";
     let all = reader.groups == GroupAccess::All;
-    let inserted = connection.prepare_cached(sql)?.execute(params![name, join(&reader.scopes), all, now])?;
+    let inserted =
+        connection.prepare_cached(sql)?.execute(params![name, join(&reader.scopes), all, created_at])?;
     if inserted == 0 {
         return Err(RegistryError::AlreadyExists { what: "reader", name: name.to_owned() });
     }

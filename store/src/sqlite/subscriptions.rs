@@ -5,7 +5,7 @@ use trough_protocol::Micros;
 
 use super::json::{from_json, to_json};
 use super::registry::SqliteRegistry;
-use super::{push_tokens, rules};
+use super::{push_tokens, readers, rules};
 use crate::BoxFuture;
 use crate::checks::{self, no_subscription, subscription_exists, too_many_subscriptions};
 use crate::error::RegistryError;
@@ -48,6 +48,8 @@ fn add(
     if count >= SUBSCRIPTIONS_MAX {
         return Err(too_many_subscriptions());
     }
+    // It is its reader's, whatever the clock showed then.
+    let now = now.max(readers::since(connection, &wanted.owner)?);
     let sql = "INSERT INTO subscriptions (id, owner, created_at, wanted) VALUES (?1, ?2, ?3, ?4)";
     let values = params![wanted.id.0, wanted.owner.as_str(), now, to_json(&wanted)?];
     connection.prepare_cached(sql)?.execute(values)?;
