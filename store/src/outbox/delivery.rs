@@ -112,7 +112,7 @@ pub struct Queue {
     pub subscription: SubscriptionId,
     /// How many wait.
     pub pending: u64,
-    /// When it was last [resumed](Outbox::resume), if ever: all that was known of its queue before is out of date.
+    /// When it was last [resumed](super::Outbox::resume), if ever: all that was known of its queue before is out of date.
     pub resumed_at: Micros,
 }
 
