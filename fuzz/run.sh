@@ -42,7 +42,7 @@ build="${CARGO_TARGET_DIR:-$here/target}/fuzz"
 RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares -Cforce-frame-pointers" \
-    cargo build --release --quiet --manifest-path "$here/Cargo.toml" --target "$host" \
+    cargo build --release --locked --quiet --manifest-path "$here/Cargo.toml" --target "$host" \
     --target-dir "$build" --bin "$target" "${features[@]}"
 
 corpus="$here/corpus/$target" artifacts="$here/artifacts/$target"
